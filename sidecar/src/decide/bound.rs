@@ -1,0 +1,97 @@
+//! The bound policy: checked policy × catalog, for one identity. What the analysis asks while it walks a statement.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use pg_query::protobuf::Node;
+use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, OnPredicate, Verb};
+
+use crate::catalog::{Catalog, Oid};
+
+/// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`] puts the alias
+/// of the place where the expression is used for `ROW`.
+pub const ROW: &str = "\u{1}row";
+
+/// A policy bound to a catalog, for one identity.
+#[derive(Debug)]
+pub struct BoundPolicy {
+    /// Grows with each bind; part of every cache key.
+    pub version: u64,
+    /// The checked policy.
+    pub policy: Arc<CheckedPolicy>,
+    /// The identity.
+    pub identity: Arc<CheckedIdentity>,
+    /// The catalog it was bound to.
+    pub catalog: Arc<Catalog>,
+    /// Relations that are masked, filtered, have hidden columns or are closed. A relation not in here is plain.
+    pub views: HashMap<Oid, Arc<RelationView>>,
+    /// Relations whose errors and notices are scrubbed: those with masks, hidden columns or filters, and their closure
+    /// over foreign keys, triggers, rules and views.
+    pub scrubbed: HashSet<Oid>,
+    /// What did not bind, as `spec.masks[0].mask: …`.
+    pub problems: Vec<BindProblem>,
+}
+
+/// Something of the policy that could not be bound; the column or relation it names is closed, alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindProblem {
+    /// Field path.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// How one identity sees one relation.
+#[derive(Debug, Default)]
+pub struct RelationView {
+    /// Set if nothing of it may be used, with the reason.
+    pub closed: Option<String>,
+    /// Columns that are hidden or masked, by attribute number; a column not in here is plain.
+    pub columns: HashMap<i16, ColumnView>,
+    /// Rows that exist; all matching filters joined by AND.
+    pub filter: Option<RowFilter>,
+}
+
+/// How one identity sees one column.
+#[derive(Debug)]
+pub enum ColumnView {
+    /// It does not exist.
+    Hidden,
+    /// It is replaced by a mask.
+    Masked(Arc<BoundMask>),
+}
+
+/// A mask bound to a column.
+#[derive(Debug)]
+pub struct BoundMask {
+    /// The mask expression over [`ROW`], fully qualified, cast to the column's exact type.
+    pub expression: Node,
+    /// Which mask it is.
+    pub kind: MaskKind,
+    /// Whether the expression is a constant, so that a save can't be told from an erasure.
+    pub constant: bool,
+    /// What a predicate does.
+    pub on_predicate: OnPredicate,
+    /// Field path of the mask entry, such as `spec.masks[0]`.
+    pub path: String,
+}
+
+/// A row filter bound to a relation.
+#[derive(Debug)]
+pub struct RowFilter {
+    /// The boolean expression over [`ROW`], fully qualified.
+    pub expression: Node,
+    /// The columns that it reads.
+    pub columns: Vec<i16>,
+    /// The rule (or rules) it comes from, for errors.
+    pub rule: String,
+}
+
+/// A rule that allows a verb on a relation, and the limits that hold then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Name of the (first) rule that allows.
+    pub rule: Arc<str>,
+    /// Minimum over all rules of this identity that match the relation.
+    pub limits: Limits,
+}
