@@ -1,0 +1,1 @@
+//! The audit: what is recorded of sessions and statements, and where it goes.

@@ -1,0 +1,1 @@
+//! The command `check`: lints policies and explains statements.

@@ -1,0 +1,1 @@
+//! Policies, identities and secrets from files, and the watch over them.

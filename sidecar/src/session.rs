@@ -1,0 +1,1 @@
+//! A session: one client connection, from its start-up to its end. Read this first.

@@ -1,0 +1,1 @@
+//! SQL as text: bounded parse, deparse with proof, tokens.
