@@ -1,11 +1,19 @@
 //! The catalog: the proxy's snapshot of what exists in the database, and how names mean things in it.
 //!
 //! Plain data behind an `Arc`, replaced as a whole by a refresh. [`Catalog`] answers; [`load`] asks the server.
+//!
+//! Names are [`Name`]s: shared, because schemas, column names and types repeat thousands of times in a large database.
+
+pub mod names;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A Postgres object id.
 pub type Oid = u32;
+
+/// A name or text of the catalog; equal ones share their memory.
+pub type Name = Arc<str>;
 
 /// A snapshot of the database's objects.
 #[derive(Clone, Debug, Default)]
@@ -15,27 +23,31 @@ pub struct Catalog {
     /// `server_version_num`, such as 150004.
     pub server_version: u32,
     /// Schemas by name.
-    pub schemas: HashMap<String, Oid>,
+    pub schemas: HashMap<Name, Oid>,
     /// Relations by oid.
-    pub relations: HashMap<Oid, std::sync::Arc<Relation>>,
+    pub relations: HashMap<Oid, Arc<Relation>>,
     /// Relations by (schema, name).
-    pub relation_names: HashMap<String, HashMap<String, Oid>>,
+    pub relation_names: HashMap<Name, HashMap<Name, Oid>>,
     /// How many schemas hold a relation of this name.
-    pub name_uses: HashMap<String, u32>,
+    pub name_uses: HashMap<Name, u32>,
     /// Types by oid.
     pub types: HashMap<Oid, Type>,
     /// Types by name, then the (schema, oid) pairs.
-    pub type_names: HashMap<String, Vec<(String, Oid)>>,
-    /// Functions, procedures and aggregates by name.
-    pub functions: HashMap<String, Vec<Function>>,
-    /// Operators outside pg_catalog by name (built-in ones are known by review, see `decide::builtins`).
-    pub operators: HashMap<String, Vec<Operator>>,
+    pub type_names: HashMap<Name, Vec<(Name, Oid)>>,
+    /// Functions, procedures and aggregates by name, those of pg_catalog included.
+    pub functions: HashMap<Name, Vec<Function>>,
+    /// Names of functions by oid; see [`Catalog::function`].
+    pub function_names: HashMap<Oid, Name>,
+    /// Operators by name, those of pg_catalog included.
+    pub operators: HashMap<Name, Vec<Operator>>,
+    /// Casts by (source, target), those of pg_catalog included.
+    pub casts: HashMap<(Oid, Oid), Cast>,
     /// Casts whose function is not in pg_catalog, by (source, target).
     pub user_casts: HashMap<(Oid, Oid), Oid>,
     /// Extensions installed.
-    pub extensions: HashSet<String>,
+    pub extensions: HashSet<Name>,
     /// Roles: name to whether it is a superuser.
-    pub roles: HashMap<String, bool>,
+    pub roles: HashMap<Name, bool>,
 }
 
 /// A table, view, sequence, …
@@ -44,9 +56,9 @@ pub struct Relation {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
-    pub schema: String,
+    pub schema: Name,
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Its kind.
     pub kind: RelationKind,
     /// Whether it is in pg_temp.
@@ -72,10 +84,12 @@ pub struct Relation {
     /// Relations that inherit from it or are partitions of it, direct ones.
     pub children: Vec<Oid>,
     /// `pg_get_viewdef` with an empty search_path, for views and materialized views.
-    pub definition: Option<String>,
-    /// For a view or materialized view: the (relation, attribute number) pairs that its rule depends on (pg_depend); attribute 0 is the whole relation.
+    pub definition: Option<Name>,
+    /// For a view or materialized view: the (relation, attribute number) pairs that its rule depends on (pg_depend);
+    /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     pub depends_on: Vec<(Oid, i16)>,
-    /// For a sequence: the (relation, attribute number) that owns it.
+    /// For a sequence: the (relation, attribute number) that owns it. For an index or a toast table: the relation that it
+    /// is of, with 0.
     pub owned_by: Option<(Oid, i16)>,
     /// Whether row level security is on.
     pub row_security: bool,
@@ -110,21 +124,21 @@ pub struct Column {
     /// Attribute number, from 1.
     pub number: i16,
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Its type.
     pub type_oid: Oid,
     /// Its type modifier; -1 for none.
     pub type_modifier: i32,
     /// `format_type` with an empty search_path, such as `numeric(10,2)`.
-    pub type_sql: String,
+    pub type_sql: Name,
     /// Its collation; 0 for none.
     pub collation: Oid,
     /// NOT NULL.
     pub not_null: bool,
     /// The default expression, as SQL.
-    pub default: Option<String>,
+    pub default: Option<Name>,
     /// The generation expression, as SQL, for `GENERATED ALWAYS AS (…)`.
-    pub generated: Option<String>,
+    pub generated: Option<Name>,
     /// `a` or `d` for an identity column.
     pub identity: Option<char>,
 }
@@ -133,7 +147,7 @@ pub struct Column {
 #[derive(Clone, Debug)]
 pub struct Index {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Its oid.
     pub oid: Oid,
     /// UNIQUE.
@@ -145,10 +159,10 @@ pub struct Index {
     /// Key columns by attribute number; 0 stands for an expression.
     pub columns: Vec<i16>,
     /// The key expressions as SQL, for the zeros of `columns`.
-    pub expressions: Option<String>,
+    pub expressions: Option<Name>,
     /// The predicate of a partial index, as SQL.
-    pub predicate: Option<String>,
-    /// Columns that expressions and predicate read.
+    pub predicate: Option<Name>,
+    /// Columns that expressions and predicate read (all of them for a whole row), maybe key columns too.
     pub reads: Vec<i16>,
 }
 
@@ -156,18 +170,18 @@ pub struct Index {
 #[derive(Clone, Debug)]
 pub struct Check {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// The columns that it reads.
     pub columns: Vec<i16>,
     /// The expression, as SQL.
-    pub expression: String,
+    pub expression: Name,
 }
 
 /// A foreign key.
 #[derive(Clone, Debug)]
 pub struct ForeignKey {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// The referencing columns.
     pub columns: Vec<i16>,
     /// The referenced relation.
@@ -184,7 +198,7 @@ pub struct ForeignKey {
 #[derive(Clone, Debug)]
 pub struct Trigger {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Its function.
     pub function: Oid,
     /// `pg_trigger.tgtype`.
@@ -197,9 +211,9 @@ pub struct Type {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
-    pub schema: String,
+    pub schema: Name,
     /// Its name, such as `int4` or `_int4`.
-    pub name: String,
+    pub name: Name,
     /// `pg_type.typtype`: b, c, d, e, p, r, m.
     pub kind: char,
     /// `pg_type.typcategory`.
@@ -214,6 +228,10 @@ pub struct Type {
     pub relation: Oid,
     /// `typcollation`.
     pub collation: Oid,
+    /// Whether it is the preferred type of its category.
+    pub preferred: bool,
+    /// The subtype of a range or multirange; 0 otherwise.
+    pub range_of: Oid,
 }
 
 /// A function, procedure or aggregate.
@@ -222,11 +240,11 @@ pub struct Function {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
-    pub schema: String,
+    pub schema: Name,
     /// Its name.
-    pub name: String,
-    /// Argument types.
-    pub arguments: Vec<Oid>,
+    pub name: Name,
+    /// Types of the arguments that a call gives (IN, INOUT, VARIADIC).
+    pub arguments: Arc<[Oid]>,
     /// How many of the last have defaults.
     pub defaults: u16,
     /// The element type of a VARIADIC last argument; 0 for none.
@@ -244,22 +262,33 @@ pub struct Function {
     /// SECURITY DEFINER.
     pub security_definer: bool,
     /// Its language.
-    pub language: String,
+    pub language: Name,
     /// Its body, for functions outside pg_catalog.
-    pub body: Option<String>,
+    pub body: Option<Name>,
     /// The extension that it belongs to.
-    pub extension: Option<String>,
-    /// Names and types of OUT and TABLE columns.
-    pub out_columns: Vec<(String, Oid)>,
+    pub extension: Option<Name>,
+    /// Names and types of OUT, INOUT and TABLE columns.
+    pub out_columns: Box<[(Name, Oid)]>,
 }
 
-/// An operator outside pg_catalog.
+/// A cast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cast {
+    /// Its function; 0 for one that needs none or goes through the types' text.
+    pub function: Oid,
+    /// `castcontext`: i (implicit), a (assignment), e (explicit).
+    pub context: char,
+    /// `castmethod`: f (function), i (through text), b (binary coercible).
+    pub method: char,
+}
+
+/// An operator.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// Its schema.
-    pub schema: String,
+    pub schema: Name,
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Left operand type; 0 for a prefix operator.
     pub left: Oid,
     /// Right operand type.
@@ -269,24 +298,74 @@ pub struct Operator {
     /// Its function.
     pub function: Oid,
     /// The extension that it belongs to.
-    pub extension: Option<String>,
+    pub extension: Option<Name>,
 }
 
 impl Catalog {
     /// The relation of this schema and name.
-    pub fn relation(&self, schema: &str, name: &str) -> Option<&std::sync::Arc<Relation>> {
+    pub fn relation(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
         self.relations.get(self.relation_names.get(schema)?.get(name)?)
+    }
+
+    /// The function of this oid.
+    pub fn function(&self, oid: Oid) -> Option<&Function> {
+        self.functions.get(self.function_names.get(&oid)?)?.iter().find(|function| function.oid == oid)
+    }
+
+    /// Adds a relation, with the indexes by name.
+    pub fn add_relation(&mut self, relation: Relation) {
+        let names = self.relation_names.entry(relation.schema.clone()).or_default();
+        if names.insert(relation.name.clone(), relation.oid).is_none() {
+            let uses = self.name_uses.entry(relation.name.clone()).or_default();
+            *uses = uses.saturating_add(1);
+        }
+        self.relations.insert(relation.oid, Arc::new(relation));
+    }
+
+    /// Adds a type, with the index by name.
+    pub fn add_type(&mut self, kind: Type) {
+        self.type_names.entry(kind.name.clone()).or_default().push((kind.schema.clone(), kind.oid));
+        self.types.insert(kind.oid, kind);
+    }
+
+    /// Adds a function, with the index by oid.
+    pub fn add_function(&mut self, function: Function) {
+        self.function_names.insert(function.oid, function.name.clone());
+        self.functions.entry(function.name.clone()).or_default().push(function);
+    }
+
+    /// Adds an operator.
+    pub fn add_operator(&mut self, operator: Operator) {
+        self.operators.entry(operator.name.clone()).or_default().push(operator);
     }
 }
 
 impl Relation {
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+        self.columns.iter().find(|column| &*column.name == name)
     }
 
     /// The column of this attribute number.
     pub fn column_at(&self, number: i16) -> Option<&Column> {
         self.columns.iter().find(|column| column.number == number)
+    }
+}
+
+impl RelationKind {
+    /// From `pg_class.relkind`.
+    pub fn from_code(code: char) -> Option<Self> {
+        Some(match code {
+            'r' => RelationKind::Table,
+            'p' => RelationKind::PartitionedTable,
+            'v' => RelationKind::View,
+            'm' => RelationKind::MaterializedView,
+            'f' => RelationKind::ForeignTable,
+            'S' => RelationKind::Sequence,
+            'c' => RelationKind::Composite,
+            't' => RelationKind::Toast,
+            'i' | 'I' => RelationKind::Index,
+            _ => return None,
+        })
     }
 }
