@@ -1,1 +1,208 @@
 //! The audit: what is recorded of sessions and statements, and where it goes.
+//!
+//! **Promise.** An event about a statement is handed over before the statement is sent: [`SessionAudit::statement`]
+//! returns once the line has been given to the operating system (a file's page cache, or the reader's end of a pipe),
+//! so that it outlives this process however that ends. While the sink is full, statements wait for [`PATIENCE`], and
+//! are then refused.
+//! **Also.** Lines are whole: a write that was cut short is taken back or closed before the next one.
+//! **Not covered.** A crash of the machine itself: lines are not synced to disk one by one. The *end* events of
+//! statements and sessions never wait; beyond [`BACKLOG`] bytes of them a full sink loses them, and a metric says so.
+//!
+//! One JSON object per line; `audit.schema.json` beside this crate describes them, [`SCHEMA`] names its version.
+
+mod event;
+mod sink;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use postern_crds::Recording;
+
+use crate::metrics::Metrics;
+
+use event::{Body, Envelope, Hasher};
+pub use event::{
+    Parameter, Parameters, SCHEMA, SessionEnd, SessionStart, StatementEnd, StatementEvent, StatementKind, Subject,
+};
+use sink::{FileSink, Refused, StreamSink};
+
+/// How long a statement waits for a full sink before it is refused.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Most that waits in memory: end events for a file that is full, any events for a pipe that is not read.
+pub const BACKLOG: usize = 1 << 20;
+/// SQLSTATE of a statement refused because its event can't be recorded (disk_full).
+pub const SQLSTATE_AUDIT_FULL: &str = "53100";
+
+/// Where the audit goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file that is appended to, and opened anew when it was rotated.
+    File(PathBuf),
+}
+
+/// The audit could not take an event: what it is about must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log can't be written, so the statement was not run")]
+pub struct AuditFull;
+
+/// The audit of one sidecar.
+#[derive(Debug)]
+pub struct Audit {
+    sink: Sink,
+    recording: Recording,
+    hasher: Hasher,
+    patience: Duration,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    File(FileSink),
+    Stream(StreamSink),
+}
+
+impl Audit {
+    /// Opens the target.
+    pub fn open(target: &Target, recording: Recording, metrics: Arc<Metrics>) -> io::Result<Arc<Audit>> {
+        let sink = match target {
+            Target::File(path) => Sink::File(FileSink::open(path)?),
+            Target::Stdout => Sink::Stream(StreamSink::spawn(Box::new(io::stdout()))?),
+        };
+        Ok(Arc::new(Audit { sink, recording, hasher: Hasher::random(), patience: PATIENCE, metrics }))
+    }
+
+    /// Records the start of a session, and gives what the session records the rest with.
+    pub async fn session(self: &Arc<Self>, start: &SessionStart<'_>) -> Result<SessionAudit, AuditFull> {
+        let session = SessionAudit {
+            audit: Arc::clone(self),
+            id: format!("{:032x}", rand::random::<u128>()).into(),
+            sequence: AtomicU64::new(0),
+            statements: AtomicU64::new(0),
+        };
+        session.submit(&Body::SessionStart(start)).await?;
+        Ok(session)
+    }
+
+    /// Opens a file target anew, as after a rotation that kept the path's inode busy.
+    pub fn reopen(&self) {
+        if let Sink::File(file) = &self.sink {
+            file.reopen();
+        }
+    }
+
+    /// Waits (bounded) until everything taken has been written; for the end of the process.
+    pub async fn flush(&self) {
+        match &self.sink {
+            Sink::File(file) => {
+                let _ = file.append(&[], false);
+            }
+            Sink::Stream(stream) => stream.flush(self.patience).await,
+        }
+    }
+
+    /// Hands a line over; returns when it would outlive the process.
+    async fn hand_over(&self, line: Vec<u8>) -> Result<(), AuditFull> {
+        let result = match &self.sink {
+            Sink::File(file) => self.append_patiently(file, &line).await,
+            Sink::Stream(stream) => stream.hand_over(line, self.patience).await,
+        };
+        self.metrics.audit_queue(self.waiting());
+        match result {
+            Ok(()) => self.metrics.audit_event(),
+            Err(AuditFull) => self.metrics.audit_refused(),
+        }
+        result
+    }
+
+    async fn append_patiently(&self, file: &FileSink, line: &[u8]) -> Result<(), AuditFull> {
+        // The usual way: one write into the page cache, from the session's own thread. A writer thread would cost two
+        // wake-ups per statement, ten times as much.
+        if file.append(line, false).is_ok() {
+            return Ok(());
+        }
+        let deadline = tokio::time::Instant::now() + self.patience;
+        while tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if file.append(line, false).is_ok() {
+                return Ok(());
+            }
+        }
+        tracing::error!("the audit log can't be written: statements are refused");
+        Err(AuditFull)
+    }
+
+    /// Takes a line without waiting.
+    fn note(&self, line: Vec<u8>) {
+        let result = match &self.sink {
+            Sink::File(file) => file.append(&line, true),
+            Sink::Stream(stream) => stream.push(line).map(|_| ()),
+        };
+        self.metrics.audit_queue(self.waiting());
+        match result {
+            Ok(()) => self.metrics.audit_event(),
+            Err(Refused) => {
+                self.metrics.audit_lost();
+                tracing::error!("an audit event was lost: the audit log can't be written");
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        match &self.sink {
+            Sink::File(file) => file.waiting(),
+            Sink::Stream(stream) => stream.waiting(),
+        }
+    }
+}
+
+/// The audit of one session: numbers its events and gives them its id.
+#[derive(Debug)]
+pub struct SessionAudit {
+    audit: Arc<Audit>,
+    id: Arc<str>,
+    sequence: AtomicU64,
+    statements: AtomicU64,
+}
+
+impl SessionAudit {
+    /// The session's id, 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Records a statement; returns the id that its end is recorded under. Only after `Ok` may it be sent.
+    pub async fn statement(&self, statement: &StatementEvent<'_>) -> Result<u64, AuditFull> {
+        let id = self.statements.fetch_add(1, Ordering::Relaxed) + 1;
+        self.submit(&Body::Statement { id, statement }).await?;
+        Ok(id)
+    }
+
+    /// Records the end of a statement; never waits.
+    pub fn statement_end(&self, end: &StatementEnd<'_>) {
+        self.audit.note(self.line(&Body::StatementEnd(end)));
+    }
+
+    /// Records the end of the session; never waits.
+    pub fn session_end(&self, end: &SessionEnd<'_>) {
+        self.audit.note(self.line(&Body::SessionEnd(end)));
+    }
+
+    async fn submit(&self, body: &Body<'_>) -> Result<(), AuditFull> {
+        self.audit.hand_over(self.line(body)).await
+    }
+
+    fn line(&self, body: &Body<'_>) -> Vec<u8> {
+        let envelope = Envelope {
+            time: SystemTime::now(),
+            session: &self.id,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            body,
+        };
+        envelope.to_line(self.audit.recording, &self.audit.hasher)
+    }
+}

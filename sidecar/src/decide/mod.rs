@@ -56,6 +56,33 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of the variants.
+    pub const ALL: [Reason; 23] = [
+        Reason::NoRule,
+        Reason::UnknownRelation,
+        Reason::UnknownColumn,
+        Reason::Closed,
+        Reason::Function,
+        Reason::Operator,
+        Reason::SystemRelation,
+        Reason::Setting,
+        Reason::Channel,
+        Reason::Unsupported,
+        Reason::Forbidden,
+        Reason::Role,
+        Reason::BulkExport,
+        Reason::NoApprover,
+        Reason::MaskedPredicate,
+        Reason::MaskedWrite,
+        Reason::RowFilter,
+        Reason::Limit,
+        Reason::Bounds,
+        Reason::Syntax,
+        Reason::PolicyChanged,
+        Reason::Protocol,
+        Reason::Internal,
+    ];
+
     /// The code as errors, audit and metrics write it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,510 @@
+//! The events, as Rust has them and as JSON says them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, Mac};
+use postern_crds::{ParameterRecording, Recording, StatementRecording, VerbSet};
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use sha2::Sha256;
+
+use crate::analyze::Decided;
+use crate::metrics::Outcome;
+
+/// Name and version of the events' schema; every event carries it. A field may be added within a version, never
+/// removed or given another meaning.
+pub const SCHEMA: &str = "postern.audit/v1";
+
+/// Longest text of a statement that is recorded; longer ones are cut, and the event says how long they were.
+const MAX_TEXT: usize = 256 << 10;
+/// Longest parameter that is recorded in full.
+const MAX_PARAMETER: usize = 8 << 10;
+/// Most parameters that are recorded of one statement: the most that Postgres takes.
+const MAX_PARAMETERS: usize = 65_535;
+/// Most bytes of parameters that are recorded of one statement.
+const MAX_PARAMETER_BYTES: usize = 256 << 10;
+
+/// Who asks, as a token proved it; empty when standalone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// The token's issuer.
+    pub issuer: Option<String>,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// Its id (`jti`).
+    pub token_id: Option<String>,
+    /// Namespace of the pod or identity.
+    pub namespace: Option<String>,
+    /// The pod.
+    pub pod: Option<String>,
+    /// The pod's node.
+    pub node: Option<String>,
+    /// What owns the pod, such as `Job/nightly-report-29381`.
+    pub owner: Option<String>,
+    /// The OIDC claims that were matched: CI run, repository, ref.
+    pub claims: BTreeMap<String, String>,
+}
+
+/// A session starts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SessionStart<'a> {
+    /// Who asks.
+    pub subject: &'a Subject,
+    /// The identity, `namespace/name`.
+    pub identity: &'a str,
+    /// The policy, `namespace/name`.
+    pub policy: &'a str,
+    /// Version of the bound policy.
+    pub policy_version: u64,
+    /// Whether refusals are enforced (`enforce`) or only recorded (`audit`).
+    pub mode: &'a str,
+    /// The client's address; `unix` for a unix socket.
+    pub client_address: &'a str,
+    /// Whether the client speaks TLS.
+    pub tls: bool,
+    /// The client's own application_name.
+    pub application_name: &'a str,
+    /// The user name that the client sent; means nothing.
+    pub client_user: &'a str,
+    /// Protocol version, such as `3.2`.
+    pub protocol: &'a str,
+    /// The database.
+    pub database: &'a str,
+    /// The Postgres role that the session runs as.
+    pub postgres_role: &'a str,
+}
+
+/// A session ends.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionEnd<'a> {
+    /// Statements decided.
+    pub statements: u64,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Bytes of rows delivered.
+    pub bytes: u64,
+    /// How long it was open.
+    pub duration: Duration,
+    /// Why it ended, such as `client_closed`, `drained`, `second_wall`.
+    pub reason: &'a str,
+}
+
+/// By which message a statement came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementKind {
+    /// A simple Query.
+    Query,
+    /// A Parse; the statement has not run.
+    Parse,
+    /// Bind and Execute of a prepared statement.
+    Execute,
+}
+
+impl StatementKind {
+    /// The word in the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StatementKind::Query => "query",
+            StatementKind::Parse => "parse",
+            StatementKind::Execute => "execute",
+        }
+    }
+}
+
+/// A statement (or the several of one Query) was decided.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementEvent<'a> {
+    /// By which message it came.
+    pub kind: StatementKind,
+    /// The decision.
+    pub decided: &'a Decided,
+    /// The client's text.
+    pub text: &'a str,
+    /// The values bound to it.
+    pub parameters: Parameters<'a>,
+    /// Masked columns that a predicate of it reads, as `schema.name.column`.
+    pub masked_predicates: &'a [&'a str],
+    /// Masked columns that it saves, where a constant mask can't tell a save from an erasure.
+    pub kept_columns: &'a [&'a str],
+}
+
+/// The values bound to a statement.
+#[derive(Clone, Copy, Debug)]
+pub enum Parameters<'a> {
+    /// There are none, or the message can't carry any.
+    Absent,
+    /// These.
+    Values(&'a [Parameter<'a>]),
+    /// So many bytes that they are streamed through, not held.
+    Streamed {
+        /// How many.
+        bytes: u64,
+    },
+}
+
+/// One bound value.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter<'a> {
+    /// Whether it is in binary format.
+    pub binary: bool,
+    /// The value; None is NULL.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A statement ended.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementEnd<'a> {
+    /// Its id, as [`super::SessionAudit::statement`] gave it.
+    pub statement: u64,
+    /// Rows delivered, or written as the server's command tag says.
+    pub rows: u64,
+    /// Bytes of rows delivered.
+    pub bytes: u64,
+    /// From sending it to its completion.
+    pub duration: Duration,
+    /// SQLSTATE of its error; None if it succeeded.
+    pub sqlstate: Option<&'a str>,
+    /// The limit that ended it: `rows`, `bytes`, `window_rows`, `window_bytes`, `statement_timeout`.
+    pub limit: Option<&'a str>,
+}
+
+/// One event without what all have in common.
+pub(super) enum Body<'a> {
+    SessionStart(&'a SessionStart<'a>),
+    SessionEnd(&'a SessionEnd<'a>),
+    Statement { id: u64, statement: &'a StatementEvent<'a> },
+    StatementEnd(&'a StatementEnd<'a>),
+}
+
+/// One event.
+pub(super) struct Envelope<'a> {
+    pub(super) time: SystemTime,
+    pub(super) session: &'a str,
+    pub(super) sequence: u64,
+    pub(super) body: &'a Body<'a>,
+}
+
+/// Hashes parameters with a salt that this process alone knows: equal values can be told within a run, but not guessed.
+#[derive(Clone)]
+pub(super) struct Hasher(Hmac<Sha256>);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher(salt)")
+    }
+}
+
+impl Hasher {
+    /// With a fresh salt, a whole block of SHA-256 long.
+    pub(super) fn random() -> Self {
+        Self(Hmac::new(&rand::random::<[u8; 64]>().into()))
+    }
+
+    fn hash(&self, value: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(value);
+        // 128 bits tell values apart; the rest would only make lines longer.
+        hex(mac.finalize().into_bytes().iter().take(16))
+    }
+}
+
+fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+impl Envelope<'_> {
+    /// The event as one line of JSON, line feed included.
+    pub(super) fn to_line(&self, recording: Recording, hasher: &Hasher) -> Vec<u8> {
+        let mut line = Vec::with_capacity(1024);
+        let mut json = serde_json::Serializer::new(&mut line);
+        if self.write(&mut json, recording, hasher).is_err() {
+            // Writing strings and numbers into memory has no error to make; a line that could not be made must still
+            // show that something was.
+            line.clear();
+            line.extend_from_slice(br#"{"schema":"postern.audit/v1","event":"unwritable"}"#);
+        }
+        line.push(b'\n');
+        line
+    }
+
+    fn write<S: Serializer<Ok = ()>>(&self, json: S, recording: Recording, hasher: &Hasher) -> Result<(), S::Error> {
+        let mut map = json.serialize_map(None)?;
+        map.serialize_entry("schema", SCHEMA)?;
+        let event = match self.body {
+            Body::SessionStart(_) => "session_start",
+            Body::SessionEnd(_) => "session_end",
+            Body::Statement { .. } => "statement",
+            Body::StatementEnd(_) => "statement_end",
+        };
+        map.serialize_entry("event", event)?;
+        map.serialize_entry("time", &rfc3339(self.time))?;
+        map.serialize_entry("session", self.session)?;
+        map.serialize_entry("sequence", &self.sequence)?;
+        match self.body {
+            Body::SessionStart(start) => {
+                let SessionStart {
+                    subject,
+                    identity,
+                    policy,
+                    policy_version,
+                    mode,
+                    client_address,
+                    tls,
+                    application_name,
+                    client_user,
+                    protocol,
+                    database,
+                    postgres_role,
+                } = start;
+                map.serialize_entry("identity", identity)?;
+                map.serialize_entry("policy", policy)?;
+                map.serialize_entry("policy_version", policy_version)?;
+                map.serialize_entry("mode", mode)?;
+                map.serialize_entry("database", database)?;
+                map.serialize_entry("postgres_role", postgres_role)?;
+                map.serialize_entry("client_address", client_address)?;
+                map.serialize_entry("client_user", client_user)?;
+                map.serialize_entry("application_name", application_name)?;
+                map.serialize_entry("protocol", protocol)?;
+                map.serialize_entry("tls", tls)?;
+                map.serialize_entry("subject", subject)?;
+            }
+            Body::SessionEnd(end) => {
+                let SessionEnd { statements, rows, bytes, duration, reason } = end;
+                map.serialize_entry("reason", reason)?;
+                map.serialize_entry("statements", statements)?;
+                map.serialize_entry("rows", rows)?;
+                map.serialize_entry("bytes", bytes)?;
+                map.serialize_entry("ms", &millis(*duration))?;
+            }
+            Body::Statement { id, statement } => write_statement(&mut map, *id, statement, recording, hasher)?,
+            Body::StatementEnd(end) => {
+                let StatementEnd { statement, rows, bytes, duration, sqlstate, limit } = end;
+                map.serialize_entry("statement", statement)?;
+                map.serialize_entry("rows", rows)?;
+                map.serialize_entry("bytes", bytes)?;
+                map.serialize_entry("ms", &millis(*duration))?;
+                map.serialize_entry("sqlstate", sqlstate)?;
+                map.serialize_entry("limit", limit)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn write_statement<M: SerializeMap>(
+    map: &mut M,
+    id: u64,
+    event: &StatementEvent<'_>,
+    recording: Recording,
+    hasher: &Hasher,
+) -> Result<(), M::Error> {
+    let StatementEvent { kind, decided, text, parameters, masked_predicates, kept_columns } = event;
+    let denial = decided.denial.as_ref().or(decided.would_deny.as_ref());
+    let statements = &decided.statements;
+    let mut verbs = VerbSet::EMPTY;
+    for statement in statements {
+        verbs = verbs.union(statement.verbs);
+    }
+    map.serialize_entry("statement", &id)?;
+    map.serialize_entry("message", kind.as_str())?;
+    map.serialize_entry("decision", Outcome::of(decided).as_str())?;
+    let allowed_by = || statements.iter().find_map(|statement| statement.rule.as_deref());
+    match denial {
+        None => {
+            map.serialize_entry("rule", &allowed_by())?;
+            map.serialize_entry("reason", &None::<&str>)?;
+        }
+        Some(denial) => {
+            map.serialize_entry("rule", &denial.rule)?;
+            map.serialize_entry("reason", denial.reason.as_str())?;
+            map.serialize_entry("sqlstate", denial.sqlstate)?;
+            map.serialize_entry("object", &denial.object)?;
+            map.serialize_entry("error", &denial.message)?;
+        }
+    }
+    map.serialize_entry("policy_version", &decided.policy_version)?;
+    map.serialize_entry("verbs", &Strings(|| verbs.iter().map(|verb| verb.as_str())))?;
+    let relations = || distinct(statements.iter().flat_map(|statement| &statement.relations));
+    map.serialize_entry("relations", &Strings(relations))?;
+    let masked = || distinct(statements.iter().flat_map(|statement| &statement.masked_columns));
+    map.serialize_entry("masked_columns", &Strings(masked))?;
+    if !masked_predicates.is_empty() {
+        map.serialize_entry("masked_predicates", masked_predicates)?;
+    }
+    if !kept_columns.is_empty() {
+        map.serialize_entry("kept_columns", kept_columns)?;
+    }
+    map.serialize_entry("rewritten", &decided.rewritten.is_some())?;
+    map.serialize_entry("fingerprint", &*decided.fingerprint)?;
+
+    let recorded = match recording.statements {
+        StatementRecording::Full => Some(*text),
+        // A text that can't be parsed can't be normalized either, and its literals must not show.
+        StatementRecording::Normalized => Some(&*decided.normalized),
+        StatementRecording::Fingerprint => None,
+    };
+    if let Some(text) = recorded {
+        let cut = floor_char_boundary(text, MAX_TEXT);
+        map.serialize_entry("text", text.get(..cut).unwrap_or_default())?;
+        if cut < text.len() {
+            map.serialize_entry("text_bytes", &text.len())?;
+        }
+    }
+    match (parameters, recording.parameters) {
+        (Parameters::Absent, _) | (_, ParameterRecording::None) => Ok(()),
+        (Parameters::Streamed { bytes }, _) => map.serialize_entry("parameters_bytes", bytes),
+        (Parameters::Values(values), recording) => {
+            map.serialize_entry("parameters", &Values { values, recording, hasher })
+        }
+    }
+}
+
+/// Names that a statement has many times over are written once; statements name few relations.
+fn distinct<'a>(names: impl Iterator<Item = &'a std::sync::Arc<str>>) -> impl Iterator<Item = &'a str> {
+    let mut seen: Vec<&str> = Vec::new();
+    for name in names {
+        if !seen.contains(&&**name) {
+            seen.push(name);
+        }
+    }
+    seen.into_iter()
+}
+
+/// A list of strings without a list being made.
+struct Strings<F>(F);
+
+impl<'a, F, I> Serialize for Strings<F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item = &'a str>,
+{
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        json.collect_seq((self.0)())
+    }
+}
+
+/// Bound values as `recording` has them.
+struct Values<'a> {
+    values: &'a [Parameter<'a>],
+    recording: ParameterRecording,
+    hasher: &'a Hasher,
+}
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        let mut list = json.serialize_seq(Some(self.values.len().min(MAX_PARAMETERS)))?;
+        let mut written = 0;
+        for parameter in self.values.iter().take(MAX_PARAMETERS) {
+            let Some(value) = parameter.value else {
+                list.serialize_element(&())?;
+                continue;
+            };
+            match self.recording {
+                ParameterRecording::Hash | ParameterRecording::None => {
+                    list.serialize_element(&Shown { hash: Some(self.hasher.hash(value)), ..Shown::default() })?;
+                }
+                ParameterRecording::Full => {
+                    let room = MAX_PARAMETER.min(MAX_PARAMETER_BYTES.saturating_sub(written));
+                    let shown = value.get(..value.len().min(room)).unwrap_or_default();
+                    written += shown.len();
+                    let bytes = (shown.len() < value.len()).then_some(value.len());
+                    list.serialize_element(&match std::str::from_utf8(value) {
+                        Ok(text) if !parameter.binary => {
+                            let text = text.get(..floor_char_boundary(text, room)).unwrap_or_default();
+                            Shown { text: Some(text), bytes, ..Shown::default() }
+                        }
+                        _ => Shown { hex: Some(hex(shown.iter())), bytes, ..Shown::default() },
+                    })?;
+                }
+            }
+        }
+        list.end()
+    }
+}
+
+/// One value; exactly one of the first three is there.
+#[derive(Default, Serialize)]
+struct Shown<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    /// Its whole length, where it was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+}
+
+fn floor_char_boundary(text: &str, most: usize) -> usize {
+    if text.len() <= most {
+        return text.len();
+    }
+    (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+fn millis(duration: Duration) -> f64 {
+    // Microseconds are as fine as it gets; more digits would only be noise.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The time as RFC 3339 in UTC, with microseconds.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros())
+}
+
+/// Year, month and day of a day since 1970 in the Gregorian calendar, counted in eras of 400 years that begin on the
+/// first of March, so that the leap day is the last of its year.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn times_are_utc_with_microseconds() {
+        let at = |seconds, micros| UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros);
+        assert_eq!(rfc3339(at(0, 0)), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(rfc3339(at(951_782_399, 999_999)), "2000-02-28T23:59:59.999999Z");
+        assert_eq!(rfc3339(at(951_782_400, 1)), "2000-02-29T00:00:00.000001Z");
+        assert_eq!(rfc3339(at(1_735_689_599, 0)), "2024-12-31T23:59:59.000000Z");
+        assert_eq!(rfc3339(at(4_107_542_400, 0)), "2100-03-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(floor_char_boundary("aä", 2), 1);
+        assert_eq!(floor_char_boundary("aä", 3), 3);
+        assert_eq!(floor_char_boundary("", 3), 0);
+    }
+
+    #[test]
+    fn equal_values_hash_equal_in_one_process_and_differ_between_two() {
+        let (one, other) = (Hasher::random(), Hasher::random());
+        assert_eq!(one.hash(b"4111"), one.hash(b"4111"));
+        assert_ne!(one.hash(b"4111"), one.hash(b"4112"));
+        assert_ne!(one.hash(b"4111"), other.hash(b"4111"));
+    }
+}

@@ -1,0 +1,301 @@
+//! Where lines go: a file that is appended to, or a stream that may not be read.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::{AuditFull, BACKLOG};
+
+/// How often a file's path is looked at, to see a rotation.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A line was not taken.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file, opened to append. Lines are written by whoever has them, one `write` each.
+#[derive(Debug)]
+pub(super) struct FileSink {
+    path: PathBuf,
+    state: Mutex<FileState>,
+}
+
+#[derive(Debug)]
+struct FileState {
+    file: File,
+    /// Device and inode of `file`.
+    identity: (u64, u64),
+    looked: Instant,
+    /// End events that a full disk did not take, and that go before anything else.
+    backlog: Vec<u8>,
+    /// The file ends in the middle of a line that could not be taken back.
+    torn: bool,
+    /// The last write failed; told once per trouble.
+    failing: bool,
+}
+
+impl FileSink {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (file, identity, torn) = open(path)?;
+        let state = FileState { file, identity, looked: Instant::now(), backlog: Vec::new(), torn, failing: false };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// Appends a line, after those that wait. With `keep` a line that can't be written now waits in memory.
+    pub(super) fn append(&self, line: &[u8], keep: bool) -> Result<(), Refused> {
+        let mut state = lock(&self.state);
+        self.follow_rotation(&mut state);
+        let result = state.write_all_or_nothing(line);
+        match result {
+            Ok(()) => {
+                if std::mem::take(&mut state.failing) {
+                    tracing::info!(path = %self.path.display(), "the audit log can be written again");
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut state.failing, true) {
+                    tracing::error!(path = %self.path.display(), %error, "failed to write the audit log");
+                }
+            }
+        }
+        if keep && state.backlog.len() + line.len() <= BACKLOG {
+            state.backlog.extend_from_slice(line);
+            return Ok(());
+        }
+        Err(Refused)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).backlog.len()
+    }
+
+    pub(super) fn reopen(&self) {
+        self.replace(&mut lock(&self.state));
+    }
+
+    fn follow_rotation(&self, state: &mut FileState) {
+        if state.looked.elapsed() < LOOK {
+            return;
+        }
+        state.looked = Instant::now();
+        let same = std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == state.identity);
+        if !same {
+            self.replace(state);
+        }
+    }
+
+    fn replace(&self, state: &mut FileState) {
+        match open(&self.path) {
+            Ok((file, identity, torn)) => {
+                state.file = file;
+                state.identity = identity;
+                state.torn = torn;
+            }
+            // The old file is still open and still takes lines: better there than nowhere.
+            Err(error) => tracing::error!(path = %self.path.display(), %error, "failed to open the audit log anew"),
+        }
+    }
+}
+
+/// Opens the file; tells its identity, and whether it ends in the middle of a line.
+fn open(path: &Path) -> io::Result<(File, (u64, u64), bool)> {
+    // Statements and their parameters are nobody else's business.
+    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    let mut torn = false;
+    if metadata.is_file() && metadata.len() > 0 {
+        let mut last = [0_u8];
+        (&file).seek(SeekFrom::End(-1))?;
+        (&file).read_exact(&mut last)?;
+        torn = last != *b"\n";
+    }
+    Ok((file, (metadata.dev(), metadata.ino()), torn))
+}
+
+impl FileState {
+    fn write_all_or_nothing(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.append(b"\n")?;
+            self.torn = false;
+        }
+        if !self.backlog.is_empty() {
+            let backlog = std::mem::take(&mut self.backlog);
+            if let Err(error) = self.append(&backlog) {
+                self.backlog = backlog;
+                return Err(error);
+            }
+        }
+        self.append(line)
+    }
+
+    /// Appends all of it. Of what a full disk cut short, the part that was written is taken back.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        let error = loop {
+            if rest.is_empty() {
+                return Ok(());
+            }
+            match self.file.write(rest) {
+                Ok(0) => break io::Error::from(io::ErrorKind::WriteZero),
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error,
+            }
+        };
+        let written = (bytes.len() - rest.len()) as u64;
+        if written > 0 {
+            let length = self.file.metadata().map(|metadata| metadata.len());
+            let taken_back = length.and_then(|length| self.file.set_len(length.saturating_sub(written)));
+            self.torn = taken_back.is_err();
+        }
+        Err(error)
+    }
+}
+
+/// A stream such as a pipe, that blocks while nobody reads it: a thread of its own writes it, from a bounded queue.
+#[derive(Debug)]
+pub(super) struct StreamSink {
+    queue: Arc<Queue>,
+    written: watch::Receiver<Progress>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<QueueState>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Lines ever taken.
+    taken: u64,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Lines ever written.
+    written: u64,
+    /// The stream is broken: nothing will be written any more.
+    broken: bool,
+}
+
+impl StreamSink {
+    pub(super) fn spawn(stream: Box<dyn Write + Send>) -> io::Result<Self> {
+        let queue = Arc::new(Queue { state: Mutex::default(), filled: Condvar::new() });
+        let (progress, written) = watch::channel(Progress::default());
+        let writer = Arc::clone(&queue);
+        std::thread::Builder::new().name("audit".into()).spawn(move || write_lines(&writer, stream, &progress))?;
+        Ok(Self { queue, written })
+    }
+
+    /// Queues a line, if there is room; gives its number.
+    pub(super) fn push(&self, line: Vec<u8>) -> Result<u64, Refused> {
+        let mut state = lock(&self.queue.state);
+        // A line longer than the whole queue must get through an empty one.
+        let room = state.bytes == 0 || state.bytes + line.len() <= BACKLOG;
+        if !room || self.written.borrow().broken {
+            return Err(Refused);
+        }
+        state.bytes += line.len();
+        state.taken += 1;
+        state.lines.push_back(line);
+        let number = state.taken;
+        drop(state);
+        self.queue.filled.notify_one();
+        Ok(number)
+    }
+
+    /// Queues a line and waits until the stream has it.
+    pub(super) async fn hand_over(&self, line: Vec<u8>, patience: Duration) -> Result<(), AuditFull> {
+        let handed_over = async {
+            let mut progress = self.written.clone();
+            let number = loop {
+                progress.borrow_and_update();
+                // The queue is small enough that a copy for the rare full case costs nothing that matters.
+                match self.push(line.clone()) {
+                    Ok(number) => break number,
+                    Err(Refused) if progress.borrow().broken => return Err(AuditFull),
+                    Err(Refused) => progress.changed().await.map_err(|_| AuditFull)?,
+                }
+            };
+            match progress.wait_for(|now| now.broken || now.written >= number).await {
+                Ok(now) if now.written >= number => Ok(()),
+                _ => Err(AuditFull),
+            }
+        };
+        tokio::time::timeout(patience, handed_over).await.unwrap_or(Err(AuditFull))
+    }
+
+    pub(super) async fn flush(&self, patience: Duration) {
+        let taken = lock(&self.queue.state).taken;
+        let mut progress = self.written.clone();
+        let _ = tokio::time::timeout(patience, progress.wait_for(|now| now.broken || now.written >= taken)).await;
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.queue.state).bytes
+    }
+}
+
+impl Drop for StreamSink {
+    fn drop(&mut self) {
+        lock(&self.queue.state).closed = true;
+        self.queue.filled.notify_one();
+    }
+}
+
+fn write_lines(queue: &Queue, mut stream: Box<dyn Write + Send>, progress: &watch::Sender<Progress>) {
+    loop {
+        let batch = {
+            let mut state = lock(&queue.state);
+            while state.lines.is_empty() && !state.closed {
+                state = queue.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.lines.is_empty() {
+                return;
+            }
+            std::mem::take(&mut state.lines)
+        };
+        let count = batch.len() as u64;
+        let bytes: Vec<u8> = batch.into_iter().flatten().collect();
+        let result = write_stubbornly(&mut stream, &bytes);
+        lock(&queue.state).bytes -= bytes.len();
+        if let Err(error) = result {
+            tracing::error!(%error, "failed to write the audit to standard output: statements are refused from now on");
+            progress.send_modify(|now| now.broken = true);
+            return;
+        }
+        progress.send_modify(|now| now.written += count);
+    }
+}
+
+/// Writes and flushes all; a stream that somebody set to non-blocking is waited for.
+fn write_stubbornly(stream: &mut Box<dyn Write + Send>, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    loop {
+        let result = if rest.is_empty() { stream.flush().map(|()| 0) } else { stream.write(rest) };
+        match result {
+            Ok(_) if rest.is_empty() => return Ok(()),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(error),
+        }
+    }
+}
