@@ -30,6 +30,10 @@ pub struct Catalog {
     pub relation_names: HashMap<Name, HashMap<Name, Oid>>,
     /// How many schemas hold a relation of this name.
     pub name_uses: HashMap<Name, u32>,
+    /// Relations with a foreign key to this one, by oid.
+    pub referenced_by: HashMap<Oid, Vec<Oid>>,
+    /// Views and materialized views whose definition uses this relation directly, by oid.
+    pub used_by_views: HashMap<Oid, Vec<Oid>>,
     /// Types by oid.
     pub types: HashMap<Oid, Type>,
     /// Types by name, then the (schema, oid) pairs.
@@ -319,6 +323,12 @@ impl Catalog {
             let uses = self.name_uses.entry(relation.name.clone()).or_default();
             *uses = uses.saturating_add(1);
         }
+        for key in &relation.foreign_keys {
+            push_new(self.referenced_by.entry(key.references).or_default(), relation.oid);
+        }
+        for (used, _) in &relation.depends_on {
+            push_new(self.used_by_views.entry(*used).or_default(), relation.oid);
+        }
         self.relations.insert(relation.oid, Arc::new(relation));
     }
 
@@ -337,6 +347,12 @@ impl Catalog {
     /// Adds an operator.
     pub fn add_operator(&mut self, operator: Operator) {
         self.operators.entry(operator.name.clone()).or_default().push(operator);
+    }
+}
+
+fn push_new(list: &mut Vec<Oid>, oid: Oid) {
+    if !list.contains(&oid) {
+        list.push(oid);
     }
 }
 
