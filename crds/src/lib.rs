@@ -1,7 +1,8 @@
 //! The contract of Postern: the API types, their schema, and `compile`, which turns specs into a checked policy
-//! without a database. Plain data and pure functions; nothing here does I/O except [`files`], which only parses text.
+//! without a database. Plain data and pure functions; nothing here does I/O.
 
 pub mod checked;
+pub mod combine;
 pub mod pattern;
 pub mod verb;
 
@@ -9,5 +10,5 @@ pub use checked::{
     BulkAction, BulkExport, CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Database, Limits,
     MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording, TlsMode, To, Window,
 };
-pub use pattern::{ColumnPattern, NamePattern, RelationPattern};
+pub use pattern::{ColumnPattern, NamePattern, PatternError, RelationPattern};
 pub use verb::{Verb, VerbSet};
