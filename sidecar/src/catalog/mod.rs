@@ -48,6 +48,8 @@ pub struct Catalog {
     pub casts: HashMap<(Oid, Oid), Cast>,
     /// Casts whose function is not in pg_catalog, by (source, target).
     pub user_casts: HashMap<(Oid, Oid), Oid>,
+    /// Collations by name, those of pg_catalog included.
+    pub collations: HashMap<Name, Vec<Collation>>,
     /// Extensions installed.
     pub extensions: HashSet<Name>,
     /// Roles: name to whether it is a superuser.
@@ -236,6 +238,12 @@ pub struct Type {
     pub preferred: bool,
     /// The subtype of a range or multirange; 0 otherwise.
     pub range_of: Oid,
+    /// The labels of an enum, in order.
+    pub labels: Vec<Name>,
+    /// Whether it is a domain (over a domain …) with NOT NULL.
+    pub not_null: bool,
+    /// Whether it is a domain (over a domain …) with a CHECK.
+    pub has_checks: bool,
 }
 
 /// A function, procedure or aggregate.
@@ -273,6 +281,17 @@ pub struct Function {
     pub extension: Option<Name>,
     /// Names and types of OUT, INOUT and TABLE columns.
     pub out_columns: Box<[(Name, Oid)]>,
+}
+
+/// A collation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collation {
+    /// Its oid.
+    pub oid: Oid,
+    /// Its schema.
+    pub schema: Name,
+    /// Whether equal means byte-wise equal.
+    pub deterministic: bool,
 }
 
 /// A cast.
