@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf::Node;
-use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, OnPredicate, Verb};
+use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, OnPredicate};
 
 use crate::catalog::{Catalog, Oid};
 
-/// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`] puts the alias
+/// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`](super::expression::instantiate) puts the alias
 /// of the place where the expression is used for `ROW`.
 pub const ROW: &str = "\u{1}row";
 

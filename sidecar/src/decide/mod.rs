@@ -1,6 +1,8 @@
 //! The decision: what a policy, bound to a catalog, lets an identity do. Pure: no clock, no I/O, no logging.
 
 pub mod bound;
+pub mod expression;
+mod grant;
 
 use std::borrow::Cow;
 

@@ -1,0 +1,116 @@
+//! What the bound policy answers to the analysis: may this identity do that, and within which limits.
+
+use std::sync::Arc;
+
+use postern_crds::{BulkAction, Verb};
+
+use super::bound::{BoundPolicy, ColumnView, Grant, RelationView};
+use super::{Denial, Reason};
+use crate::catalog::{Function, Oid, Relation, RelationKind};
+
+impl BoundPolicy {
+    /// The view of a relation that is masked, filtered, has hidden columns or is closed; None for a plain one.
+    pub fn view(&self, relation: Oid) -> Option<&Arc<RelationView>> {
+        self.views.get(&relation)
+    }
+
+    /// Whether the column does not exist for this identity.
+    pub fn hidden(&self, relation: Oid, number: i16) -> bool {
+        let view = self.views.get(&relation);
+        matches!(view.and_then(|view| view.columns.get(&number)), Some(ColumnView::Hidden))
+    }
+
+    /// Whether a rule lets the identity do this to the relation, and the limits that hold then.
+    pub fn grant(&self, relation: &Relation, verb: Verb) -> Result<Grant, Denial> {
+        let granted = self.policy.grant(&self.identity, &relation.schema, &relation.name, is_special(relation), verb);
+        let name = format!("{}.{}", relation.schema, relation.name);
+        let Some((rule, limits)) = granted else {
+            return Err(self.no_rule(&name, verb));
+        };
+        if let Some(why) = self.views.get(&relation.oid).and_then(|view| view.closed.as_deref()) {
+            return Err(Denial::new(Reason::Closed, format!("{name} is closed: {why}"))
+                .hint("the policy and the database disagree about it; `postern-sidecar check` says how")
+                .object(name));
+        }
+        Ok(Grant { rule: rule.name.as_str().into(), limits })
+    }
+
+    /// The first rule that gives the verb at all, for what has no relation: temporary tables, advisory locks, CREATE
+    /// SCHEMA.
+    pub fn allows(&self, verb: Verb) -> Result<Grant, Denial> {
+        match self.policy.allows(&self.identity, verb) {
+            Some(rule) => Ok(Grant { rule: rule.name.as_str().into(), limits: rule.limits }),
+            None => {
+                let (policy, identity) = (self.policy_name(), &self.identity.name);
+                Err(Denial::new(
+                    Reason::NoRule,
+                    format!("permission denied: no rule of {policy} gives {identity} {verb}"),
+                )
+                .hint(format!("a rule for {identity} with `allow: [{verb}]` would allow it")))
+            }
+        }
+    }
+
+    /// Whether a rule lets the identity call this function or procedure of the database.
+    pub fn function(&self, function: &Function) -> Result<(), Denial> {
+        let Function { schema, name, kind, .. } = function;
+        let (what, allowed, needs) = match kind {
+            'p' => ("procedure", self.policy.procedure_allowed(&self.identity, schema, name), ", `allow: [Call]`"),
+            _ => ("function", self.policy.function_allowed(&self.identity, schema, name), ""),
+        };
+        if allowed.is_some() {
+            return Ok(());
+        }
+        let (policy, identity) = (self.policy_name(), &self.identity.name);
+        let message =
+            format!("permission denied for {what} {schema}.{name}: no rule of {policy} lets {identity} call it");
+        Err(Denial::new(Reason::Function, message)
+            .hint(format!("a rule for {identity} with `functions: [{schema}.{name}]`{needs} would allow it"))
+            .object(format!("{schema}.{name}")))
+    }
+
+    /// Whether a rule lets the client set this custom setting.
+    pub fn setting(&self, name: &str) -> bool {
+        self.policy.setting_allowed(&self.identity, name).is_some()
+    }
+
+    /// Whether a rule lets the identity listen on and notify this channel.
+    pub fn channel(&self, name: &str) -> bool {
+        self.policy.channel_allowed(&self.identity, name).is_some()
+    }
+
+    /// Whether the policy lets a bulk export pass, where a rule has the verb.
+    pub fn bulk_export(&self) -> Result<(), Denial> {
+        let policy = self.policy_name();
+        match self.policy.bulk_export.action {
+            BulkAction::Allow => Ok(()),
+            BulkAction::Deny => {
+                Err(Denial::new(Reason::BulkExport, format!("permission denied: {policy} allows no bulk export"))
+                    .hint("`bulkExport: {action: Allow}` and the verb CopyOut in a rule would allow it"))
+            }
+            BulkAction::RequireApproval => {
+                let message =
+                    format!("permission denied: {policy} asks for an approval, and no approver can be reached");
+                Err(Denial::new(Reason::NoApprover, message).hint("approvals need the broker, which is not connected"))
+            }
+        }
+    }
+
+    fn no_rule(&self, relation: &str, verb: Verb) -> Denial {
+        let (policy, identity) = (self.policy_name(), &self.identity.name);
+        Denial::new(Reason::NoRule, format!("permission denied: no rule of {policy} lets {identity} {verb} {relation}"))
+            .hint(format!("a rule for {identity} with `allow: [{verb}]`, `relations: [{relation}]` would allow it"))
+            .object(relation)
+    }
+
+    fn policy_name(&self) -> String {
+        format!("policy {}/{}", self.policy.namespace, self.policy.name)
+    }
+}
+
+/// Whether globs of the policy's `relations` don't match the relation, so that only its full name does.
+pub(super) fn is_special(relation: &Relation) -> bool {
+    relation.system
+        || relation.temporary
+        || matches!(relation.kind, RelationKind::ForeignTable | RelationKind::Toast | RelationKind::Index)
+}
