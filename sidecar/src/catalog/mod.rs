@@ -238,6 +238,8 @@ pub struct Type {
     pub preferred: bool,
     /// The subtype of a range or multirange; 0 otherwise.
     pub range_of: Oid,
+    /// `typtypmod`: the type modifier that a domain gives its base type; -1 for none.
+    pub base_modifier: i32,
     /// The labels of an enum, in order.
     pub labels: Vec<Name>,
     /// Whether it is a domain (over a domain …) with NOT NULL.
