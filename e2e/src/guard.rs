@@ -1,0 +1,117 @@
+//! A child process that does not outlive us.
+//!
+//! **Promise.** Whatever ends this process (a panic, `SIGKILL`, a test runner's time limit), the child is stopped and
+//! its folder removed. A small shell stands between: it holds the other end of a pipe of ours and acts when that
+//! closes. (`PR_SET_PDEATHSIG` would not do: it follows the *thread* that started the child, and tests have one each.)
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// `$1` signal, `$2` folder to remove (empty for none), `$3` how many tenths of a second the child may take to end,
+/// the rest is the command. The shell itself ignores the terminal's signals, so ^C reaches us first and the pipe closes.
+const WATCH: &str = r#"
+signal=$1 folder=$2 patience=$3; shift 3
+trap '' INT TERM HUP
+exec 3<&0
+(trap - INT TERM HUP; exec "$@") 3<&- </dev/null & child=$!
+# The pipe ends when we do; the child may end before.
+(cat <&3 >/dev/null; kill -s "$signal" "$child" 2>/dev/null
+ while [ "$patience" -gt 0 ] && kill -0 "$child" 2>/dev/null; do sleep 0.1; patience=$((patience - 1)); done
+ kill -s KILL "$child" 2>/dev/null) & watch=$!
+exec 3<&-
+wait "$child"; status=$?
+kill -s KILL "$watch" 2>/dev/null
+[ -z "$folder" ] || rm -rf "$folder"
+exit "$status"
+"#;
+
+/// A running child, stopped when dropped.
+#[derive(Debug)]
+pub struct Guard {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+/// How the child is ended and what is removed after it.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// Name of the signal, such as `QUIT`.
+    pub signal: &'a str,
+    /// Removed afterwards.
+    pub folder: Option<&'a Path>,
+    /// How long it may take before it is killed.
+    pub patience: Duration,
+}
+
+impl Guard {
+    /// Starts `command`, its output going to `log`.
+    pub fn spawn<S: AsRef<std::ffi::OsStr>>(
+        command: &[S],
+        environment: &[(String, String)],
+        log: &Path,
+        ending: &Ending<'_>,
+    ) -> Result<Self> {
+        let out = File::create(log).with_context(|| format!("create {}", log.display()))?;
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", WATCH, "guard", ending.signal])
+            .arg(ending.folder.unwrap_or(Path::new("")))
+            .arg((ending.patience.as_millis() / 100).to_string())
+            .args(command)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            // Away from the terminal's group: its ^C must not reach child and shell before us.
+            .process_group(0);
+        let mut shell = shell.spawn().context("start /bin/sh")?;
+        let pipe = shell.stdin.take();
+        Ok(Self { shell, pipe, log: log.to_owned() })
+    }
+
+    /// Whether the child has ended.
+    pub fn ended(&mut self) -> bool {
+        !matches!(self.shell.try_wait(), Ok(None))
+    }
+
+    /// What the child has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until `ready` holds; an error if the child ends first or the time is over.
+    pub fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let until = Instant::now() + limit;
+        loop {
+            if ready() {
+                return Ok(());
+            }
+            if self.ended() {
+                bail!("{what} ended at start:\n{}", self.log());
+            }
+            if Instant::now() > until {
+                bail!("{what} is not ready after {limit:?}:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks the child to end and waits for it; its exit status.
+    pub fn stop(&mut self) -> Result<Option<i32>> {
+        self.pipe = None;
+        Ok(self.shell.wait()?.code())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.pipe = None;
+        _ = self.shell.wait();
+    }
+}

@@ -1,0 +1,392 @@
+//! A client of the protocol that keeps every message it is sent, so that a test can search all of it.
+//!
+//! It does nothing that libpq would not do, and less: no retries, no hidden queries.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+
+/// A message from the server.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Message {
+    /// Its type.
+    pub tag: u8,
+    /// Its body, without the length.
+    pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", char::from(self.tag), self.body.escape_ascii())
+    }
+}
+
+impl Message {
+    /// The fields of an ErrorResponse or NoticeResponse.
+    pub fn fields(&self) -> BTreeMap<char, String> {
+        self.body
+            .split(|byte| *byte == 0)
+            .filter_map(|field| field.split_first())
+            .map(|(code, text)| (char::from(*code), String::from_utf8_lossy(text).into_owned()))
+            .collect()
+    }
+
+    /// The SQLSTATE, if it is an error or notice.
+    pub fn sqlstate(&self) -> Option<String> {
+        if matches!(self.tag, b'E' | b'N') { self.fields().remove(&'C') } else { None }
+    }
+
+    /// The cells of a DataRow.
+    pub fn cells(&self) -> Result<Vec<Option<Vec<u8>>>> {
+        ensure!(self.tag == b'D', "not a DataRow: {self:?}");
+        let mut rest = self.body.as_slice();
+        let count = u16::from_be_bytes(take(&mut rest)?);
+        let mut cells = Vec::new();
+        for _ in 0..count {
+            let length = i32::from_be_bytes(take(&mut rest)?);
+            cells.push(match usize::try_from(length) {
+                Err(_) => None,
+                Ok(length) => {
+                    let (cell, after) = rest.split_at_checked(length).context("short DataRow")?;
+                    rest = after;
+                    Some(cell.to_vec())
+                }
+            });
+        }
+        Ok(cells)
+    }
+
+    /// The column names of a RowDescription.
+    pub fn column_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut rest = self.body.get(2..).unwrap_or_default();
+        while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+            let (name, after) = rest.split_at(end);
+            names.push(String::from_utf8_lossy(name).into_owned());
+            rest = after.get(19..).unwrap_or_default();
+        }
+        names
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>().context("short message")?;
+    *rest = tail;
+    Ok(*head)
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A connection.
+pub struct Wire {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+    start: usize,
+    /// ParameterStatus and BackendKeyData of the start-up, and everything after, in the order of arrival.
+    pub received: Vec<Message>,
+    /// Where in `received` the start-up ended.
+    pub start_up: usize,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("received", &self.received.len()).finish_non_exhaustive()
+    }
+}
+
+/// Result formats of a Bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// All columns as text.
+    Text,
+    /// All columns in binary.
+    Binary,
+}
+
+/// A message to the server, whole.
+pub fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![tag];
+    frame.extend((body.len() as u32 + 4).to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// A Query.
+pub fn query(sql: &str) -> Vec<u8> {
+    frame(b'Q', &[sql.as_bytes(), b"\0"].concat())
+}
+
+/// A Parse without parameter types.
+pub fn parse(name: &str, sql: &str) -> Vec<u8> {
+    frame(b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"].concat())
+}
+
+/// A Parse with parameter types.
+pub fn parse_typed(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let mut body = [name.as_bytes(), b"\0", sql.as_bytes(), b"\0"].concat();
+    body.extend((types.len() as u16).to_be_bytes());
+    for oid in types {
+        body.extend(oid.to_be_bytes());
+    }
+    frame(b'P', &body)
+}
+
+/// A Bind with parameters as text.
+pub fn bind(portal: &str, statement: &str, parameters: &[Option<&[u8]>], format: Format) -> Vec<u8> {
+    let mut body = [portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\0"].concat();
+    body.extend((parameters.len() as u16).to_be_bytes());
+    for parameter in parameters {
+        match parameter {
+            None => body.extend((-1i32).to_be_bytes()),
+            Some(value) => {
+                body.extend((value.len() as u32).to_be_bytes());
+                body.extend(*value);
+            }
+        }
+    }
+    body.extend(1u16.to_be_bytes());
+    body.extend(u16::from(format == Format::Binary).to_be_bytes());
+    frame(b'B', &body)
+}
+
+/// A Describe; `kind` is `S` or `P`.
+pub fn describe(kind: u8, name: &str) -> Vec<u8> {
+    frame(b'D', &[&[kind], name.as_bytes(), b"\0"].concat())
+}
+
+/// A Close; `kind` is `S` or `P`.
+pub fn close(kind: u8, name: &str) -> Vec<u8> {
+    frame(b'C', &[&[kind], name.as_bytes(), b"\0"].concat())
+}
+
+/// An Execute; 0 rows is all.
+pub fn execute(portal: &str, rows: u32) -> Vec<u8> {
+    frame(b'E', &[portal.as_bytes(), b"\0", &rows.to_be_bytes()].concat())
+}
+
+/// A Sync.
+pub fn sync() -> Vec<u8> {
+    frame(b'S', b"")
+}
+
+/// A Flush.
+pub fn flush() -> Vec<u8> {
+    frame(b'H', b"")
+}
+
+/// Name and value of parameters in a startup message.
+pub type Parameters<'a> = &'a [(&'a str, &'a str)];
+
+impl Wire {
+    /// Connects by TCP on 127.0.0.1 and logs in.
+    pub fn connect(port: u16, user: &str, password: &str, database: &str) -> Result<Self> {
+        Self::connect_with(port, password, &[("user", user), ("database", database)])
+    }
+
+    /// Connects by TCP on 127.0.0.1 and logs in with these startup parameters.
+    pub fn connect_with(port: u16, password: &str, parameters: Parameters<'_>) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Self::start(Box::new(stream), password, parameters)
+    }
+
+    /// Connects by unix socket and logs in.
+    pub fn connect_unix(folder: &Path, port: u16, parameters: Parameters<'_>) -> Result<Self> {
+        let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}")))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Self::start(Box::new(stream), "", parameters)
+    }
+
+    fn start(stream: Box<dyn Stream>, password: &str, parameters: Parameters<'_>) -> Result<Self> {
+        let mut wire = Self { stream, buffer: Vec::new(), start: 0, received: Vec::new(), start_up: 0 };
+        let mut body = 196_608u32.to_be_bytes().to_vec();
+        for (name, value) in parameters {
+            body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        }
+        body.push(0);
+        let mut startup = (body.len() as u32 + 4).to_be_bytes().to_vec();
+        startup.extend(body);
+        wire.send(&startup)?;
+        let user = parameters.iter().find(|(name, _)| *name == "user").map(|(_, user)| *user).unwrap_or_default();
+        wire.authenticate(user, password)?;
+        wire.until_ready()?;
+        wire.start_up = wire.received.len();
+        Ok(wire)
+    }
+
+    fn authenticate(&mut self, user: &str, password: &str) -> Result<()> {
+        let mut scram: Option<ScramSha256> = None;
+        loop {
+            let message = self.read()?;
+            if message.tag == b'E' {
+                bail!("refused: {:?}", message.fields());
+            }
+            ensure!(message.tag == b'R', "unexpected {message:?}");
+            let mut rest = message.body.as_slice();
+            let kind = u32::from_be_bytes(take(&mut rest)?);
+            let zeroed = |text: &[u8]| [text, b"\0"].concat();
+            match (kind, &mut scram) {
+                (0, _) => return Ok(()),
+                (3, _) => self.send(&frame(b'p', &zeroed(password.as_bytes())))?,
+                (5, _) => {
+                    let salt = take::<4>(&mut rest)?;
+                    let hash = postgres_protocol::authentication::md5_hash(user.as_bytes(), password.as_bytes(), salt);
+                    self.send(&frame(b'p', &zeroed(hash.as_bytes())))?;
+                }
+                (10, _) => {
+                    let client = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+                    let first = client.message().to_vec();
+                    scram = Some(client);
+                    let length = u32::try_from(first.len())?.to_be_bytes();
+                    self.send(&frame(b'p', &[b"SCRAM-SHA-256\0", &length[..], &first].concat()))?;
+                }
+                (11, Some(client)) => {
+                    client.update(rest)?;
+                    let answer = client.message().to_vec();
+                    self.send(&frame(b'p', &answer))?;
+                }
+                (12, Some(client)) => client.finish(rest)?,
+                _ => bail!("authentication {kind} is not known here"),
+            }
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()?;
+        Ok(())
+    }
+
+    /// Reads one message, and keeps it.
+    pub fn read(&mut self) -> Result<Message> {
+        loop {
+            let held = self.buffer.get(self.start..).unwrap_or_default();
+            if let Some((head, _)) = held.split_first_chunk::<5>() {
+                let [tag, length @ ..] = *head;
+                let length = usize::try_from(u32::from_be_bytes(length))? + 1;
+                if let Some(whole) = held.get(5..length) {
+                    let message = Message { tag, body: whole.to_vec() };
+                    self.start += length;
+                    self.received.push(message.clone());
+                    return Ok(message);
+                }
+            }
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            let mut chunk = [0; 16 * 1024];
+            let count = self.stream.read(&mut chunk)?;
+            ensure!(count > 0, "the connection was closed; last: {:?}", self.received.last());
+            self.buffer.extend(chunk.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Reads up to and with the next ReadyForQuery; what came.
+    pub fn until_ready(&mut self) -> Result<Vec<Message>> {
+        self.until(b'Z')
+    }
+
+    /// Reads up to and with the next message of this type; what came.
+    pub fn until(&mut self, tag: u8) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.read()?;
+            messages.push(message);
+            if messages.last().is_some_and(|message| message.tag == tag) {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// A simple query, and what came back. A CopyIn is answered by an empty one.
+    pub fn simple(&mut self, sql: &str) -> Result<Vec<Message>> {
+        self.send(&query(sql))?;
+        self.finish_with_copy(b"")
+    }
+
+    /// A simple query with data for its CopyIn.
+    pub fn copy_in(&mut self, sql: &str, data: &[u8]) -> Result<Vec<Message>> {
+        self.send(&query(sql))?;
+        self.finish_with_copy(data)
+    }
+
+    fn finish_with_copy(&mut self, data: &[u8]) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.read()?;
+            let tag = message.tag;
+            messages.push(message);
+            match tag {
+                b'G' => {
+                    let mut frames = if data.is_empty() { Vec::new() } else { frame(b'd', data) };
+                    frames.extend(frame(b'c', b""));
+                    self.send(&frames)?;
+                }
+                b'Z' => return Ok(messages),
+                _ => {}
+            }
+        }
+    }
+
+    /// Parse, Bind, Describe, Execute, Sync of one statement without parameters, and what came back.
+    pub fn extended(&mut self, sql: &str, format: Format) -> Result<Vec<Message>> {
+        self.extended_with(sql, &[], format)
+    }
+
+    /// The same with parameters as text.
+    pub fn extended_with(&mut self, sql: &str, parameters: &[Option<&[u8]>], format: Format) -> Result<Vec<Message>> {
+        let frames =
+            [parse("", sql), bind("", "", parameters, format), describe(b'P', ""), execute("", 0), sync()].concat();
+        self.send(&frames)?;
+        self.finish_extended()
+    }
+
+    /// As [`Wire::until_ready`], answering a CopyIn by an empty one.
+    fn finish_extended(&mut self) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.read()?;
+            let tag = message.tag;
+            messages.push(message);
+            match tag {
+                // The Sync that we sent was swallowed by the copy.
+                b'G' => self.send(&[frame(b'c', b""), sync()].concat())?,
+                b'Z' => return Ok(messages),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        _ = self.send(&frame(b'X', b""));
+    }
+}
+
+/// The rows among messages, cells as text (lossy), NULL as `∅`.
+pub fn rows(messages: &[Message]) -> Vec<Vec<String>> {
+    messages
+        .iter()
+        .filter_map(|message| message.cells().ok())
+        .map(|cells| {
+            cells
+                .into_iter()
+                .map(|cell| cell.map_or("∅".into(), |cell| String::from_utf8_lossy(&cell).into_owned()))
+                .collect()
+        })
+        .collect()
+}
+
+/// The first error among messages.
+pub fn error(messages: &[Message]) -> Option<&Message> {
+    messages.iter().find(|message| message.tag == b'E')
+}
