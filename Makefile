@@ -1,0 +1,73 @@
+# `make demo` shows the gate at work, `make test` proves it. Both install what they need first (Debian).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+say = @printf '\033[1m== %s\033[0m\n'
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: setup
+setup: ## install what building and testing need and this machine lacks
+	@.ci/setup
+
+.PHONY: build
+build: setup ## build the sidecar
+	$(say) "building postern-sidecar (the first time some minutes)"
+	cargo build --locked -p postern-sidecar
+
+.PHONY: demo
+demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leaves it running
+	@cargo build --quiet --locked -p postern-e2e --bin demo
+	@target/debug/demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup lint build ## lint, unit tests, tests against real servers
+	$(say) "tests (the masking and transparency corpora run against a real server)"
+	cargo test --locked --workspace
+
+.PHONY: test-all
+test-all: test ## everything in `test`, the long tests, every installed Postgres, the demo
+	$(say) "the long tests"
+	cargo test --locked --workspace -- --ignored
+	@set -e; for bin in /usr/lib/postgresql/*/bin; do \
+		printf '\033[1m== with %s\033[0m\n' "$$bin"; \
+		POSTERN_PG_BIN=$$bin cargo test --locked -p postern-e2e; \
+	done
+	$(MAKE) demo
+
+.PHONY: generate
+generate: setup ## write crds/yaml from the types
+	cargo run --quiet --locked -p postern-crds --features kube --bin generate
+
+.PHONY: lint
+lint: setup fmt-check clippy deny ## formatting, clippy, licences and sources of dependencies
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy:
+	$(say) "clippy"
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Kept in cargo's own folder, so that it is built once for a machine.
+CARGO_DENY := $(or $(shell command -v cargo-deny),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin/cargo-deny)
+$(CARGO_DENY):
+	$(say) "building cargo-deny (once; some minutes)"
+	cargo install --quiet --locked cargo-deny
+
+.PHONY: deny
+deny: $(CARGO_DENY)
+	$(say) "dependencies: bans, licences, sources"
+	$(CARGO_DENY) --log-level error --locked check bans licenses sources
+
+.PHONY: capture
+capture: setup ## record the transparency corpus anew from real programs (needs pip, npm and mvn)
+	cargo run --quiet --locked -p postern-e2e --bin capture
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean
