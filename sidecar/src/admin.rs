@@ -1,1 +1,348 @@
 //! The admin port: metrics and probes.
+//!
+//! `/startup` turns 200 once the catalog was read and the policy bound to it. `/ready` then stays 200 until the drain:
+//! it does not follow the database, since a database that is away is no reason to take every client's pod out of
+//! service; what is wrong stands in its body. `/live` answers as long as the process does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use crate::decide::bound::BindProblem;
+use crate::metrics::Metrics;
+
+/// Most connections at a time; probes and a scraper need two.
+const MAX_CONNECTIONS: usize = 32;
+/// Longest life of a connection, so that silent ones can't use them up.
+const CONNECTION_LIFE: Duration = Duration::from_secs(30);
+/// Most bind problems that are listed; the count is always right.
+const MAX_LISTED: usize = 100;
+
+/// How the sidecar is, for probes and people.
+#[derive(Debug, Default)]
+pub struct Health {
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    policy: String,
+    identity: String,
+    mode: &'static str,
+    started: bool,
+    draining: bool,
+    policy_version: u64,
+    problem_count: usize,
+    problems: Vec<(String, String)>,
+    rejected: Option<String>,
+    catalog_version: u64,
+    catalog_read: Option<Instant>,
+    upstream_reachable: Option<bool>,
+}
+
+/// The facts as JSON says them.
+#[derive(Serialize)]
+struct Report<'a> {
+    status: &'static str,
+    policy: &'a str,
+    identity: &'a str,
+    mode: &'static str,
+    policy_version: u64,
+    /// Why the last change of a policy or identity file was not applied.
+    rejected_change: Option<&'a str>,
+    bind_problem_count: usize,
+    bind_problems: Vec<Problem<'a>>,
+    catalog_version: u64,
+    catalog_age_seconds: Option<u64>,
+    upstream_reachable: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    path: &'a str,
+    message: &'a str,
+}
+
+impl Health {
+    /// Of a sidecar that starts.
+    pub fn new() -> Arc<Health> {
+        Arc::new(Health::default())
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom and what it serves.
+    pub fn serves(&self, policy: String, identity: String, mode: &'static str) {
+        let mut facts = self.facts();
+        (facts.policy, facts.identity, facts.mode) = (policy, identity, mode);
+    }
+
+    /// A policy was bound to a catalog: the sidecar can serve.
+    pub fn bound(&self, policy_version: u64, catalog_version: u64, problems: &[BindProblem]) {
+        let mut facts = self.facts();
+        facts.started = true;
+        facts.policy_version = policy_version;
+        facts.catalog_version = catalog_version;
+        facts.problem_count = problems.len();
+        facts.problems =
+            problems.iter().take(MAX_LISTED).map(|problem| (problem.path.clone(), problem.message.clone())).collect();
+    }
+
+    /// The catalog was read, changed or not.
+    pub fn catalog_read(&self, at: Instant) {
+        self.facts().catalog_read = Some(at);
+    }
+
+    /// Whether the database could be reached just now.
+    pub fn upstream_reachable(&self, reachable: bool) {
+        self.facts().upstream_reachable = Some(reachable);
+    }
+
+    /// A changed policy or identity has mistakes; None if the one read last is good.
+    pub fn rejected(&self, mistake: Option<String>) {
+        self.facts().rejected = mistake;
+    }
+
+    /// No new sessions any more.
+    pub fn draining(&self) {
+        self.facts().draining = true;
+    }
+
+    fn report(&self) -> (bool, bool, String) {
+        let facts = self.facts();
+        let status = match (facts.started, facts.draining) {
+            (_, true) => "draining",
+            (true, false) => "ready",
+            (false, false) => "starting",
+        };
+        let report = Report {
+            status,
+            policy: &facts.policy,
+            identity: &facts.identity,
+            mode: facts.mode,
+            policy_version: facts.policy_version,
+            rejected_change: facts.rejected.as_deref(),
+            bind_problem_count: facts.problem_count,
+            bind_problems: facts.problems.iter().map(|(path, message)| Problem { path, message }).collect(),
+            catalog_version: facts.catalog_version,
+            catalog_age_seconds: facts.catalog_read.map(|at| at.elapsed().as_secs()),
+            upstream_reachable: facts.upstream_reachable,
+        };
+        let body = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+        (facts.started, facts.started && !facts.draining, body)
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves the admin port until the process ends.
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>) -> io::Result<()> {
+    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    serve_on(Bounded { listener, free, life: CONNECTION_LIFE }, health, metrics).await
+}
+
+async fn serve_on(listener: Bounded, health: Arc<Health>, metrics: Arc<Metrics>) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/startup", get(startup))
+        .route("/live", get(|| async { "alive\n" }))
+        .route("/ready", get(ready))
+        .route("/state", get(state))
+        .with_state(Shared { health, metrics });
+    axum::serve(listener, routes).await
+}
+
+async fn metrics_text(State(shared): State<Shared>) -> Response {
+    {
+        let facts = shared.health.facts();
+        if let Some(read) = facts.catalog_read {
+            shared.metrics.catalog(facts.catalog_version, read.elapsed());
+        }
+    }
+    match shared.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "failed to write the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn startup(State(shared): State<Shared>) -> Response {
+    let (started, _, body) = shared.health.report();
+    json(started, body)
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    let (_, ready, body) = shared.health.report();
+    json(ready, body)
+}
+
+async fn state(State(shared): State<Shared>) -> Response {
+    json(true, shared.health.report().2)
+}
+
+fn json(good: bool, body: String) -> Response {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Accepts so many connections at a time, and each for so long.
+struct Bounded {
+    listener: TcpListener,
+    free: Arc<Semaphore>,
+    life: Duration,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = BoundedStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { continue };
+            match self.listener.accept().await {
+                Ok((stream, address)) => {
+                    let end = Box::pin(tokio::time::sleep(self.life));
+                    return (BoundedStream { stream, end, _permit: permit }, address);
+                }
+                // Out of descriptors, most likely; trying again at once would only spin.
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection to the admin port");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+struct BoundedStream {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl BoundedStream {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for BoundedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_end(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for BoundedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_end(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    async fn start() -> (SocketAddr, Arc<Health>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (health, metrics) = (Health::new(), Metrics::new("shop/shop").unwrap());
+        tokio::spawn(serve(listener, Arc::clone(&health), metrics));
+        (address, health)
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_start_and_the_drain_not_the_database() {
+        let (address, health) = start().await;
+        assert_eq!(ask(address, "/live").await.0, 200);
+        assert_eq!(ask(address, "/startup").await.0, 503);
+        assert_eq!(ask(address, "/ready").await.0, 503);
+        health.bound(1, 1, &[BindProblem { path: "spec.masks[0]".into(), message: "no such column".into() }]);
+        assert_eq!(ask(address, "/startup").await.0, 200);
+        health.upstream_reachable(false);
+        let (status, body) = ask(address, "/ready").await;
+        assert_eq!(status, 200);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body.pointer("/bind_problems/0/path").unwrap(), "spec.masks[0]");
+        assert_eq!(body.pointer("/upstream_reachable").unwrap(), false);
+        health.draining();
+        assert_eq!(ask(address, "/ready").await.0, 503);
+        assert_eq!(ask(address, "/startup").await.0, 200);
+        assert_eq!(ask(address, "/state").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_text_and_anything_else_is_not_found() {
+        let (address, _health) = start().await;
+        let (status, body) = ask(address, "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(body.contains("postern_build_info"));
+        assert_eq!(ask(address, "/").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn silent_connections_do_not_keep_others_out_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let bounded = Bounded { listener, free, life: Duration::from_millis(300) };
+        tokio::spawn(serve_on(bounded, Health::new(), Metrics::new("shop/shop").unwrap()));
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask(address, "/live").await.0, 200);
+    }
+}
