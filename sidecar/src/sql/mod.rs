@@ -1,1 +1,81 @@
-//! SQL as text: bounded parse, deparse with proof, tokens.
+//! SQL as text: bounded parse, deparse with proof, splices, and what the audit keeps of a statement.
+//!
+//! **Promise.** Nothing is parsed before its size, its nesting and the memory that parsing takes are bounded by a count
+//! of its tokens. What [`emit`] and [`splice`] return, parsed again, is the tree that was decided on.
+//! **Depth.** A tree is walked, compared, cloned and dropped by recursion. A statement that may be deep is therefore
+//! handled from parse to drop within one [`deep::run`], on a stack that holds what the bound lets through.
+//!
+//! The way of a statement: [`measure`] → [`Budget::acquire`] → [`deep::run`] { [`parse_measured`] → walk → [`emit`] }.
+
+pub mod deep;
+mod digest;
+mod measure;
+mod proof;
+mod text;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pg_query::protobuf;
+
+pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
+pub use proof::{Edit, Spliced, deparse_unproven, emit, splice};
+pub use text::{fingerprint, normalize, split};
+
+use crate::decide::{Denial, Reason};
+
+/// A text that was parsed within its bounds.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The tree.
+    pub tree: protobuf::ParseResult,
+    /// What was counted before the parse.
+    pub measure: Measure,
+}
+
+/// Parses a text of one or more statements, within bounds.
+///
+/// Call it within [`deep::run`] or [`deep::run_blocking`], and drop the tree there.
+pub fn parse(text: &str, limits: &ParseLimits) -> Result<Parsed, Denial> {
+    let measure = measure(text, limits)?;
+    parse_measured(text, measure)
+}
+
+/// Parses a text whose measure was taken.
+pub fn parse_measured(text: &str, measure: Measure) -> Result<Parsed, Denial> {
+    let tree = parse_unbounded(text)?;
+    Ok(Parsed { tree, measure })
+}
+
+/// The parser, with its failures as refusals. Its own bound of 10,000 nested messages and of 2 MiB of C stack holds too.
+fn parse_unbounded(text: &str) -> Result<protobuf::ParseResult, Denial> {
+    // The crate gathers table and function names as it builds its result, and panics on trees it does not expect.
+    let result = catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0)));
+    match result {
+        Ok(Ok(result)) => Ok(result.protobuf),
+        Ok(Err(error)) => Err(refuse(error)),
+        Err(_) => Err(Denial::new(Reason::Unsupported, "this statement is of a form that the proxy can't read")),
+    }
+}
+
+/// A parser's error as a refusal.
+pub(crate) fn refuse(error: pg_query::Error) -> Denial {
+    match error {
+        pg_query::Error::Parse(message) | pg_query::Error::Scan(message) => {
+            if message.contains("stack depth") || message.contains("too deeply") {
+                return measure::too_deep();
+            }
+            if message.contains("memory exhausted") {
+                return measure::too_deep();
+            }
+            if message.contains("file descriptors") || message.contains("out of memory") {
+                return Denial::new(Reason::Internal, "the parser lacks resources").sqlstate("53000");
+            }
+            Denial::new(Reason::Syntax, message).sqlstate("42601")
+        }
+        pg_query::Error::Conversion(_) => measure::nul(),
+        other => Denial::new(Reason::Internal, format!("the parser failed: {other}")).sqlstate("XX000"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
