@@ -206,6 +206,3 @@ impl SessionAudit {
         envelope.to_line(self.audit.recording, &self.audit.hasher)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@
 //!
 //! Names are [`Name`]s: shared, because schemas, column names and types repeat thousands of times in a large database.
 
+pub mod load;
 pub mod names;
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,7 @@ pub type Oid = u32;
 pub type Name = Arc<str>;
 
 /// A snapshot of the database's objects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// Grows with each snapshot that differs from the one before.
     pub version: u64,
@@ -57,7 +58,7 @@ pub struct Catalog {
 }
 
 /// A table, view, sequence, …
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
     /// Its oid.
     pub oid: Oid,
@@ -99,6 +100,8 @@ pub struct Relation {
     pub owned_by: Option<(Oid, i16)>,
     /// Whether row level security is on.
     pub row_security: bool,
+    /// The extension that it belongs to.
+    pub extension: Option<Name>,
 }
 
 /// `pg_class.relkind`.
@@ -125,7 +128,7 @@ pub enum RelationKind {
 }
 
 /// A column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// Attribute number, from 1.
     pub number: i16,
@@ -150,7 +153,7 @@ pub struct Column {
 }
 
 /// An index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     /// Its name.
     pub name: Name,
@@ -160,7 +163,8 @@ pub struct Index {
     pub unique: bool,
     /// PRIMARY KEY.
     pub primary: bool,
-    /// Whether it is immediate, valid and without NULLS NOT DISTINCT subtleties.
+    /// Whether its uniqueness can be relied on at any time: valid and immediate, no exclusion constraint, and equality in
+    /// it means at least what the columns' own `=` means (operator class, collation).
     pub valid: bool,
     /// Key columns by attribute number; 0 stands for an expression.
     pub columns: Vec<i16>,
@@ -173,18 +177,18 @@ pub struct Index {
 }
 
 /// A CHECK constraint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Its name.
     pub name: Name,
-    /// The columns that it reads.
+    /// The columns that it reads; all of them for a whole row.
     pub columns: Vec<i16>,
     /// The expression, as SQL.
     pub expression: Name,
 }
 
 /// A foreign key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignKey {
     /// Its name.
     pub name: Name,
@@ -201,7 +205,7 @@ pub struct ForeignKey {
 }
 
 /// A user trigger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {
     /// Its name.
     pub name: Name,
@@ -212,7 +216,7 @@ pub struct Trigger {
 }
 
 /// A type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Type {
     /// Its oid.
     pub oid: Oid,
@@ -249,7 +253,7 @@ pub struct Type {
 }
 
 /// A function, procedure or aggregate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its oid.
     pub oid: Oid,
@@ -277,7 +281,8 @@ pub struct Function {
     pub security_definer: bool,
     /// Its language.
     pub language: Name,
-    /// Its body, for functions outside pg_catalog.
+    /// Its body, for functions in SQL and PL/pgSQL that are not built in; `None` for one longer than
+    /// [`load::MAX_BODY`].
     pub body: Option<Name>,
     /// The extension that it belongs to.
     pub extension: Option<Name>,
@@ -308,7 +313,7 @@ pub struct Cast {
 }
 
 /// An operator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// Its schema.
     pub schema: Name,
@@ -363,6 +368,41 @@ impl Catalog {
     pub fn add_function(&mut self, function: Function) {
         self.function_names.insert(function.oid, function.name.clone());
         self.functions.entry(function.name.clone()).or_default().push(function);
+    }
+
+    /// Brings what depends on the order of arrival into a fixed order, and frees what is spare.
+    fn settle(&mut self) {
+        for list in self.functions.values_mut() {
+            list.sort_by_key(|function| function.oid);
+            list.shrink_to_fit();
+        }
+        for list in self.operators.values_mut() {
+            list.sort_by(|a, b| (a.left, a.right, &a.schema).cmp(&(b.left, b.right, &b.schema)));
+            list.shrink_to_fit();
+        }
+        for list in self.type_names.values_mut() {
+            list.sort();
+            list.shrink_to_fit();
+        }
+        for list in self.referenced_by.values_mut().chain(self.used_by_views.values_mut()) {
+            list.sort_unstable();
+            list.shrink_to_fit();
+        }
+        for names in self.relation_names.values_mut() {
+            names.shrink_to_fit();
+        }
+        for list in self.collations.values_mut() {
+            list.sort_by_key(|collation| collation.oid);
+            list.shrink_to_fit();
+        }
+        for kind in self.types.values_mut() {
+            kind.labels.shrink_to_fit();
+        }
+        self.relations.shrink_to_fit();
+        self.types.shrink_to_fit();
+        self.type_names.shrink_to_fit();
+        self.functions.shrink_to_fit();
+        self.function_names.shrink_to_fit();
     }
 
     /// Adds an operator.
