@@ -206,3 +206,6 @@ impl SessionAudit {
         envelope.to_line(self.audit.recording, &self.audit.hasher)
     }
 }
+
+#[cfg(test)]
+mod tests;
