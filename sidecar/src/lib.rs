@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod policy_files;
 pub mod session;
 pub mod sql;
+pub mod stream;
 pub mod upstream;
 pub mod wire;

@@ -4,7 +4,6 @@ mod cancel;
 mod login;
 mod query;
 mod scram;
-mod stream;
 mod tls;
 
 use std::net::SocketAddr;
@@ -17,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub use crate::stream::UpstreamStream;
 pub use cancel::CancelToken;
 pub use query::{QueryError, Row};
 pub use scram::{Credential, ScramError};
-pub use stream::UpstreamStream;
 pub use tls::{Tls, TlsConfigError};
 
 use crate::wire::backend::{Fields, TransactionStatus};

@@ -10,6 +10,8 @@ pub const MAX_STARTUP: u32 = 10_000;
 pub const PROTOCOL_3_0: u32 = 3 << 16;
 /// Protocol 3.2: longer cancel keys.
 pub const PROTOCOL_3_2: u32 = (3 << 16) | 2;
+/// Names of options of the protocol itself begin so.
+pub const PROTOCOL_OPTION: &str = "_pq_.";
 /// The newest that we speak.
 pub const LATEST: u32 = PROTOCOL_3_2;
 
@@ -52,7 +54,7 @@ impl<'a> Startup<'a> {
 
     /// Options of the protocol itself that we don't know: all there are.
     pub fn protocol_options(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.parameters.iter().map(|(name, _)| *name).filter(|name| name.starts_with("_pq_."))
+        self.parameters.iter().map(|(name, _)| *name).filter(|name| name.starts_with(PROTOCOL_OPTION))
     }
 
     /// The version to speak: what the client asked for, or the newest that we know.
