@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a statement does to a relation, a function, a channel or the session; the words of `spec.rules[].allow`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Verb {
     /// Read rows.
     Select,
