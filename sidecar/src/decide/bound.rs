@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pg_query::protobuf::Node;
 use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, OnPredicate};
 
-use crate::catalog::{Catalog, Oid};
+use crate::catalog::{Catalog, Name, Oid};
 
 /// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`](super::expression::instantiate) puts the alias
 /// of the place where the expression is used for `ROW`.
@@ -30,6 +30,21 @@ pub struct BoundPolicy {
     pub scrubbed: HashSet<Oid>,
     /// What did not bind, as `spec.masks[0].mask: …`.
     pub problems: Vec<BindProblem>,
+    /// What the next bind must find again, or close.
+    pub restricted: HashMap<Oid, Restricted>,
+}
+
+/// A table whose columns or rows the policy restricts, as the next bind knows it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restricted {
+    /// Its schema.
+    pub schema: Name,
+    /// Its name.
+    pub name: Name,
+    /// Its masked and hidden columns.
+    pub columns: Vec<(i16, Name)>,
+    /// Whether it has a row filter.
+    pub filtered: bool,
 }
 
 /// Something of the policy that could not be bound; the column or relation it names is closed, alone.
@@ -48,6 +63,8 @@ pub struct RelationView {
     pub closed: Option<String>,
     /// Columns that are hidden or masked, by attribute number; a column not in here is plain.
     pub columns: HashMap<i16, ColumnView>,
+    /// Of the hidden columns those that are closed because their mask does not bind, with the reason.
+    pub closed_columns: HashMap<i16, String>,
     /// Rows that exist; all matching filters joined by AND.
     pub filter: Option<RowFilter>,
 }

@@ -94,6 +94,31 @@ fn collect(node: &mut Node, names: &mut Vec<String>) -> Result<(), UnknownNode> 
     for_each_child(node, &mut |child| collect(child, names))
 }
 
+/// The names of each column reference in the expression; an error if one is a whole row, or in a node that the walk
+/// doesn't know.
+pub fn references(expression: &Node) -> Result<Vec<Vec<String>>, UnknownNode> {
+    fn collect(node: &mut Node, found: &mut Vec<Vec<String>>) -> Result<(), UnknownNode> {
+        if let Some(Kind::ColumnRef(reference)) = &node.node {
+            let names: Option<Vec<String>> =
+                reference.fields.iter().map(|field| text_of(field).map(str::to_owned)).collect();
+            found.push(names.ok_or_else(|| UnknownNode("a whole row".to_owned()))?);
+            return Ok(());
+        }
+        for_each_child(node, &mut |child| collect(child, found))
+    }
+    let mut found = Vec::new();
+    collect(&mut expression.clone(), &mut found)?;
+    Ok(found)
+}
+
+/// The name, if this is a column reference and nothing else.
+pub fn column_name(node: &Node) -> Option<&str> {
+    match &node.node {
+        Some(Kind::ColumnRef(reference)) => reference.fields.last().and_then(text_of),
+        _ => None,
+    }
+}
+
 type Visit<'a> = dyn FnMut(&mut Node) -> Result<(), UnknownNode> + 'a;
 
 /// Calls `visit` for each direct child that is an expression, a query or a part of one; refuses a node whose children

@@ -1,8 +1,15 @@
 //! The decision: what a policy, bound to a catalog, lets an identity do. Pure: no clock, no I/O, no logging.
 
+pub mod bind;
 pub mod bound;
 pub mod expression;
 mod grant;
+mod lineage;
+pub mod mask;
+mod qualify;
+mod scrub;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::borrow::Cow;
 

@@ -1,0 +1,483 @@
+//! Joins a checked policy with a catalog: for each relation, how the identity sees it.
+//!
+//! **Promise.** Whatever the policy masks, hides or filters stays so wherever else the same values can be read: in
+//! partitions, inheritance parents and children, generated columns, views and materialized views. What can't be bound
+//! or proven is closed, alone, and reported.
+//! **Not covered.** What functions and triggers of the database do with the values: they are their owners' code.
+//!
+//! The order: what the policy says of each relation ([`own`]) → spread over inheritance → generated columns → columns
+//! that were there and are gone → views, from the tables up ([`lineage`]) → expressions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use pg_query::protobuf::{BoolExpr, BoolExprType, Node, node::Node as Kind};
+use postern_crds::{CheckedIdentity, CheckedPolicy, ColumnPattern, MaskKind, NamePattern, OnPredicate};
+
+use super::bound::{BindProblem, BoundMask, BoundPolicy, ColumnView, RelationView, Restricted, RowFilter};
+use super::mask::HashKey;
+use super::{expression, lineage, mask, qualify, scrub};
+use crate::catalog::names::quote_identifier;
+use crate::catalog::{Catalog, Name, Oid, Relation, RelationKind};
+
+/// What a column shall be, before its expression is made.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Want {
+    /// It does not exist.
+    Hidden,
+    /// It is masked.
+    Mask(Wanted),
+}
+
+/// A mask that a column shall have.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) kind: MaskKind,
+    pub(super) on_predicate: OnPredicate,
+    /// Field path of the mask entry.
+    pub(super) path: String,
+}
+
+impl Want {
+    /// Both together: the more private holds, and a predicate is refused if either says so.
+    pub(super) fn and(self, other: Want) -> Want {
+        match (self, other) {
+            (Want::Mask(one), Want::Mask(two)) => {
+                let on_predicate = one.on_predicate.max(two.on_predicate);
+                let held = if two.kind.privacy() > one.kind.privacy() { two } else { one };
+                Want::Mask(Wanted { on_predicate, ..held })
+            }
+            _ => Want::Hidden,
+        }
+    }
+
+    /// What an expression that reads such a column shall be: NULL.
+    pub(super) fn of_expression(&self) -> Want {
+        match self {
+            Want::Hidden => Want::Mask(Wanted {
+                kind: MaskKind::Nullify,
+                on_predicate: OnPredicate::default(),
+                path: "spec.rules".to_owned(),
+            }),
+            Want::Mask(wanted) => Want::Mask(Wanted { kind: MaskKind::Nullify, ..wanted.clone() }),
+        }
+    }
+}
+
+/// Adds what a column shall be to what it shall be already.
+pub(super) fn add(columns: &mut BTreeMap<i16, Want>, number: i16, want: Want) {
+    let want = match columns.remove(&number) {
+        Some(held) => held.and(want),
+        None => want,
+    };
+    columns.insert(number, want);
+}
+
+/// A filter over a relation's row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PlannedFilter {
+    /// Fully qualified, over `ROW`.
+    pub(super) expression: Node,
+    /// The columns of the row that it reads.
+    pub(super) columns: Vec<String>,
+    /// The rule that it comes from.
+    pub(super) rule: String,
+    /// Its field path, and by which way it came, so that none is added twice.
+    pub(super) origin: String,
+}
+
+/// How a relation shall be seen, before expressions are made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) closed: Option<String>,
+    pub(super) columns: BTreeMap<i16, Want>,
+    pub(super) filters: Vec<PlannedFilter>,
+}
+
+impl Plan {
+    pub(super) fn close(&mut self, why: impl Into<String>) {
+        if self.closed.is_none() {
+            self.closed = Some(why.into());
+        }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.closed.is_none() && self.columns.is_empty() && self.filters.is_empty()
+    }
+
+    pub(super) fn add_filter(&mut self, filter: PlannedFilter) {
+        if !self.filters.iter().any(|held| held.origin == filter.origin && held.expression == filter.expression) {
+            self.filters.push(filter);
+        }
+    }
+}
+
+pub(super) type Plans = HashMap<Oid, Plan>;
+
+/// What did not bind, each once.
+#[derive(Default)]
+struct Problems(Vec<BindProblem>);
+
+impl Problems {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let problem = BindProblem { path: path.into(), message: message.into() };
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+}
+
+/// Binds a policy to a catalog, for one identity. `previous` is the bound policy that this one replaces: by it a column
+/// that was masked and is gone under that name is noticed.
+pub fn bind(
+    policy: Arc<CheckedPolicy>,
+    identity: Arc<CheckedIdentity>,
+    catalog: Arc<Catalog>,
+    version: u64,
+    previous: Option<&BoundPolicy>,
+) -> BoundPolicy {
+    let mut problems = Problems::default();
+    let mut plans = Plans::new();
+    for relation in catalog.relations.values() {
+        let plan = own(&policy, &identity, &catalog, relation, &mut problems);
+        if !plan.is_plain() {
+            plans.insert(relation.oid, plan);
+        }
+    }
+    missing_names(&policy, &identity, &catalog, &mut plans, &mut problems);
+    spread(&catalog, &mut plans);
+    generated_columns(&catalog, &mut plans);
+    let restricted = gone(&policy, &identity, &catalog, previous, &mut plans, &mut problems);
+    spread_closed(&catalog, &mut plans);
+    lineage::views(&catalog, &mut plans);
+
+    let keys = mask::hash_keys(&policy);
+    let mut views = HashMap::with_capacity(plans.len());
+    for (oid, plan) in plans {
+        if let Some(relation) = catalog.relations.get(&oid)
+            && !plan.is_plain()
+        {
+            views.insert(oid, Arc::new(view_of(&catalog, &keys, relation, plan, &mut problems)));
+        }
+    }
+    let scrubbed = scrub::closure(&catalog, views.keys().copied());
+    let mut problems = problems.0;
+    problems.sort_by(|one, two| (&one.path, &one.message).cmp(&(&two.path, &two.message)));
+    BoundPolicy { version, policy, identity, catalog, views, scrubbed, problems, restricted }
+}
+
+/// Whether globs of masks, hidden columns and filters don't match the relation. They do match foreign tables, other
+/// than those of `relations`: who names such a table in a rule must not lose the masks that are for everything.
+fn is_special(relation: &Relation) -> bool {
+    relation.system || relation.temporary
+}
+
+fn has_rows(relation: &Relation) -> bool {
+    match relation.kind {
+        RelationKind::Table
+        | RelationKind::PartitionedTable
+        | RelationKind::View
+        | RelationKind::MaterializedView
+        | RelationKind::ForeignTable => true,
+        RelationKind::Sequence | RelationKind::Composite | RelationKind::Toast | RelationKind::Index => false,
+    }
+}
+
+/// What the policy itself says of a relation.
+fn own(
+    policy: &CheckedPolicy,
+    identity: &CheckedIdentity,
+    catalog: &Catalog,
+    relation: &Relation,
+    problems: &mut Problems,
+) -> Plan {
+    let mut plan = Plan::default();
+    if !has_rows(relation) {
+        return plan;
+    }
+    let (schema, name, special) = (&*relation.schema, &*relation.name, is_special(relation));
+    let concerns = |patterns: &[ColumnPattern]| {
+        patterns
+            .iter()
+            .any(|pattern| pattern.relation.schema.matches(schema) && pattern.relation.relation.matches(name))
+    };
+    if policy.masks.iter().any(|mask| concerns(&mask.columns))
+        || policy.rules_for(identity).any(|rule| concerns(&rule.hide_columns))
+    {
+        for column in &relation.columns {
+            if policy.hides(identity, schema, name, special, &column.name) {
+                plan.columns.insert(column.number, Want::Hidden);
+            } else if let Some(mask) = policy.mask(identity, schema, name, special, &column.name) {
+                let (kind, on_predicate, path) = (mask.kind.clone(), mask.on_predicate, mask.path.clone());
+                plan.columns.insert(column.number, Want::Mask(Wanted { kind, on_predicate, path }));
+            }
+        }
+    }
+    for (rule, filter) in policy.filters(identity, schema, name, special) {
+        match qualify::filter(catalog, relation, &filter.where_sql) {
+            Ok(qualified) => plan.add_filter(PlannedFilter {
+                expression: qualified.expression,
+                columns: qualified.columns,
+                rule: rule.name.clone(),
+                origin: filter.path.clone(),
+            }),
+            Err(why) => {
+                problems.add(format!("{}.where", filter.path), format!("{}: {why}", full_name(relation)));
+                plan.close(format!("its row filter can't be bound: {why}"));
+            }
+        }
+    }
+    plan
+}
+
+/// Columns that the policy names in full and that don't exist: a mask or hidden column that protects nothing.
+fn missing_names(
+    policy: &CheckedPolicy,
+    identity: &CheckedIdentity,
+    catalog: &Catalog,
+    plans: &mut Plans,
+    problems: &mut Problems,
+) {
+    let masks = policy.masks.iter().filter(|mask| !mask.exempt.includes(identity));
+    let masked = masks.map(|mask| (format!("{}.columns", mask.path), &mask.columns));
+    let hidden = policy.rules_for(identity).map(|rule| (format!("{}.hideColumns", rule.path), &rule.hide_columns));
+    for (path, patterns) in masked.chain(hidden) {
+        for pattern in patterns {
+            let ColumnPattern { relation, column: NamePattern::Literal(column) } = pattern else { continue };
+            let (NamePattern::Literal(schema), NamePattern::Literal(name)) = (&relation.schema, &relation.relation)
+            else {
+                continue;
+            };
+            match catalog.relation(schema, name) {
+                None => problems.add(path.clone(), format!("there is no relation {schema}.{name}")),
+                Some(relation) if relation.column(column).is_none() => {
+                    problems.add(path.clone(), format!("{schema}.{name} has no column {column}"));
+                    let plan = plans.entry(relation.oid).or_default();
+                    plan.close(format!("the policy names its column {column}, which doesn't exist"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for filter in policy.rules_for(identity).flat_map(|rule| &rule.row_filters) {
+        if let (NamePattern::Literal(schema), NamePattern::Literal(name)) =
+            (&filter.relation.schema, &filter.relation.relation)
+            && catalog.relation(schema, name).is_none()
+        {
+            problems.add(format!("{}.relation", filter.path), format!("there is no relation {schema}.{name}"));
+        }
+    }
+}
+
+/// Partition and inheritance children carry what their ancestors carry, and these what their descendants do: either
+/// way the same rows are read. Columns correspond by name.
+fn spread(catalog: &Catalog, plans: &mut Plans) {
+    let inherits =
+        |oid: &Oid| catalog.relations.get(oid).is_some_and(|it| !it.parents.is_empty() || !it.children.is_empty());
+    // From what the policy says of each, so that what comes up from one child doesn't go down into its siblings.
+    let sources: Vec<(Oid, Plan)> =
+        plans.iter().filter(|(oid, _)| inherits(oid)).map(|(oid, plan)| (*oid, plan.clone())).collect();
+    for (source, plan) in sources {
+        let Some(from) = catalog.relations.get(&source) else { continue };
+        for oid in catalog.ancestors(source).into_iter().chain(catalog.descendants(source)) {
+            let Some(to) = catalog.relations.get(&oid) else { continue };
+            let target = plans.entry(oid).or_default();
+            for (number, want) in &plan.columns {
+                let name = from.column_at(*number).map(|column| &column.name);
+                if let Some(column) = name.and_then(|name| to.column(name)) {
+                    add(&mut target.columns, column.number, want.clone());
+                }
+            }
+            for filter in &plan.filters {
+                match filter.columns.iter().find(|name| to.column(name).is_none()) {
+                    None => target.add_filter(filter.clone()),
+                    Some(name) => {
+                        target
+                            .close(format!("a row filter of {} reads {name}, which it doesn't have", full_name(from)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is closed is closed through every ancestor and descendant too.
+fn spread_closed(catalog: &Catalog, plans: &mut Plans) {
+    let closed: Vec<(Oid, String)> =
+        plans.iter().filter_map(|(oid, plan)| Some((*oid, plan.closed.clone()?))).collect();
+    for (source, why) in closed {
+        let Some(from) = catalog.relations.get(&source) else { continue };
+        for oid in catalog.ancestors(source).into_iter().chain(catalog.descendants(source)) {
+            plans.entry(oid).or_default().close(format!("{} is closed: {why}", full_name(from)));
+        }
+    }
+}
+
+/// A generated column that is another column is masked like it; one that is computed from a masked or hidden column is
+/// NULL.
+fn generated_columns(catalog: &Catalog, plans: &mut Plans) {
+    for (oid, plan) in plans {
+        let Some(relation) = catalog.relations.get(oid) else { continue };
+        for column in &relation.columns {
+            let Some(sql) = &column.generated else { continue };
+            let restricted: Vec<&Want> = match lineage::columns_of_row_expression(relation, sql) {
+                // Unknown: it may read any of them.
+                None => plan.columns.values().collect(),
+                Some(read) => read.iter().filter_map(|number| plan.columns.get(number)).collect(),
+            };
+            let Some(want) = restricted.into_iter().cloned().reduce(Want::and) else { continue };
+            let plain = lineage::plain_column(relation, sql).is_some();
+            add(&mut plan.columns, column.number, if plain { want } else { want.of_expression() });
+        }
+    }
+}
+
+/// Closes relations whose masked, hidden or filtering columns were there under the same policy and are gone. Gives what
+/// the next bind must remember.
+fn gone(
+    policy: &CheckedPolicy,
+    identity: &CheckedIdentity,
+    catalog: &Catalog,
+    previous: Option<&BoundPolicy>,
+    plans: &mut Plans,
+    problems: &mut Problems,
+) -> HashMap<Oid, Restricted> {
+    let mut restricted = HashMap::new();
+    for (oid, plan) in plans.iter() {
+        if let Some(relation) = catalog.relations.get(oid)
+            && relation.definition.is_none()
+        {
+            restricted.insert(*oid, remember(relation, plan));
+        }
+    }
+    // A changed policy is an answer to what changed in the catalog.
+    let Some(previous) = previous.filter(|it| *it.policy == *policy && *it.identity == *identity) else {
+        return restricted;
+    };
+    for (oid, before) in &previous.restricted {
+        // By oid, whatever its name now is; a table that was dropped may be made again under its name.
+        let same = catalog.relations.get(oid);
+        let Some(relation) = same.or_else(|| catalog.relation(&before.schema, &before.name)) else {
+            // Bounded: who makes and drops tables all day must not fill the memory.
+            if restricted.len() < MOST_REMEMBERED {
+                restricted.insert(*oid, before.clone());
+            }
+            continue;
+        };
+        let plan = plans.get(&relation.oid);
+        let is_restricted = |number: i16| plan.is_some_and(|plan| plan.columns.contains_key(&number));
+        let lost: Vec<(i16, Name)> = before
+            .columns
+            .iter()
+            .filter(|(number, name)| {
+                let by_name = relation.column(name).is_some_and(|column| is_restricted(column.number));
+                !(by_name || (same.is_some() && relation.column_at(*number).is_some() && is_restricted(*number)))
+            })
+            .cloned()
+            .collect();
+        let unfiltered = before.filtered && plan.is_none_or(|plan| plan.filters.is_empty() && plan.closed.is_none());
+        if lost.is_empty() && !unfiltered {
+            continue;
+        }
+        let why = match lost.first() {
+            Some((_, name)) => format!("its column {name}, which the policy masks or hides, is gone or renamed"),
+            None => "its row filter no longer matches it".to_owned(),
+        };
+        problems.add("spec", format!("{}: {why}", full_name(relation)));
+        let remembered = restricted.entry(relation.oid).or_insert_with(|| remember(relation, &Plan::default()));
+        remembered.columns.extend(lost);
+        remembered.filtered |= before.filtered;
+        plans.entry(relation.oid).or_default().close(why);
+    }
+    restricted
+}
+
+/// How many relations a bound policy remembers that are no longer there.
+const MOST_REMEMBERED: usize = 100_000;
+
+fn remember(relation: &Relation, plan: &Plan) -> Restricted {
+    let columns = plan.columns.keys().filter_map(|number| relation.column_at(*number));
+    Restricted {
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+        columns: columns.map(|column| (column.number, column.name.clone())).collect(),
+        filtered: !plan.filters.is_empty(),
+    }
+}
+
+/// The view of one relation, with its expressions.
+fn view_of(
+    catalog: &Catalog,
+    keys: &[HashKey],
+    relation: &Relation,
+    plan: Plan,
+    problems: &mut Problems,
+) -> RelationView {
+    let mut view = RelationView { closed: plan.closed, ..RelationView::default() };
+    for (number, want) in plan.columns {
+        let Some(column) = relation.column_at(number) else { continue };
+        let wanted = match want {
+            Want::Mask(wanted) => wanted,
+            Want::Hidden => {
+                view.columns.insert(number, ColumnView::Hidden);
+                continue;
+            }
+        };
+        let key = match &wanted.kind {
+            MaskKind::Hash { key_secret } => keys.iter().find(|key| key.secret == *key_secret).map(|key| key.index),
+            _ => None,
+        };
+        let of = format!("{}.{}", full_name(relation), quote_identifier(&column.name));
+        match mask::bind(&wanted.kind, catalog, column, &of, key) {
+            Ok(bound) => {
+                let Wanted { kind, on_predicate, path } = wanted;
+                let mask::MaskExpression { expression, constant } = bound;
+                let mask = BoundMask { expression, kind, constant, on_predicate, path };
+                view.columns.insert(number, ColumnView::Masked(Arc::new(mask)));
+            }
+            Err(why) => {
+                problems.add(format!("{}.mask", wanted.path), why.clone());
+                view.columns.insert(number, ColumnView::Hidden);
+                view.closed_columns.insert(number, why);
+            }
+        }
+    }
+    match row_filter(relation, &plan.filters) {
+        Ok(filter) => view.filter = filter,
+        Err(why) => view.closed = view.closed.or(Some(why)),
+    }
+    view
+}
+
+fn row_filter(relation: &Relation, filters: &[PlannedFilter]) -> Result<Option<RowFilter>, String> {
+    let mut columns = Vec::new();
+    let mut rules: Vec<&str> = Vec::new();
+    for filter in filters {
+        for name in expression::columns_of(&filter.expression).map_err(|error| error.to_string())? {
+            let column =
+                relation.column(&name).ok_or_else(|| format!("its row filter reads {name}, which it doesn't have"))?;
+            if !columns.contains(&column.number) {
+                columns.push(column.number);
+            }
+        }
+        if !rules.contains(&&*filter.rule) {
+            rules.push(&filter.rule);
+        }
+    }
+    let mut expressions: Vec<Node> = filters.iter().map(|filter| filter.expression.clone()).collect();
+    let expression = match (expressions.pop(), expressions.is_empty()) {
+        (None, _) => return Ok(None),
+        (Some(only), true) => only,
+        (Some(last), false) => {
+            expressions.push(last);
+            let all = BoolExpr { xpr: None, boolop: BoolExprType::AndExpr.into(), args: expressions, location: -1 };
+            Node { node: Some(Kind::BoolExpr(Box::new(all))) }
+        }
+    };
+    Ok(Some(RowFilter { expression, columns, rule: rules.join(", ") }))
+}
+
+/// `schema.name`, for messages.
+pub(super) fn full_name(relation: &Relation) -> String {
+    relation.qualified_name()
+}

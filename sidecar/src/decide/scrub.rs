@@ -1,0 +1,106 @@
+//! Which relations' errors and notices may hold values that the identity must not see.
+//!
+//! A relation with masks, hidden columns or filters does; and so does a statement on any other relation from which the
+//! server goes on to such a one by itself: foreign keys, in either direction, triggers, rules, views, partitions.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::catalog::{Catalog, Function, Oid};
+
+/// The relations, with all that reach them.
+pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) -> HashSet<Oid> {
+    let mut found: HashSet<Oid> = restricted.collect();
+    if found.is_empty() {
+        return found;
+    }
+    // What a rule does isn't in the catalog.
+    found.extend(catalog.relations.values().filter(|relation| relation.has_rules).map(|relation| relation.oid));
+    let mut open: Vec<Oid> = found.iter().copied().collect();
+    loop {
+        while let Some(oid) = open.pop() {
+            let Some(relation) = catalog.relations.get(&oid) else { continue };
+            let mut next: Vec<Oid> = relation.foreign_keys.iter().map(|key| key.references).collect();
+            next.extend(catalog.foreign_keys_to(oid).map(|(from, _)| from.oid));
+            next.extend(catalog.views_over(oid));
+            next.extend(catalog.ancestors(oid));
+            next.extend(catalog.descendants(oid));
+            open.extend(next.into_iter().filter(|oid| found.insert(*oid)));
+        }
+        // Triggers that come to name one of those found so far.
+        let names: HashSet<&str> =
+            found.iter().filter_map(|oid| catalog.relations.get(oid)).map(|relation| &*relation.name).collect();
+        let mut reach = Reach { catalog, names: &names, known: HashMap::new() };
+        for relation in catalog.relations.values() {
+            if !found.contains(&relation.oid) && relation.triggers.iter().any(|it| reach.trigger(it.function)) {
+                open.push(relation.oid);
+            }
+        }
+        found.extend(open.iter().copied());
+        if open.is_empty() {
+            return found;
+        }
+    }
+}
+
+/// Whether functions may touch relations of these names.
+struct Reach<'a> {
+    catalog: &'a Catalog,
+    names: &'a HashSet<&'a str>,
+    known: HashMap<Oid, bool>,
+}
+
+impl Reach<'_> {
+    fn trigger(&mut self, function: Oid) -> bool {
+        let Some(function) = self.catalog.function(function) else { return true };
+        let mut seen = HashSet::new();
+        let reaches = self.function(function, &mut seen);
+        if reaches {
+            self.known.insert(function.oid, true);
+        } else {
+            // Only now: in a circle of calls one can't be cleared before all of it is.
+            self.known.extend(seen.into_iter().map(|oid| (oid, false)));
+        }
+        reaches
+    }
+
+    fn function(&self, function: &Function, seen: &mut HashSet<Oid>) -> bool {
+        if &*function.schema == "pg_catalog" || function.extension.is_some() {
+            return false;
+        }
+        if let Some(known) = self.known.get(&function.oid) {
+            return *known;
+        }
+        if !seen.insert(function.oid) {
+            return false;
+        }
+        match (&function.body, &*function.language) {
+            // Deeper than any code that people write: as good as unknown.
+            _ if seen.len() > 500 => true,
+            (Some(body), "sql" | "plpgsql") => self.body(body, seen),
+            // Other languages build SQL in ways that words don't show.
+            _ => true,
+        }
+    }
+
+    fn body(&self, body: &str, seen: &mut HashSet<Oid>) -> bool {
+        let lower = body.to_lowercase();
+        let words = |text: &str| -> HashSet<String> {
+            text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').map(str::to_owned).collect()
+        };
+        // Quoted names keep their case.
+        let words: HashSet<String> = words(&lower).into_iter().chain(words(body)).collect();
+        // Names with blanks or signs in them are no single word.
+        let odd = |name: &&&str| !name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
+        if words.contains("execute") || self.names.iter().filter(odd).any(|name| body.contains(name)) {
+            return true;
+        }
+        words.iter().any(|word| {
+            self.names.contains(word.as_str())
+                || self
+                    .catalog
+                    .functions
+                    .get(word.as_str())
+                    .is_some_and(|all| all.iter().any(|it| self.function(it, seen)))
+        })
+    }
+}

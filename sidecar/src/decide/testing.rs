@@ -1,0 +1,129 @@
+//! Catalogs and policies made by hand, for tests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use pg_query::protobuf::{Node, ParseResult, RawStmt, ResTarget, SelectStmt, node::Node as Kind};
+
+use crate::catalog::{Catalog, Column, Oid, Relation, RelationKind, Type};
+
+/// Built-in types by oid, name, the name `format_type` gives, and category.
+const TYPES: [(Oid, &str, &str, char); 22] = [
+    (16, "bool", "boolean", 'B'),
+    (17, "bytea", "bytea", 'U'),
+    (19, "name", "name", 'S'),
+    (20, "int8", "bigint", 'N'),
+    (21, "int2", "smallint", 'N'),
+    (23, "int4", "integer", 'N'),
+    (25, "text", "text", 'S'),
+    (114, "json", "json", 'U'),
+    (700, "float4", "real", 'N'),
+    (701, "float8", "double precision", 'N'),
+    (869, "inet", "inet", 'I'),
+    (1042, "bpchar", "character", 'S'),
+    (1043, "varchar", "character varying", 'S'),
+    (1082, "date", "date", 'D'),
+    (1083, "time", "time without time zone", 'D'),
+    (1114, "timestamp", "timestamp without time zone", 'D'),
+    (1184, "timestamptz", "timestamp with time zone", 'D'),
+    (1186, "interval", "interval", 'T'),
+    (1700, "numeric", "numeric", 'N'),
+    (2950, "uuid", "uuid", 'U'),
+    (3802, "jsonb", "jsonb", 'U'),
+    (1009, "_text", "text[]", 'A'),
+];
+
+/// A catalog of the built-in types and nothing else.
+pub(crate) fn catalog() -> Catalog {
+    let mut catalog = Catalog { server_version: 150_004, ..Catalog::default() };
+    for (oid, name, _, category) in TYPES {
+        catalog.add_type(Type {
+            oid,
+            schema: "pg_catalog".into(),
+            name: name.into(),
+            kind: 'b',
+            category,
+            element: if oid == 1009 { 25 } else { 0 },
+            array: if oid == 25 { 1009 } else { 0 },
+            base: 0,
+            relation: 0,
+            collation: if category == 'S' { 100 } else { 0 },
+            preferred: false,
+            range_of: 0,
+            base_modifier: -1,
+            labels: Vec::new(),
+            not_null: false,
+            has_checks: false,
+        });
+    }
+    catalog
+}
+
+/// A column of a type as `format_type` writes it, modifier included.
+pub(crate) fn column(_catalog: &Catalog, number: i16, name: &str, type_sql: &str) -> Column {
+    let (bare, modifier) = match type_sql.split_once('(') {
+        Some((bare, rest)) => {
+            let (numbers, after) = rest.split_once(')').unwrap();
+            let numbers: Vec<i32> = numbers.split(',').map(|number| number.trim().parse().unwrap()).collect();
+            let modifier = match numbers.as_slice() {
+                [length] => length + 4,
+                [precision, scale] => ((precision << 16) | scale) + 4,
+                _ => panic!("no modifier: {type_sql}"),
+            };
+            (format!("{bare}{after}"), modifier)
+        }
+        None => (type_sql.to_owned(), -1),
+    };
+    let (oid, .., category) = TYPES.iter().find(|(.., sql, _)| *sql == bare).copied().expect(type_sql);
+    Column {
+        number,
+        name: name.into(),
+        type_oid: oid,
+        type_modifier: modifier,
+        type_sql: type_sql.into(),
+        collation: if category == 'S' { 100 } else { 0 },
+        not_null: false,
+        default: None,
+        generated: None,
+        identity: None,
+    }
+}
+
+/// A table of columns given as `name type, …`.
+pub(crate) fn table(catalog: &Catalog, oid: Oid, schema: &str, name: &str, columns: &[(&str, &str)]) -> Relation {
+    let columns = columns.iter().zip(1..).map(|((name, kind), number)| column(catalog, number, name, kind)).collect();
+    Relation {
+        oid,
+        schema: schema.into(),
+        name: name.into(),
+        kind: RelationKind::Table,
+        temporary: false,
+        system: false,
+        columns,
+        row_type: 0,
+        indexes: Vec::new(),
+        checks: Vec::new(),
+        foreign_keys: Vec::new(),
+        triggers: Vec::new(),
+        has_rules: false,
+        parents: Vec::new(),
+        children: Vec::new(),
+        definition: None,
+        depends_on: Vec::new(),
+        owned_by: None,
+        row_security: false,
+    }
+}
+
+/// An expression as SQL.
+pub(crate) fn expression_sql(expression: &Node) -> String {
+    let target = ResTarget { val: Some(Box::new(expression.clone())), ..ResTarget::default() };
+    let select = SelectStmt {
+        target_list: vec![Node { node: Some(Kind::ResTarget(Box::new(target))) }],
+        limit_option: 1,
+        op: 1,
+        ..SelectStmt::default()
+    };
+    let stmt = Some(Box::new(Node { node: Some(Kind::SelectStmt(Box::new(select))) }));
+    let tree = ParseResult { version: 0, stmts: vec![RawStmt { stmt, stmt_location: 0, stmt_len: 0 }] };
+    crate::sql::emit(&tree).unwrap().strip_prefix("SELECT ").unwrap().to_owned()
+}
