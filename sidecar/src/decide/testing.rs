@@ -111,6 +111,7 @@ pub(crate) fn table(catalog: &Catalog, oid: Oid, schema: &str, name: &str, colum
         depends_on: Vec::new(),
         owned_by: None,
         row_security: false,
+        extension: None,
     }
 }
 
