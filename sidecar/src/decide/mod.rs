@@ -2,12 +2,15 @@
 
 pub mod bind;
 pub mod bound;
+pub mod builtins;
 pub mod expression;
 mod grant;
 mod lineage;
 pub mod mask;
 mod qualify;
 mod scrub;
+pub mod settings;
+pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 

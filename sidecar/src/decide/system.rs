@@ -1,0 +1,556 @@
+//! What an identity sees of the system catalogs.
+//!
+//! **Promise.** A relation of pg_catalog or information_schema is open only if it is listed here, and none that is open
+//! shows rows or samples of tables, statements of other sessions, or secrets. A column that is hidden from the identity
+//! appears as a dropped one in pg_attribute, and in no other place that names columns one by one.
+//! **Not covered.** The texts of views, functions, rules and policies, which may name a hidden column; table sizes.
+
+use std::fmt::Write as _;
+
+use super::bound::{BoundPolicy, ColumnView};
+use super::settings;
+use crate::catalog::{Oid, Relation, RelationKind};
+
+/// How an identity sees a system relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SystemView {
+    /// As it is.
+    Open,
+    /// Not at all, and why.
+    Denied(&'static str),
+    /// As this SELECT over it, fully qualified, with the same columns in the same order. The relation stands in it as
+    /// `r`, so that `r.tableoid` and other system columns can be added.
+    Replace(String),
+}
+
+const STATISTICS: &str = "it shows samples of stored values";
+const SECRETS: &str = "it shows secrets or paths of the server";
+const SESSIONS: &str = "it shows what other sessions do";
+const DATA: &str = "it shows stored values";
+const UNKNOWN: &str = "the proxy does not know it";
+
+/// Relations of pg_catalog that are open as they are, PostgreSQL 14 to 18, sorted.
+const OPEN: &[&str] = &[
+    "pg_aggregate",
+    "pg_am",
+    "pg_amop",
+    "pg_amproc",
+    "pg_auth_members",
+    "pg_available_extension_versions",
+    "pg_available_extensions",
+    "pg_cast",
+    "pg_collation",
+    "pg_conversion",
+    "pg_database",
+    "pg_default_acl",
+    "pg_depend",
+    "pg_enum",
+    "pg_event_trigger",
+    "pg_extension",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_table",
+    "pg_group",
+    "pg_inherits",
+    "pg_init_privs",
+    "pg_language",
+    "pg_largeobject_metadata",
+    "pg_locks",
+    "pg_matviews",
+    "pg_namespace",
+    "pg_opclass",
+    "pg_operator",
+    "pg_opfamily",
+    "pg_parameter_acl",
+    "pg_partitioned_table",
+    "pg_policies",
+    "pg_policy",
+    "pg_prepared_xacts",
+    "pg_proc",
+    "pg_publication",
+    "pg_publication_namespace",
+    "pg_publication_rel",
+    "pg_range",
+    "pg_replication_origin",
+    "pg_replication_origin_status",
+    "pg_replication_slots",
+    "pg_rewrite",
+    "pg_roles",
+    "pg_rules",
+    "pg_seclabel",
+    "pg_seclabels",
+    "pg_sequence",
+    "pg_shdepend",
+    "pg_shdescription",
+    "pg_shseclabel",
+    "pg_stat_all_tables",
+    "pg_stat_archiver",
+    "pg_stat_bgwriter",
+    "pg_stat_checkpointer",
+    "pg_stat_database",
+    "pg_stat_database_conflicts",
+    "pg_stat_gssapi",
+    "pg_stat_io",
+    "pg_stat_progress_analyze",
+    "pg_stat_progress_basebackup",
+    "pg_stat_progress_cluster",
+    "pg_stat_progress_copy",
+    "pg_stat_progress_create_index",
+    "pg_stat_progress_vacuum",
+    "pg_stat_recovery_prefetch",
+    "pg_stat_slru",
+    "pg_stat_ssl",
+    "pg_stat_subscription_stats",
+    "pg_stat_sys_tables",
+    "pg_stat_user_functions",
+    "pg_stat_user_tables",
+    "pg_stat_wal",
+    "pg_stat_xact_all_tables",
+    "pg_stat_xact_sys_tables",
+    "pg_stat_xact_user_functions",
+    "pg_stat_xact_user_tables",
+    "pg_statio_all_sequences",
+    "pg_statio_all_tables",
+    "pg_statio_sys_sequences",
+    "pg_statio_sys_tables",
+    "pg_statio_user_sequences",
+    "pg_statio_user_tables",
+    "pg_subscription_rel",
+    "pg_tables",
+    "pg_tablespace",
+    "pg_timezone_abbrevs",
+    "pg_timezone_names",
+    "pg_transform",
+    "pg_trigger",
+    "pg_ts_config",
+    "pg_ts_config_map",
+    "pg_ts_dict",
+    "pg_ts_parser",
+    "pg_ts_template",
+    "pg_type",
+    "pg_user",
+    "pg_views",
+    "pg_wait_events",
+];
+
+/// Relations of pg_catalog that are closed, and why, sorted.
+const DENIED: &[(&str, &str)] = &[
+    ("pg_aios", SESSIONS),
+    ("pg_authid", SECRETS),
+    ("pg_backend_memory_contexts", SESSIONS),
+    ("pg_config", SECRETS),
+    ("pg_db_role_setting", SECRETS),
+    ("pg_dsm_registry_allocations", SESSIONS),
+    ("pg_file_settings", SECRETS),
+    ("pg_hba_file_rules", SECRETS),
+    ("pg_ident_file_mappings", SECRETS),
+    ("pg_largeobject", DATA),
+    ("pg_shadow", SECRETS),
+    ("pg_shmem_allocations", SESSIONS),
+    ("pg_shmem_allocations_numa", SESSIONS),
+    ("pg_stat_replication", SESSIONS),
+    ("pg_stat_replication_slots", SESSIONS),
+    ("pg_stat_subscription", SESSIONS),
+    ("pg_stat_wal_receiver", SECRETS),
+    ("pg_statistic", STATISTICS),
+    ("pg_statistic_ext_data", STATISTICS),
+    ("pg_stats", STATISTICS),
+    ("pg_stats_ext", STATISTICS),
+    ("pg_stats_ext_exprs", STATISTICS),
+];
+
+/// Columns of pg_catalog that show NULL of their type to everyone: (relation, column, type), sorted.
+const BLANKED: &[(&str, &str, &str)] = &[
+    ("pg_cursors", "statement", "text"),
+    ("pg_foreign_server", "srvoptions", "text[]"),
+    ("pg_prepared_statements", "statement", "text"),
+    ("pg_sequences", "last_value", "int8"),
+    ("pg_stat_activity", "query", "text"),
+    ("pg_subscription", "subconninfo", "text"),
+    ("pg_user_mapping", "umoptions", "text[]"),
+    ("pg_user_mappings", "umoptions", "text[]"),
+];
+
+/// Relations of information_schema that name no columns of tables one by one, sorted: open as they are.
+const STANDARD_OPEN: &[&str] = &[
+    "administrable_role_authorizations",
+    "applicable_roles",
+    "attributes",
+    "character_sets",
+    "check_constraint_routine_usage",
+    "collation_character_set_applicability",
+    "collations",
+    "domain_constraints",
+    "domain_udt_usage",
+    "domains",
+    "enabled_roles",
+    "foreign_data_wrapper_options",
+    "foreign_data_wrappers",
+    "foreign_servers",
+    "foreign_table_options",
+    "foreign_tables",
+    "information_schema_catalog_name",
+    "parameters",
+    "role_routine_grants",
+    "role_table_grants",
+    "role_udt_grants",
+    "role_usage_grants",
+    "routine_privileges",
+    "routine_routine_usage",
+    "routine_sequence_usage",
+    "routine_table_usage",
+    "routines",
+    "schemata",
+    "sequences",
+    "sql_features",
+    "sql_implementation_info",
+    "sql_parts",
+    "sql_sizing",
+    "table_privileges",
+    "tables",
+    "transforms",
+    "triggers",
+    "udt_privileges",
+    "usage_privileges",
+    "user_defined_types",
+    "user_mappings",
+    "view_routine_usage",
+    "view_table_usage",
+    "views",
+];
+
+/// Relations of information_schema that name columns, with the columns that hold schema, table and column, sorted.
+const STANDARD_COLUMNS: &[(&str, [&str; 3])] = &[
+    ("column_domain_usage", ["table_schema", "table_name", "column_name"]),
+    ("column_options", ["table_schema", "table_name", "column_name"]),
+    ("column_privileges", ["table_schema", "table_name", "column_name"]),
+    ("column_udt_usage", ["table_schema", "table_name", "column_name"]),
+    ("columns", ["table_schema", "table_name", "column_name"]),
+    ("constraint_column_usage", ["table_schema", "table_name", "column_name"]),
+    ("key_column_usage", ["table_schema", "table_name", "column_name"]),
+    ("role_column_grants", ["table_schema", "table_name", "column_name"]),
+    ("routine_column_usage", ["table_schema", "table_name", "column_name"]),
+    ("triggered_update_columns", ["event_object_schema", "event_object_table", "event_object_column"]),
+    ("view_column_usage", ["table_schema", "table_name", "column_name"]),
+];
+
+/// Relations of information_schema that name constraints.
+const STANDARD_CONSTRAINTS: &[&str] = &[
+    "check_constraints",
+    "constraint_column_usage",
+    "constraint_table_usage",
+    "key_column_usage",
+    "referential_constraints",
+    "table_constraints",
+];
+
+/// How the identity sees a system relation.
+pub fn system_view(relation: &Relation, policy: &BoundPolicy) -> SystemView {
+    let name = &*relation.name;
+    match &*relation.schema {
+        "pg_catalog" => catalog_view(relation, name, policy),
+        "information_schema" => standard_view(relation, name, policy),
+        "pg_toast" => SystemView::Denied(DATA),
+        _ => SystemView::Denied(UNKNOWN),
+    }
+}
+
+/// A relation of an extension that shows statements or data of others, whatever rules say of its schema.
+pub fn extension_denied(relation: &Relation) -> Option<&'static str> {
+    match relation.extension.as_deref()? {
+        "pg_stat_statements" | "pg_stat_kcache" | "pg_stat_monitor" | "pg_qualstats" => Some(SESSIONS),
+        "pg_buffercache" | "pageinspect" | "pg_walinspect" => Some(DATA),
+        "pg_cron" | "dblink" | "postgres_fdw" => Some(SECRETS),
+        _ => None,
+    }
+}
+
+fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> SystemView {
+    if !matches!(relation.kind, RelationKind::Table | RelationKind::View) {
+        // Indexes and composite types of the catalog are no relations to read from.
+        return SystemView::Denied(UNKNOWN);
+    }
+    if OPEN.binary_search(&name).is_ok() {
+        return SystemView::Open;
+    }
+    if let Some((_, why)) = DENIED.iter().find(|(denied, _)| *denied == name) {
+        return SystemView::Denied(why);
+    }
+    if BLANKED.iter().any(|(blanked, ..)| *blanked == name) {
+        return replace(relation, None, |column| {
+            let (.., kind) = BLANKED.iter().find(|(of, blank, _)| *of == name && *blank == column)?;
+            Some(format!("NULL::pg_catalog.{kind}"))
+        });
+    }
+    if name == "pg_settings" {
+        return replace(relation, Some(settings::shown_condition("r.name")), |_| None);
+    }
+    // What follows names columns, and is open where none is hidden.
+    let hidden = Hidden::of(policy);
+    let without = |condition: Option<String>| match condition {
+        Some(condition) => replace(relation, Some(format!("NOT ({condition})")), |_| None),
+        None => SystemView::Open,
+    };
+    match name {
+        "pg_attribute" => attributes(relation, &hidden),
+        "pg_attrdef" => without(hidden.pairs("r.adrelid", "r.adnum")),
+        "pg_description" => without(hidden.pairs("r.objoid", "r.objsubid")),
+        "pg_class" => without(hidden.index("r.oid")),
+        "pg_index" => without(any([hidden.overlap("r.indrelid", "r.indkey"), hidden.index("r.indexrelid")])),
+        "pg_constraint" => without(any([
+            hidden.overlap("r.conrelid", "r.conkey"),
+            hidden.overlap("r.confrelid", "r.confkey"),
+            hidden.index("r.conindid"),
+        ])),
+        "pg_statistic_ext" => without(hidden.overlap("r.stxrelid", "r.stxkeys")),
+        "pg_stat_all_indexes"
+        | "pg_stat_sys_indexes"
+        | "pg_stat_user_indexes"
+        | "pg_statio_all_indexes"
+        | "pg_statio_sys_indexes"
+        | "pg_statio_user_indexes" => without(hidden.index("r.indexrelid")),
+        "pg_indexes" => without(hidden.index_named("r.schemaname", "r.indexname")),
+        "pg_publication_tables" if hidden.columns.is_empty() => SystemView::Open,
+        "pg_publication_tables" => replace(relation, None, |column| {
+            Some("NULL::pg_catalog.name[]".to_owned()).filter(|_| column == "attnames")
+        }),
+        _ => SystemView::Denied(UNKNOWN),
+    }
+}
+
+fn standard_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> SystemView {
+    if STANDARD_OPEN.binary_search(&name).is_ok() {
+        return SystemView::Open;
+    }
+    let columns = STANDARD_COLUMNS.iter().find(|(of, _)| *of == name).map(|(_, columns)| columns);
+    let constraints = STANDARD_CONSTRAINTS.contains(&name);
+    // They name columns by number or beside others.
+    let by_number = matches!(name, "element_types" | "data_type_privileges" | "column_column_usage");
+    if columns.is_none() && !constraints && !by_number {
+        return SystemView::Denied(UNKNOWN);
+    }
+    let hidden = Hidden::of(policy);
+    if hidden.columns.is_empty() {
+        return SystemView::Open;
+    }
+    let mut conditions = Vec::new();
+    if let Some([schema, table, column]) = columns {
+        conditions.push(hidden.named(schema, table, column));
+    }
+    if constraints {
+        conditions.push(hidden.constraint_named("r.constraint_schema", "r.constraint_name"));
+    }
+    match name {
+        "column_column_usage" => {
+            conditions.push(hidden.named("table_schema", "table_name", "column_name"));
+            conditions.push(hidden.named("table_schema", "table_name", "dependent_column"));
+        }
+        "element_types" | "data_type_privileges" => conditions.push(hidden.numbered()),
+        _ => {}
+    }
+    match any(conditions) {
+        Some(condition) => replace(relation, Some(format!("NOT ({condition})")), |_| None),
+        None => SystemView::Open,
+    }
+}
+
+/// pg_attribute with hidden columns as dropped ones, which is how clients know to pass them over.
+fn attributes(relation: &Relation, hidden: &Hidden) -> SystemView {
+    let Some(is_hidden) = hidden.pairs("r.attrelid", "r.attnum") else { return SystemView::Open };
+    let case = |value: &str, column: &str| Some(format!("CASE WHEN {is_hidden} THEN {value} ELSE r.{column} END"));
+    let rows = hidden.index("r.attrelid").map(|condition| format!("NOT ({condition})"));
+    replace(relation, rows, |column| match column {
+        "attname" => case(
+            "pg_catalog.concat('........pg.dropped.', r.attnum::pg_catalog.text, '........')::pg_catalog.name",
+            column,
+        ),
+        "atttypid" | "attcollation" => case("0::pg_catalog.oid", column),
+        "attisdropped" => Some(format!("(r.attisdropped OR {is_hidden})")),
+        "atthasdef" | "attnotnull" | "atthasmissing" => Some(format!("(r.{column} AND NOT ({is_hidden}))")),
+        "attidentity" | "attgenerated" => case("''::pg_catalog.\"char\"", column),
+        "attmissingval" => case("NULL", column),
+        "attacl" => case("NULL::pg_catalog.aclitem[]", column),
+        "attoptions" | "attfdwoptions" => case("NULL::pg_catalog.text[]", column),
+        _ => None,
+    })
+}
+
+/// `SELECT` of every column, some by an expression of their own, of the rows that meet a condition.
+fn replace(relation: &Relation, condition: Option<String>, value: impl Fn(&str) -> Option<String>) -> SystemView {
+    let mut sql = String::from("SELECT ");
+    for (index, column) in relation.columns.iter().enumerate() {
+        if index > 0 {
+            sql.push_str(", ");
+        }
+        let quoted = quote_name(&column.name);
+        match value(&column.name) {
+            Some(value) => _ = write!(sql, "{value} AS {quoted}"),
+            None => _ = write!(sql, "r.{quoted}"),
+        }
+    }
+    let _ = write!(sql, " FROM {}.{} r", quote_name(&relation.schema), quote_name(&relation.name));
+    if let Some(condition) = condition {
+        let _ = write!(sql, " WHERE {condition}");
+    }
+    SystemView::Replace(sql)
+}
+
+fn any(conditions: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let all: Vec<String> = conditions.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join(" OR "))
+}
+
+fn quote_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What is hidden from an identity: the columns, and the indexes and constraints that name them.
+struct Hidden {
+    columns: Vec<HiddenColumns>,
+    /// Indexes by oid, schema and name.
+    indexes: Vec<(Oid, String, String)>,
+    /// Constraints by schema and name.
+    constraints: Vec<(String, String)>,
+}
+
+struct HiddenColumns {
+    relation: Oid,
+    schema: String,
+    table: String,
+    columns: Vec<(i16, String)>,
+}
+
+impl Hidden {
+    fn of(policy: &BoundPolicy) -> Self {
+        let catalog = &policy.catalog;
+        let mut hidden = Hidden { columns: Vec::new(), indexes: Vec::new(), constraints: Vec::new() };
+        for (oid, view) in &policy.views {
+            let Some(relation) = catalog.relations.get(oid) else { continue };
+            let is_hidden = |number: &i16| matches!(view.columns.get(number), Some(ColumnView::Hidden));
+            let columns: Vec<(i16, String)> = relation
+                .columns
+                .iter()
+                .filter(|column| is_hidden(&column.number))
+                .map(|column| (column.number, column.name.to_string()))
+                .collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let schema = relation.schema.to_string();
+            for index in &relation.indexes {
+                if index.columns.iter().chain(&index.reads).any(is_hidden) {
+                    hidden.indexes.push((index.oid, schema.clone(), index.name.to_string()));
+                    // The constraint of a unique index has its name.
+                    hidden.constraints.push((schema.clone(), index.name.to_string()));
+                }
+            }
+            for check in relation.checks.iter().filter(|check| check.columns.iter().any(is_hidden)) {
+                hidden.constraints.push((schema.clone(), check.name.to_string()));
+            }
+            for key in relation.foreign_keys.iter().filter(|key| key.columns.iter().any(is_hidden)) {
+                hidden.constraints.push((schema.clone(), key.name.to_string()));
+            }
+            let namespace = catalog.schemas.get(&relation.schema).copied().unwrap_or(0);
+            for (number, _) in &columns {
+                // The name that information_schema makes up for NOT NULL.
+                hidden.constraints.push((schema.clone(), format!("{namespace}_{oid}_{number}_not_null")));
+            }
+            for from in catalog.referenced_by.get(oid).into_iter().flatten() {
+                let Some(from) = catalog.relations.get(from) else { continue };
+                for key in &from.foreign_keys {
+                    if key.references == *oid && key.referenced_columns.iter().any(is_hidden) {
+                        hidden.constraints.push((from.schema.to_string(), key.name.to_string()));
+                    }
+                }
+            }
+            hidden.columns.push(HiddenColumns { relation: *oid, schema, table: relation.name.to_string(), columns });
+        }
+        // One policy, one text: it is part of what is cached.
+        hidden.columns.sort_by_key(|columns| columns.relation);
+        hidden.indexes.sort();
+        hidden.constraints.sort();
+        hidden.constraints.dedup();
+        hidden
+    }
+
+    /// Whether (relation, column number) is hidden.
+    fn pairs(&self, relation: &str, number: &str) -> Option<String> {
+        any(self.columns.iter().map(|of| {
+            let numbers: Vec<String> = of.columns.iter().map(|(number, _)| number.to_string()).collect();
+            Some(format!(
+                "({relation} OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {number} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.int4[]))",
+                of.relation,
+                numbers.join(", ")
+            ))
+        }))
+        .map(|condition| format!("({condition})"))
+    }
+
+    /// Whether an array of column numbers of a relation holds a hidden one.
+    fn overlap(&self, relation: &str, numbers: &str) -> Option<String> {
+        any(self.columns.iter().map(|of| {
+            let listed: Vec<String> = of.columns.iter().map(|(number, _)| number.to_string()).collect();
+            Some(format!(
+                "({relation} OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {numbers} IS NOT NULL AND {numbers}::pg_catalog.int2[] OPERATOR(pg_catalog.&&) ARRAY[{}]::pg_catalog.int2[])",
+                of.relation,
+                listed.join(", ")
+            ))
+        }))
+    }
+
+    /// Whether an oid is that of a hidden index.
+    fn index(&self, oid: &str) -> Option<String> {
+        let oids: Vec<String> = self.indexes.iter().map(|(oid, ..)| oid.to_string()).collect();
+        (!oids.is_empty())
+            .then(|| format!("{oid} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])", oids.join(", ")))
+    }
+
+    fn index_named(&self, schema: &str, name: &str) -> Option<String> {
+        pairs_of_text(schema, name, self.indexes.iter().map(|(_, schema, name)| (schema, name)))
+    }
+
+    fn constraint_named(&self, schema: &str, name: &str) -> Option<String> {
+        pairs_of_text(schema, name, self.constraints.iter().map(|(schema, name)| (schema, name)))
+    }
+
+    /// Whether three columns of information_schema name a hidden column.
+    fn named(&self, schema: &str, table: &str, column: &str) -> Option<String> {
+        any(self.columns.iter().map(|of| {
+            let names: Vec<String> = of.columns.iter().map(|(_, name)| quote_text(name)).collect();
+            Some(format!(
+                "(r.{schema}::pg_catalog.text OPERATOR(pg_catalog.=) {} AND r.{table}::pg_catalog.text OPERATOR(pg_catalog.=) {} AND r.{column}::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[]))",
+                quote_text(&of.schema),
+                quote_text(&of.table),
+                names.join(", ")
+            ))
+        }))
+    }
+
+    /// Whether a row of `element_types` or `data_type_privileges` is about a hidden column, which it names by number.
+    fn numbered(&self) -> Option<String> {
+        any(self.columns.iter().map(|of| {
+            let numbers: Vec<String> = of.columns.iter().map(|(number, _)| quote_text(&number.to_string())).collect();
+            Some(format!(
+                "(r.object_schema::pg_catalog.text OPERATOR(pg_catalog.=) {} AND r.object_name::pg_catalog.text OPERATOR(pg_catalog.=) {} AND {} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.text[]))",
+                quote_text(&of.schema),
+                quote_text(&of.table),
+                // The number, behind an `a` for elements of an array.
+                "pg_catalog.ltrim(r.dtd_identifier::pg_catalog.text, 'a')",
+                numbers.join(", ")
+            ))
+        }))
+    }
+}
+
+fn pairs_of_text<'a>(one: &str, other: &str, pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    any(pairs.map(|(first, second)| {
+        Some(format!(
+            "({one}::pg_catalog.text OPERATOR(pg_catalog.=) {} AND {other}::pg_catalog.text OPERATOR(pg_catalog.=) {})",
+            quote_text(first),
+            quote_text(second)
+        ))
+    }))
+}
