@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use postern_e2e::postgres::{ADMIN, Server};
 use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, fingerprint, load};
-use postern_sidecar::catalog::names::{self, Choice};
+use postern_sidecar::catalog::names::{self, Choice, Resolution};
+use postern_sidecar::catalog::overlay::{decode_overlay, overlay_query};
+use postern_sidecar::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
+use postern_sidecar::catalog::snapshot;
 use postern_sidecar::catalog::{Catalog, Oid, Relation, RelationKind};
 use tokio_postgres::SimpleQueryMessage;
 
@@ -463,4 +468,221 @@ async fn a_function_is_the_one_that_the_server_chooses() {
         }
     }
     score.check(0.97);
+}
+
+async fn overlay(client: &mut Client, names: &[(Option<&str>, &str)]) -> Vec<Relation> {
+    let names: Vec<(Option<String>, String)> =
+        names.iter().map(|(schema, name)| (schema.map(str::to_owned), (*name).to_owned())).collect();
+    decode_overlay(&answers(client, &overlay_query(&names)).await).unwrap()
+}
+
+#[tokio::test]
+async fn the_overlay_says_of_a_relation_what_the_next_load_says() {
+    let (catalog, mut client) = loaded(SHOP).await;
+    let all = ["customers", "orders", "names", "rows", "held", "over", "events", "events_1", "base", "child", "loose"];
+    let wanted: Vec<(Option<&str>, &str)> = all.iter().map(|name| (Some("public"), *name)).collect();
+    client.rows("SET search_path = ''", &mut |_| Ok(())).await.unwrap();
+    let found = overlay(&mut client, &wanted).await;
+    assert_eq!(found.len(), all.len());
+    for mut relation in found {
+        let mut loaded = find(&catalog, &relation.name).clone();
+        loaded.definition = None;
+        for list in [&mut relation, &mut loaded] {
+            list.depends_on.retain(|(_, number)| *number != 0);
+            list.depends_on.sort_unstable();
+            list.indexes.sort_by(|a, b| a.name.cmp(&b.name));
+            list.checks.sort_by(|a, b| a.name.cmp(&b.name));
+            list.children.sort_unstable();
+            for index in &mut list.indexes {
+                index.reads.sort_unstable();
+                index.reads.dedup();
+            }
+        }
+        assert_eq!(relation, loaded);
+    }
+}
+
+#[tokio::test]
+async fn the_overlay_sees_what_only_the_session_sees_under_a_hostile_search_path() {
+    let (catalog, mut client) = loaded(
+        &format!(
+            "{SHOP}
+         CREATE SCHEMA trap;
+         CREATE FUNCTION trap.boom(oid, oid) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         CREATE FUNCTION trap.boom(name, name) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         CREATE FUNCTION trap.boom(text, text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         CREATE FUNCTION trap.boom(\"char\", \"char\") RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         CREATE FUNCTION trap.boom(int2, int2) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         CREATE FUNCTION trap.boom(int4, int4) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'captured'; END$$;
+         DO $$ DECLARE t text; o text; BEGIN
+           FOREACH t IN ARRAY ARRAY['oid','name','text','\"char\"','int2','int4'] LOOP
+             FOREACH o IN ARRAY ARRAY['=','<>','>','>='] LOOP
+               EXECUTE format('CREATE OPERATOR trap.%s (FUNCTION = trap.boom, LEFTARG = %s, RIGHTARG = %s)', o, t, t);
+             END LOOP; END LOOP; END $$;
+         CREATE FUNCTION trap.format_type(oid, int) RETURNS text LANGUAGE sql AS $$SELECT 'captured'$$;
+         CREATE VIEW trap.pg_class AS SELECT 1 AS captured;
+         CREATE TYPE trap.text AS (captured int);
+         CREATE TYPE trap.oid AS (captured int);"
+        )
+        .replace("\\\"", "\""),
+    )
+    .await;
+    for sql in [
+        "CREATE ROLE nobody_special",
+        "GRANT ALL ON SCHEMA trap, public TO nobody_special",
+        "BEGIN",
+        "SET LOCAL ROLE nobody_special",
+        "SET LOCAL search_path = trap, pg_catalog, public, pg_temp",
+        "SET LOCAL standard_conforming_strings = off",
+        "CREATE TEMP TABLE customers (id int4 PRIMARY KEY, made pg_catalog.text, word public.mood, CHECK (id IS NOT NULL))",
+        "CREATE TABLE public.fresh (a pg_catalog.numeric(5,1)[])",
+    ] {
+        client.rows(sql, &mut |_| Ok(())).await.unwrap();
+    }
+    let found =
+        overlay(&mut client, &[(None, "customers"), (Some("public"), "fresh"), (None, "nothing"), (None, "\\'")]).await;
+    let names: Vec<(String, bool)> =
+        found.iter().map(|found| (format!("{}.{}", found.schema, found.name), found.temporary)).collect();
+    assert_eq!(
+        names.iter().cloned().collect::<BTreeMap<_, _>>(),
+        BTreeMap::from([
+            ("pg_temp.customers".to_owned(), true),
+            ("public.customers".to_owned(), false),
+            ("public.fresh".to_owned(), false),
+        ])
+    );
+    let temporary = found.iter().find(|found| found.temporary).unwrap();
+    let types: Vec<&str> = temporary.columns.iter().map(|column| &*column.type_sql).collect();
+    assert_eq!(types, ["integer", "pg_catalog.text", "public.mood"]);
+    assert!(names::at_most_one(temporary, &[1].into()));
+    assert_eq!(&*found.iter().find(|found| &*found.name == "fresh").unwrap().columns[0].type_sql, "numeric(5,1)[]");
+
+    // With the overlay the name means the temporary table, without it the one in public.
+    let made: Vec<Arc<Relation>> = found.into_iter().map(Arc::new).collect();
+    let path = ["public".to_owned()];
+    let Resolution::Found(relation) = catalog.resolve_relation(&path, &made, None, "customers") else { panic!() };
+    assert_eq!(&*relation.schema, "pg_temp");
+    let Resolution::Found(relation) = catalog.resolve_relation(&path, &[], None, "customers") else { panic!() };
+    assert_eq!(&*relation.schema, "public");
+    // A schema that is listed keeps its place.
+    let path = ["public".to_owned(), "pg_temp".to_owned()];
+    let Resolution::Found(relation) = catalog.resolve_relation(&path, &made, None, "customers") else { panic!() };
+    assert_eq!(&*relation.schema, "public");
+    client.rows("ROLLBACK", &mut |_| Ok(())).await.unwrap();
+    assert!(overlay(&mut client, &[(Some("pg_temp"), "customers"), (Some("public"), "fresh")]).await.is_empty());
+    client.rows("DROP OWNED BY nobody_special; DROP ROLE nobody_special", &mut |_| Ok(())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_file_holds_the_catalog_and_is_the_same_for_a_copy_of_the_database() {
+    let (catalog, _client) = loaded(SHOP).await;
+    let text = snapshot::write(&catalog).unwrap();
+    let read = snapshot::read(&text).unwrap();
+    assert_eq!(snapshot::write(&read).unwrap(), text, "what was read is written the same");
+    let kept = catalog.relations.values().filter(|relation| relation.kind != RelationKind::Toast).count();
+    assert_eq!(read.relations.len(), kept);
+    assert_eq!(find(&read, "customers").columns.len(), find(&catalog, "customers").columns.len());
+    assert_eq!(find(&read, "names").depends_on[0].0, find(&read, "customers").oid);
+    assert_eq!(&*read.function(find(&read, "customers").triggers[0].function).unwrap().name, "touch");
+
+    let (copy, _client) = loaded(&format!("CREATE TABLE moves_the_oids (); DROP TABLE moves_the_oids; {SHOP}")).await;
+    assert_ne!(find(&copy, "customers").oid, find(&catalog, "customers").oid);
+    assert_eq!(snapshot::write(&copy).unwrap(), text);
+
+    assert!(snapshot::read(&text.replace("schema/v1", "schema/v9")).unwrap_err().to_string().contains("schema/v9"));
+    let line = text.lines().find(|line| line.contains("\"name\": \"email\"")).unwrap();
+    assert!(line.trim().starts_with('{') && line.contains("\"type_sql\": \"text\""), "a column a line: {line}");
+}
+
+struct Reach(&'static Server, String);
+
+impl Connect for Reach {
+    type Rows = Client;
+    async fn connect(&self) -> Result<Client, LoadError> {
+        let client = self.0.client(ADMIN, &self.1).await.map_err(|error| LoadError::Connection(error.into()))?;
+        Ok(Client(client))
+    }
+}
+
+#[tokio::test]
+async fn the_keeper_sees_changes_and_survives_its_connection() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(SHOP).unwrap();
+    let options = KeeperOptions {
+        period: Duration::from_millis(400),
+        least_gap: Duration::from_millis(100),
+        ..KeeperOptions::default()
+    };
+    let keeper = CatalogKeeper::start(Reach(server, database.name.clone()), options);
+    assert_eq!(keeper.ready().await.version, 1);
+
+    // Many who ask at once share one check; who asks for the same again is not let through to the server.
+    server.psql(&database.name, "CREATE TABLE late ()").unwrap();
+    let wanted = [(Some("public".to_owned()), "late".to_owned())];
+    let asked = Instant::now();
+    let all: Vec<_> = (0..50)
+        .map(|_| {
+            let (keeper, wanted) = (keeper.clone(), wanted.clone());
+            tokio::spawn(async move { keeper.look_again(&wanted).await.relation("public", "late").is_some() })
+        })
+        .collect();
+    for one in all {
+        assert!(one.await.unwrap());
+    }
+    assert!(asked.elapsed() < Duration::from_secs(3));
+    assert_eq!(keeper.current().version, 2);
+    let missing = [(None, "missing".to_owned())];
+    keeper.look_again(&missing).await;
+    let asked = Instant::now();
+    for _ in 0..1000 {
+        keeper.look_again(&missing).await;
+    }
+    assert!(asked.elapsed() < Duration::from_millis(100), "remembered as missing");
+
+    // DDL is looked for at once, and forgets what was missing.
+    server.psql(&database.name, "CREATE TABLE missing ()").unwrap();
+    assert!(keeper.changed().await.relation("public", "missing").is_some());
+
+    // The period finds the rest; a lost connection is made again.
+    server
+        .psql(
+            "postgres",
+            &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", database.name),
+        )
+        .unwrap();
+    server.psql(&database.name, "CREATE TABLE by_itself ()").unwrap();
+    let mut snapshots = keeper.subscribe();
+    let found = snapshots.wait_for(|catalog| catalog.relation("public", "by_itself").is_some());
+    tokio::time::timeout(Duration::from_secs(10), found).await.unwrap().unwrap();
+    assert!(keeper.status().age.unwrap() < Duration::from_secs(10));
+
+    // What can't be read leaves the last snapshot in place, and says so.
+    let version = keeper.current().version;
+    server
+        .psql(
+            "postgres",
+            &format!(
+                "ALTER DATABASE {0} ALLOW_CONNECTIONS false; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{0}'",
+                database.name
+            ),
+        )
+        .unwrap();
+    let mut failed = false;
+    for _ in 0..100 {
+        failed = keeper.status().failure.is_some();
+        if failed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(failed && keeper.current().version == version);
+    server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", database.name)).unwrap();
+    for _ in 0..200 {
+        if keeper.status().failure.is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(keeper.status().failure.is_none());
 }

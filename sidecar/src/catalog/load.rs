@@ -59,43 +59,43 @@ pub trait Rows: Send {
 }
 
 /// A row, read from left to right.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     about: &'static str,
     fields: std::slice::Iter<'a, Option<&'a str>>,
 }
 
 impl<'a> Row<'a> {
-    fn new(about: &'static str, fields: &'a [Option<&'a str>]) -> Self {
+    pub(super) fn new(about: &'static str, fields: &'a [Option<&'a str>]) -> Self {
         Self { about, fields: fields.iter() }
     }
 
-    fn optional(&mut self) -> Result<Option<&'a str>, LoadError> {
+    pub(super) fn optional(&mut self) -> Result<Option<&'a str>, LoadError> {
         self.fields.next().copied().ok_or(LoadError::Answer(self.about))
     }
 
-    fn text(&mut self) -> Result<&'a str, LoadError> {
+    pub(super) fn text(&mut self) -> Result<&'a str, LoadError> {
         self.optional()?.ok_or(LoadError::Answer(self.about))
     }
 
-    fn number<T: FromStr>(&mut self) -> Result<T, LoadError> {
+    pub(super) fn number<T: FromStr>(&mut self) -> Result<T, LoadError> {
         self.text()?.parse().map_err(|_| LoadError::Answer(self.about))
     }
 
-    fn flag(&mut self) -> Result<bool, LoadError> {
+    pub(super) fn flag(&mut self) -> Result<bool, LoadError> {
         Ok(self.text()? == "t")
     }
 
     /// A `"char"`; NUL arrives as empty text and stands for none.
-    fn letter(&mut self) -> Result<Option<char>, LoadError> {
+    pub(super) fn letter(&mut self) -> Result<Option<char>, LoadError> {
         Ok(self.text()?.chars().next())
     }
 
-    fn code(&mut self) -> Result<char, LoadError> {
+    pub(super) fn code(&mut self) -> Result<char, LoadError> {
         self.letter()?.ok_or(LoadError::Answer(self.about))
     }
 
     /// Numbers between blanks.
-    fn numbers<T: FromStr>(&mut self) -> Result<Vec<T>, LoadError> {
+    pub(super) fn numbers<T: FromStr>(&mut self) -> Result<Vec<T>, LoadError> {
         let text = self.optional()?.unwrap_or_default();
         text.split_ascii_whitespace().map(|number| number.parse().map_err(|_| LoadError::Answer(self.about))).collect()
     }
@@ -103,13 +103,13 @@ impl<'a> Row<'a> {
 
 /// Gives equal texts one allocation.
 #[derive(Default)]
-struct Interner {
+pub(super) struct Interner {
     names: HashSet<Name>,
     lists: HashSet<Arc<[Oid]>>,
 }
 
 impl Interner {
-    fn name(&mut self, text: &str) -> Name {
+    pub(super) fn name(&mut self, text: &str) -> Name {
         if let Some(known) = self.names.get(text) {
             return known.clone();
         }
@@ -309,9 +309,7 @@ const FINGERPRINT: &str = "\
 /// A value that changes whenever something that [`load`] reads has changed.
 pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {
     let mut found = None;
-    for sql in BEGIN {
-        rows.rows(sql, &mut |_| Ok(())).await?;
-    }
+    rows.rows(&BEGIN.join("; "), &mut |_| Ok(())).await?;
     rows.rows(FINGERPRINT, &mut |fields| {
         found = Some(Row::new("the fingerprint", fields).text()?.to_owned());
         Ok(())
@@ -323,9 +321,7 @@ pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {
 
 /// A snapshot and the fingerprint that it was taken at. Its `version` is 0: the keeper counts.
 pub async fn load(rows: &mut impl Rows) -> Result<(Catalog, String), LoadError> {
-    for sql in BEGIN {
-        rows.rows(sql, &mut |_| Ok(())).await?;
-    }
+    rows.rows(&BEGIN.join("; "), &mut |_| Ok(())).await?;
     let mut loader = Loader::default();
     let mut print = String::new();
     rows.rows(VERSION, &mut |fields| {
@@ -673,7 +669,7 @@ fn inherit_domain_constraints(types: &mut HashMap<Oid, Type>) {
     }
 }
 
-fn column(names: &mut Interner, row: &mut Row<'_>) -> Result<Column, LoadError> {
+pub(super) fn column(names: &mut Interner, row: &mut Row<'_>) -> Result<Column, LoadError> {
     let number = row.number()?;
     let name = names.name(row.text()?);
     let type_oid = row.number()?;
@@ -688,7 +684,7 @@ fn column(names: &mut Interner, row: &mut Row<'_>) -> Result<Column, LoadError> 
     Ok(Column { number, name, type_oid, type_modifier, type_sql, collation, not_null, default, generated, identity })
 }
 
-fn index(names: &mut Interner, columns: &[Column], row: &mut Row<'_>) -> Result<Index, LoadError> {
+pub(super) fn index(names: &mut Interner, columns: &[Column], row: &mut Row<'_>) -> Result<Index, LoadError> {
     let oid = row.number()?;
     let name = names.name(row.text()?);
     let (unique, primary, valid) = (row.flag()?, row.flag()?, row.flag()?);
@@ -706,7 +702,7 @@ fn index(names: &mut Interner, columns: &[Column], row: &mut Row<'_>) -> Result<
     Ok(Index { name, oid, unique, primary, valid, columns: key, expressions, predicate, reads })
 }
 
-fn constraint(names: &mut Interner, relation: &mut Relation, row: &mut Row<'_>) -> Result<(), LoadError> {
+pub(super) fn constraint(names: &mut Interner, relation: &mut Relation, row: &mut Row<'_>) -> Result<(), LoadError> {
     let kind = row.code()?;
     let name = names.name(row.text()?);
     let mut columns: Vec<i16> = row.numbers()?;
@@ -734,7 +730,7 @@ fn constraint(names: &mut Interner, relation: &mut Relation, row: &mut Row<'_>) 
     Ok(())
 }
 
-fn view_dependency(relation: &mut Relation, row: &mut Row<'_>) -> Result<(), LoadError> {
+pub(super) fn view_dependency(relation: &mut Relation, row: &mut Row<'_>) -> Result<(), LoadError> {
     let (used, number): (Oid, i16) = (row.number()?, row.number()?);
     // A whole row leaves no trace in pg_depend beside columns of the same relation.
     if relation.definition.as_deref().is_none_or(may_hold_whole_row) && !relation.depends_on.contains(&(used, 0)) {

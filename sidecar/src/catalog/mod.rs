@@ -6,9 +6,14 @@
 
 pub mod load;
 pub mod names;
+pub mod overlay;
+pub mod refresh;
+pub mod snapshot;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 /// A Postgres object id.
 pub type Oid = u32;
@@ -58,7 +63,8 @@ pub struct Catalog {
 }
 
 /// A table, view, sequence, …
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Relation {
     /// Its oid.
     pub oid: Oid,
@@ -69,43 +75,59 @@ pub struct Relation {
     /// Its kind.
     pub kind: RelationKind,
     /// Whether it is in pg_temp.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub temporary: bool,
     /// Whether it is in pg_catalog, information_schema or pg_toast.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub system: bool,
     /// Columns that are not dropped, by attribute number ascending.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<Column>,
     /// Oid of its composite type; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub row_type: Oid,
     /// Unique and other indexes.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub indexes: Vec<Index>,
     /// CHECK constraints.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub checks: Vec<Check>,
     /// Foreign keys from this relation.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub foreign_keys: Vec<ForeignKey>,
     /// User triggers.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub triggers: Vec<Trigger>,
     /// Whether it has rewrite rules besides a view's own.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub has_rules: bool,
     /// Relations that it inherits from or is a partition of, direct ones.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub parents: Vec<Oid>,
     /// Relations that inherit from it or are partitions of it, direct ones.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub children: Vec<Oid>,
     /// `pg_get_viewdef` with an empty search_path, for views and materialized views.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub definition: Option<Name>,
     /// For a view or materialized view: the (relation, attribute number) pairs that its rule depends on (pg_depend);
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
     /// For a sequence: the (relation, attribute number) that owns it. For an index or a toast table: the relation that it
     /// is of, with 0.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub owned_by: Option<(Oid, i16)>,
     /// Whether row level security is on.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub row_security: bool,
     /// The extension that it belongs to.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
 }
 
 /// `pg_class.relkind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RelationKind {
     /// r
     Table,
@@ -128,7 +150,8 @@ pub enum RelationKind {
 }
 
 /// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Column {
     /// Attribute number, from 1.
     pub number: i16,
@@ -141,58 +164,75 @@ pub struct Column {
     /// `format_type` with an empty search_path, such as `numeric(10,2)`.
     pub type_sql: Name,
     /// Its collation; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub collation: Oid,
     /// NOT NULL.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub not_null: bool,
     /// The default expression, as SQL.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub default: Option<Name>,
     /// The generation expression, as SQL, for `GENERATED ALWAYS AS (…)`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub generated: Option<Name>,
     /// `a` or `d` for an identity column.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub identity: Option<char>,
 }
 
 /// An index.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Index {
     /// Its name.
     pub name: Name,
     /// Its oid.
     pub oid: Oid,
     /// UNIQUE.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unique: bool,
     /// PRIMARY KEY.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub primary: bool,
     /// Whether its uniqueness can be relied on at any time: valid and immediate, no exclusion constraint, and equality in
     /// it means at least what the columns' own `=` means (operator class, collation).
+    #[serde(default, skip_serializing_if = "is_default")]
     pub valid: bool,
     /// Key columns by attribute number; 0 stands for an expression.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<i16>,
     /// The key expressions as SQL, for the zeros of `columns`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub expressions: Option<Name>,
     /// The predicate of a partial index, as SQL.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub predicate: Option<Name>,
     /// Columns that expressions and predicate read (all of them for a whole row), maybe key columns too.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reads: Vec<i16>,
 }
 
 /// A CHECK constraint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Check {
     /// Its name.
     pub name: Name,
     /// The columns that it reads; all of them for a whole row.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<i16>,
     /// The expression, as SQL.
     pub expression: Name,
 }
 
 /// A foreign key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ForeignKey {
     /// Its name.
     pub name: Name,
     /// The referencing columns.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<i16>,
     /// The referenced relation.
     pub references: Oid,
@@ -205,18 +245,21 @@ pub struct ForeignKey {
 }
 
 /// A user trigger.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Trigger {
     /// Its name.
     pub name: Name,
     /// Its function.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub function: Oid,
     /// `pg_trigger.tgtype`.
     pub kind: i16,
 }
 
 /// A type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Type {
     /// Its oid.
     pub oid: Oid,
@@ -229,31 +272,42 @@ pub struct Type {
     /// `pg_type.typcategory`.
     pub category: char,
     /// The element type of an array; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub element: Oid,
     /// The array type over it; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub array: Oid,
     /// The base type of a domain; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub base: Oid,
     /// The relation of a composite type; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub relation: Oid,
     /// `typcollation`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub collation: Oid,
     /// Whether it is the preferred type of its category.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub preferred: bool,
     /// The subtype of a range or multirange; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub range_of: Oid,
     /// `typtypmod`: the type modifier that a domain gives its base type; -1 for none.
     pub base_modifier: i32,
     /// The labels of an enum, in order.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub labels: Vec<Name>,
     /// Whether it is a domain (over a domain …) with NOT NULL.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub not_null: bool,
     /// Whether it is a domain (over a domain …) with a CHECK.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub has_checks: bool,
 }
 
 /// A function, procedure or aggregate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Function {
     /// Its oid.
     pub oid: Oid,
@@ -264,34 +318,43 @@ pub struct Function {
     /// Types of the arguments that a call gives (IN, INOUT, VARIADIC).
     pub arguments: Arc<[Oid]>,
     /// How many of the last have defaults.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub defaults: u16,
     /// The element type of a VARIADIC last argument; 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub variadic: Oid,
     /// Result type.
     pub result: Oid,
     /// Whether it returns a set.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub set_returning: bool,
     /// `pg_proc.prokind`: f, p, a, w.
     pub kind: char,
     /// `provolatile`: i, s, v.
     pub volatility: char,
     /// `proleakproof`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub leakproof: bool,
     /// SECURITY DEFINER.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub security_definer: bool,
     /// Its language.
     pub language: Name,
     /// Its body, for functions in SQL and PL/pgSQL that are not built in; `None` for one longer than
     /// [`load::MAX_BODY`].
+    #[serde(default, skip_serializing_if = "is_default")]
     pub body: Option<Name>,
     /// The extension that it belongs to.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
     /// Names and types of OUT, INOUT and TABLE columns.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub out_columns: Box<[(Name, Oid)]>,
 }
 
 /// A collation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Collation {
     /// Its oid.
     pub oid: Oid,
@@ -302,9 +365,10 @@ pub struct Collation {
 }
 
 /// A cast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cast {
     /// Its function; 0 for one that needs none or goes through the types' text.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub function: Oid,
     /// `castcontext`: i (implicit), a (assignment), e (explicit).
     pub context: char,
@@ -313,21 +377,25 @@ pub struct Cast {
 }
 
 /// An operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operator {
     /// Its schema.
     pub schema: Name,
     /// Its name.
     pub name: Name,
     /// Left operand type; 0 for a prefix operator.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub left: Oid,
     /// Right operand type.
     pub right: Oid,
     /// Result type.
     pub result: Oid,
     /// Its function.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub function: Oid,
     /// The extension that it belongs to.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
 }
 
@@ -409,6 +477,11 @@ impl Catalog {
     pub fn add_operator(&mut self, operator: Operator) {
         self.operators.entry(operator.name.clone()).or_default().push(operator);
     }
+}
+
+/// What a snapshot file leaves out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn push_new(list: &mut Vec<Oid>, oid: Oid) {
