@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_e2e::postgres::{ADMIN, Server};
+use postern_crds::TlsMode;
+use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
+use postern_sidecar::catalog::connect::ToServer;
 use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, fingerprint, load};
 use postern_sidecar::catalog::names::{self, Choice, Resolution};
 use postern_sidecar::catalog::overlay::{decode_overlay, overlay_query};
 use postern_sidecar::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
 use postern_sidecar::catalog::snapshot;
 use postern_sidecar::catalog::{Catalog, Oid, Relation, RelationKind};
+use postern_sidecar::upstream::{Credential, Tls, UpstreamConfig};
 use tokio_postgres::SimpleQueryMessage;
 
 /// A client of the tests as the loader's source of rows.
@@ -594,14 +597,20 @@ async fn a_snapshot_file_holds_the_catalog_and_is_the_same_for_a_copy_of_the_dat
     assert!(line.trim().starts_with('{') && line.contains("\"type_sql\": \"text\""), "a column a line: {line}");
 }
 
-struct Reach(&'static Server, String);
-
-impl Connect for Reach {
-    type Rows = Client;
-    async fn connect(&self) -> Result<Client, LoadError> {
-        let client = self.0.client(ADMIN, &self.1).await.map_err(|error| LoadError::Connection(error.into()))?;
-        Ok(Client(client))
-    }
+/// The proxy's own connection to a database of this server.
+fn connector(
+    server: &'static Server,
+    database: &str,
+) -> ToServer<impl Fn() -> Arc<UpstreamConfig> + Send + Sync + use<>> {
+    let config = Arc::new(UpstreamConfig {
+        host: server.socket_folder().display().to_string(),
+        port: server.port(),
+        database: database.to_owned(),
+        credential: Credential::new(ADMIN, ADMIN_PASSWORD),
+        tls: Tls::new(TlsMode::Disable, None).unwrap(),
+        timeout: Duration::from_secs(5),
+    });
+    ToServer(move || config.clone())
 }
 
 #[tokio::test]
@@ -613,7 +622,7 @@ async fn the_keeper_sees_changes_and_survives_its_connection() {
         least_gap: Duration::from_millis(100),
         ..KeeperOptions::default()
     };
-    let keeper = CatalogKeeper::start(Reach(server, database.name.clone()), options);
+    let keeper = CatalogKeeper::start(connector(server, &database.name), options);
     assert_eq!(keeper.ready().await.version, 1);
 
     // Many who ask at once share one check; who asks for the same again is not let through to the server.
@@ -685,4 +694,45 @@ async fn the_keeper_sees_changes_and_survives_its_connection() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(keeper.status().failure.is_none());
+}
+
+/// Resident memory of this process.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test]
+#[ignore = "a measurement: makes 10,000 tables of 20 columns; run it by name, in release for the times"]
+async fn ten_thousand_relations_load_in_seconds_and_in_megabytes() {
+    let server = Server::shared().unwrap();
+    for (name, tables) in [("small", 20), ("large", 10_000)] {
+        let database = server.database().unwrap();
+        let columns: Vec<String> = (2..=20).map(|n| format!("column_number_{n} text")).collect();
+        for first in (1..=tables).step_by(500) {
+            let last = (first + 499).min(tables);
+            let sql = format!(
+                "DO $$BEGIN FOR i IN {first}..{last} LOOP \
+                 EXECUTE format('CREATE TABLE table_number_%s (id bigint PRIMARY KEY, {})', i); END LOOP; END$$",
+                columns.join(", ")
+            );
+            server.psql(&database.name, &sql).unwrap();
+        }
+        let mut connection = connector(server, &database.name).connect().await.unwrap();
+        let before = resident();
+        let started = Instant::now();
+        let (catalog, print) = load(&mut connection).await.unwrap();
+        let took = started.elapsed();
+        let held = resident().saturating_sub(before);
+        let started = Instant::now();
+        assert_eq!(fingerprint(&mut connection).await.unwrap(), print);
+        eprintln!(
+            "{name}: {} relations, {} columns: loaded in {took:?}, {} KiB more held, a check takes {:?}",
+            catalog.relations.len(),
+            catalog.relations.values().map(|relation| relation.columns.len()).sum::<usize>(),
+            held / 1024,
+            started.elapsed()
+        );
+        assert!(took < Duration::from_secs(30) && held < 128 << 20);
+    }
 }

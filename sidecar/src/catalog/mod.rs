@@ -4,6 +4,7 @@
 //!
 //! Names are [`Name`]s: shared, because schemas, column names and types repeat thousands of times in a large database.
 
+pub mod connect;
 pub mod load;
 pub mod names;
 pub mod overlay;
@@ -69,8 +70,10 @@ pub struct Relation {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
+    #[serde(with = "snapshot::one")]
     pub schema: Name,
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Its kind.
     pub kind: RelationKind,
@@ -108,7 +111,7 @@ pub struct Relation {
     #[serde(default, skip_serializing_if = "is_default")]
     pub children: Vec<Oid>,
     /// `pg_get_viewdef` with an empty search_path, for views and materialized views.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub definition: Option<Name>,
     /// For a view or materialized view: the (relation, attribute number) pairs that its rule depends on (pg_depend);
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
@@ -122,7 +125,7 @@ pub struct Relation {
     #[serde(default, skip_serializing_if = "is_default")]
     pub row_security: bool,
     /// The extension that it belongs to.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
 }
 
@@ -156,12 +159,14 @@ pub struct Column {
     /// Attribute number, from 1.
     pub number: i16,
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Its type.
     pub type_oid: Oid,
     /// Its type modifier; -1 for none.
     pub type_modifier: i32,
     /// `format_type` with an empty search_path, such as `numeric(10,2)`.
+    #[serde(with = "snapshot::one")]
     pub type_sql: Name,
     /// Its collation; 0 for none.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -170,10 +175,10 @@ pub struct Column {
     #[serde(default, skip_serializing_if = "is_default")]
     pub not_null: bool,
     /// The default expression, as SQL.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub default: Option<Name>,
     /// The generation expression, as SQL, for `GENERATED ALWAYS AS (…)`.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub generated: Option<Name>,
     /// `a` or `d` for an identity column.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -185,6 +190,7 @@ pub struct Column {
 #[serde(deny_unknown_fields)]
 pub struct Index {
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Its oid.
     pub oid: Oid,
@@ -202,10 +208,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<i16>,
     /// The key expressions as SQL, for the zeros of `columns`.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub expressions: Option<Name>,
     /// The predicate of a partial index, as SQL.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub predicate: Option<Name>,
     /// Columns that expressions and predicate read (all of them for a whole row), maybe key columns too.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -217,11 +223,13 @@ pub struct Index {
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// The columns that it reads; all of them for a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub columns: Vec<i16>,
     /// The expression, as SQL.
+    #[serde(with = "snapshot::one")]
     pub expression: Name,
 }
 
@@ -230,6 +238,7 @@ pub struct Check {
 #[serde(deny_unknown_fields)]
 pub struct ForeignKey {
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// The referencing columns.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -249,6 +258,7 @@ pub struct ForeignKey {
 #[serde(deny_unknown_fields)]
 pub struct Trigger {
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Its function.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -264,8 +274,10 @@ pub struct Type {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
+    #[serde(with = "snapshot::one")]
     pub schema: Name,
     /// Its name, such as `int4` or `_int4`.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// `pg_type.typtype`: b, c, d, e, p, r, m.
     pub kind: char,
@@ -295,7 +307,7 @@ pub struct Type {
     /// `typtypmod`: the type modifier that a domain gives its base type; -1 for none.
     pub base_modifier: i32,
     /// The labels of an enum, in order.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::list", default, skip_serializing_if = "is_default")]
     pub labels: Vec<Name>,
     /// Whether it is a domain (over a domain …) with NOT NULL.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -312,10 +324,13 @@ pub struct Function {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
+    #[serde(with = "snapshot::one")]
     pub schema: Name,
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Types of the arguments that a call gives (IN, INOUT, VARIADIC).
+    #[serde(with = "snapshot::oids")]
     pub arguments: Arc<[Oid]>,
     /// How many of the last have defaults.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -339,16 +354,17 @@ pub struct Function {
     #[serde(default, skip_serializing_if = "is_default")]
     pub security_definer: bool,
     /// Its language.
+    #[serde(with = "snapshot::one")]
     pub language: Name,
     /// Its body, for functions in SQL and PL/pgSQL that are not built in; `None` for one longer than
     /// [`load::MAX_BODY`].
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub body: Option<Name>,
     /// The extension that it belongs to.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
     /// Names and types of OUT, INOUT and TABLE columns.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::pairs", default, skip_serializing_if = "is_default")]
     pub out_columns: Box<[(Name, Oid)]>,
 }
 
@@ -359,6 +375,7 @@ pub struct Collation {
     /// Its oid.
     pub oid: Oid,
     /// Its schema.
+    #[serde(with = "snapshot::one")]
     pub schema: Name,
     /// Whether equal means byte-wise equal.
     pub deterministic: bool,
@@ -381,8 +398,10 @@ pub struct Cast {
 #[serde(deny_unknown_fields)]
 pub struct Operator {
     /// Its schema.
+    #[serde(with = "snapshot::one")]
     pub schema: Name,
     /// Its name.
+    #[serde(with = "snapshot::one")]
     pub name: Name,
     /// Left operand type; 0 for a prefix operator.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -395,7 +414,7 @@ pub struct Operator {
     #[serde(default, skip_serializing_if = "is_default")]
     pub function: Oid,
     /// The extension that it belongs to.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,
 }
 

@@ -6,8 +6,9 @@
 //! sorted by name, one a line, and the oids of what users made are worked out from names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::load::FIRST_USER_OID;
@@ -32,15 +33,15 @@ pub enum SnapshotError {
 struct File {
     format: String,
     server_version: u32,
-    schemas: BTreeMap<Name, Oid>,
-    extensions: Vec<Name>,
-    roles: BTreeMap<Name, bool>,
+    schemas: BTreeMap<String, Oid>,
+    extensions: Vec<String>,
+    roles: BTreeMap<String, bool>,
     relations: Vec<Relation>,
     types: Vec<Type>,
     functions: Vec<Function>,
     operators: Vec<Operator>,
     casts: Vec<FileCast>,
-    collations: BTreeMap<Name, Vec<Collation>>,
+    collations: BTreeMap<String, Vec<Collation>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,19 +115,19 @@ pub fn write(catalog: &Catalog) -> Result<String, SnapshotError> {
         })
         .collect();
     casts.sort_by_key(|cast| (built_in(cast.source), cast.source, cast.target));
-    let mut collations: BTreeMap<Name, Vec<Collation>> =
-        catalog.collations.iter().map(|(name, list)| (name.clone(), list.clone())).collect();
+    let mut collations: BTreeMap<String, Vec<Collation>> =
+        catalog.collations.iter().map(|(name, list)| (name.to_string(), list.clone())).collect();
     for found in collations.values_mut().flatten() {
         found.oid = map(found.oid);
     }
-    let mut extensions: Vec<Name> = catalog.extensions.iter().cloned().collect();
+    let mut extensions: Vec<String> = catalog.extensions.iter().map(|name| name.to_string()).collect();
     extensions.sort();
     let file = File {
         format: FORMAT.to_owned(),
         server_version: catalog.server_version,
-        schemas: catalog.schemas.iter().map(|(name, oid)| (name.clone(), map(*oid))).collect(),
+        schemas: catalog.schemas.iter().map(|(name, oid)| (name.to_string(), map(*oid))).collect(),
         extensions,
-        roles: catalog.roles.iter().map(|(name, superuser)| (name.clone(), *superuser)).collect(),
+        roles: catalog.roles.iter().map(|(name, superuser)| (name.to_string(), *superuser)).collect(),
         relations,
         types,
         functions,
@@ -155,10 +156,10 @@ pub fn read(text: &str) -> Result<Catalog, SnapshotError> {
     let mut catalog = Catalog {
         version: 1,
         server_version: file.server_version,
-        schemas: file.schemas.into_iter().collect(),
-        extensions: file.extensions.into_iter().collect(),
-        roles: file.roles.into_iter().collect(),
-        collations: file.collations.into_iter().collect(),
+        schemas: file.schemas.into_iter().map(|(name, oid)| (name.into(), oid)).collect(),
+        extensions: file.extensions.into_iter().map(Name::from).collect(),
+        roles: file.roles.into_iter().map(|(name, superuser)| (name.into(), superuser)).collect(),
+        collations: file.collations.into_iter().map(|(name, list)| (name.into(), list)).collect(),
         ..Catalog::default()
     };
     for relation in file.relations {
@@ -322,3 +323,32 @@ fn lines(value: &Value, depth: usize, out: &mut String) -> Result<(), serde_json
     }
     Ok(())
 }
+
+/// Serde for a shared text: serde's own needs a feature that the whole workspace would be built with.
+macro_rules! shared {
+    ($module:ident: $shared:ty => $plain:ty, $out:expr, $back:expr) => {
+        pub(super) mod $module {
+            use super::*;
+
+            pub(in super::super) fn serialize<S: Serializer>(value: &$shared, to: S) -> Result<S::Ok, S::Error> {
+                let out: fn(&$shared) -> $plain = $out;
+                out(value).serialize(to)
+            }
+
+            pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<$shared, D::Error> {
+                let back: fn($plain) -> $shared = $back;
+                <$plain>::deserialize(from).map(back)
+            }
+        }
+    };
+}
+
+shared!(one: Name => String, |name| name.to_string(), Name::from);
+shared!(maybe: Option<Name> => Option<String>, |name| name.as_deref().map(str::to_owned), |name| name.map(Name::from));
+shared!(list: Vec<Name> => Vec<String>, |names| names.iter().map(|name| name.to_string()).collect(), |names| {
+    names.into_iter().map(Name::from).collect()
+});
+shared!(oids: Arc<[Oid]> => Vec<Oid>, |oids| oids.to_vec(), Arc::from);
+shared!(pairs: Box<[(Name, Oid)]> => Vec<(String, Oid)>,
+    |pairs| pairs.iter().map(|(name, oid)| (name.to_string(), *oid)).collect(),
+    |pairs| pairs.into_iter().map(|(name, oid)| (Name::from(name), oid)).collect());
