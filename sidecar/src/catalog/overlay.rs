@@ -230,14 +230,14 @@ mod tests {
             }
             assert!(!token.eq_ignore_ascii_case("in") && !token.eq_ignore_ascii_case("like"), "hides an operator");
         }
-        pg_query::parse(&sql).expect("it parses");
+        pg_query::parse(&sql, 0).expect("it parses");
     }
 
     #[test]
     fn a_name_can_not_leave_its_quotes() {
         for name in ["'", "\\", "\\'", "a'); DROP TABLE x; --", "é''\\\\'"] {
             let sql = overlay_query(&[(Some(name.into()), name.into())]);
-            let parsed = pg_query::parse(&sql).expect("it parses");
+            let parsed = pg_query::parse(&sql, 0).expect("it parses");
             assert_eq!(parsed.protobuf.stmts.len(), 1, "{name}");
             assert!(format!("{:?}", parsed.protobuf).contains(&format!("{name:?}")), "{name} is there as it is");
         }
