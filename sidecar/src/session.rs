@@ -1,2 +1,570 @@
-//! A session: one client connection, from its start-up to its end. Read this first.
+//! A session: one client connection, from the end of its start-up to its end. Read this first.
+//!
+//! One task serves both directions. A query's way, from socket to rows:
+//!
+//! 1. [`relay`](Session::relay) reads what the client sent into [`Pipe`] `up`, and hands each message to
+//!    [`frontend`]: Query and Parse are *decided*, Bind and Execute are held against what is in force now.
+//! 2. What may run is sent on, as it came or as the rewritten text; what may not is replaced by a statement that
+//!    fails, so that the server itself skips, aborts and goes on as after any error. Either way a [`Pending`] says what
+//!    is owed for it.
+//! 3. [`backend`] takes each message of the server to the pending reply that it belongs to: rows are counted and
+//!    pass untouched, descriptions are held against the second wall, errors are scrubbed, and what a statement
+//!    confirmed to have done is applied to the session's [`State`].
+//!
+//! **Promise.** Nothing reaches the server before it was decided and recorded. The client sees the messages that
+//! the server would have sent it, in that order.
+//! **Also.** Memory is bounded: what streams is not held, and a peer that doesn't read stops only its own session.
+//! **On any error** of the session's own nothing more is sent upstream.
+
 pub mod handshake;
+
+mod backend;
+mod decision;
+mod frontend;
+mod limits;
+mod pending;
+mod pipe;
+mod scrub;
+mod second_wall;
+mod state;
+mod statements;
+
+use std::collections::{HashSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use postern_crds::Mode;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use limits::WindowBudget;
+
+use handshake::Ready;
+
+use crate::analyze::{Analysis, SessionView};
+use crate::audit::{SessionAudit, SessionEnd};
+use crate::decide::Denial;
+use crate::decide::bound::BoundPolicy;
+use crate::metrics::Metrics;
+use crate::wire::backend::{Fields, TransactionStatus};
+use crate::wire::{Malformed, frontend as to_server};
+use pending::{Kind, Pending};
+use pipe::Pipe;
+use state::{Initial, State};
+use statements::{Names, Portal, Prepared};
+
+/// Name of the statements that the proxy sends of its own; clients can't use it.
+const RESERVED: &str = "postern.internal";
+/// A statement that fails when it is analysed, whatever the database holds.
+const FAILING: &str = "SELECT \"postern\".\"refused\"";
+/// How long a peer that is being left may take for its last bytes.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What decides.
+pub trait Decide: Send + Sync + 'static {
+    /// Decides a text.
+    fn decide(&self, view: &SessionView, sql: &str) -> impl Future<Output = Analysis> + Send;
+    /// The policy in force.
+    fn bound(&self) -> Arc<BoundPolicy>;
+    /// DDL was committed: the catalog is read again before this returns.
+    fn look_again(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What all sessions of a sidecar share.
+#[derive(Debug)]
+pub struct Shared<G> {
+    /// What decides.
+    pub gate: Arc<G>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// The identity's budgets over time.
+    pub budget: Arc<WindowBudget>,
+}
+
+impl<G> Clone for Shared<G> {
+    fn clone(&self) -> Self {
+        Self { gate: Arc::clone(&self.gate), metrics: Arc::clone(&self.metrics), budget: Arc::clone(&self.budget) }
+    }
+}
+
+/// Whether the sidecar is about to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// It isn't.
+    #[default]
+    Serving,
+    /// Sessions end when they are idle.
+    Draining,
+    /// Sessions end now.
+    Now,
+}
+
+/// Cancels what runs on the session's upstream connection; done once the server has taken note.
+type Cancel = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Two peers that are through with their start-up: the server is ready for a query and the client knows it.
+struct Start<C, S> {
+    /// The client.
+    client: C,
+    /// What it sent after its start-up.
+    client_read: Vec<u8>,
+    /// The server.
+    server: S,
+    /// What it sent after its first ReadyForQuery.
+    server_read: Vec<u8>,
+    /// The client's own application_name.
+    application_name: Arc<str>,
+    /// `search_path` as the server has it at the start, `$user` replaced.
+    search_path: Arc<[String]>,
+    /// Cancels.
+    cancel: Cancel,
+    /// Where the session's events go.
+    audit: SessionAudit,
+    /// Whether to end.
+    drain: watch::Receiver<Drain>,
+}
+
+/// Serves a session from the end of its start-up to its end; returns why it ended.
+pub async fn serve<G: Decide>(
+    ready: Ready,
+    audit: SessionAudit,
+    drain: watch::Receiver<Drain>,
+    shared: Shared<G>,
+) -> End {
+    let Ready { client, upstream, application_name, search_path, registration, .. } = ready;
+    let token = upstream.cancel_token().clone();
+    let cancel: Cancel = Box::new(move || {
+        let token = token.clone();
+        Box::pin(async move {
+            if let Err(error) = token.cancel().await {
+                tracing::warn!(%error, "a statement could not be cancelled");
+            }
+        })
+    });
+    let mut server_read = upstream.aside.to_vec();
+    server_read.extend_from_slice(&upstream.leftover);
+    let start = Start {
+        client,
+        client_read: Vec::new(),
+        server: upstream.stream,
+        server_read,
+        application_name,
+        search_path,
+        cancel,
+        audit,
+        drain,
+    };
+    // On the heap: the task that holds it also held the start-up, which needs more for a moment.
+    let end = Box::pin(run(start, shared)).await;
+    drop(registration);
+    end
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The client said goodbye.
+    #[error("client_closed")]
+    ClientClosed,
+    /// The client is gone without a word.
+    #[error("client_gone")]
+    ClientGone,
+    /// The server ended the connection.
+    #[error("server_closed")]
+    ServerClosed,
+    /// The sidecar ends.
+    #[error("drained")]
+    Drained,
+    /// The client sent what is not the protocol.
+    #[error("protocol")]
+    Client(#[source] Malformed),
+    /// The client sent a message where it has no place.
+    #[error("protocol")]
+    OutOfPlace(&'static str),
+    /// The server sent what is not the protocol, or what it doesn't owe.
+    #[error("server_protocol")]
+    Server(&'static str),
+    /// A column that should be masked arrived raw.
+    #[error("second_wall")]
+    SecondWall,
+    /// Something of the proxy's own failed.
+    #[error("internal")]
+    Internal(&'static str),
+}
+
+impl From<Malformed> for End {
+    fn from(error: Malformed) -> Self {
+        End::Client(error)
+    }
+}
+
+impl End {
+    /// What the client is told as it is sent away.
+    fn farewell(&self) -> Option<Fields> {
+        let (code, message) = match self {
+            End::ClientClosed | End::ClientGone => return None,
+            End::ServerClosed => ("08006", "the database closed the connection".to_owned()),
+            End::Drained => ("57P01", "terminating connection: the sidecar is shutting down".to_owned()),
+            End::Client(error) => (error.sqlstate(), error.to_string()),
+            End::OutOfPlace(what) => ("08P01", (*what).to_owned()),
+            End::Server(what) => {
+                tracing::error!(what, "the database broke the protocol");
+                ("08P01", "the database sent an unexpected message".to_owned())
+            }
+            End::SecondWall => ("42501", "terminating connection: a masked column would have been shown".to_owned()),
+            End::Internal(what) => {
+                tracing::error!(what, "a session failed");
+                ("XX000", "internal error of the proxy".to_owned())
+            }
+        };
+        Some(Fields::new("FATAL", code, message))
+    }
+}
+
+/// A statement that met a limit and is being stopped.
+#[derive(Debug)]
+struct Stop {
+    denial: Denial,
+    /// Whether the statement's end was seen.
+    ended: bool,
+    after: After,
+}
+
+/// What is to be done when the cancel is over and done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Nothing: the server failed the statement.
+    Nothing,
+    /// The statement was over before the cancel came, and the batch is still open: fail it.
+    FailBatch,
+    /// The statement was over, its batch too, and a transaction block is open: fail that.
+    FailBlock,
+}
+
+/// A session.
+struct Session<C, S, G> {
+    client: C,
+    server: S,
+    /// From the client to the server.
+    up: Pipe,
+    /// From the server to the client.
+    down: Pipe,
+    shared: Shared<G>,
+    audit: SessionAudit,
+    cancel: Cancel,
+    drain: watch::Receiver<Drain>,
+
+    /// What the server owes.
+    pending: VecDeque<Pending>,
+    /// The batch that is being sent.
+    batch: u64,
+    /// The last batch that the server ended.
+    answered: u64,
+    /// What ReadyForQuery said last.
+    status: TransactionStatus,
+    /// Whether an error was seen in the batch that the server is at.
+    failed: bool,
+    /// The server skips all messages up to Sync: so they aren't even sent.
+    skip_to_sync: bool,
+    /// The client is being asked for CopyData.
+    copy_in: bool,
+    /// The client ended its data before it was asked for it.
+    copy_ended: bool,
+    /// Something was sent that the server won't answer until Flush or Sync.
+    unflushed: bool,
+    /// Messages of the batch were sent, its Sync was not.
+    in_batch: bool,
+
+    confirmed: State,
+    /// As it will be once what was sent has run; None if that changes nothing.
+    predicted: Option<State>,
+    /// The last batch that changes what names mean.
+    significant: u64,
+    statements: Names<Prepared>,
+    portals: Names<Portal>,
+    view: SessionView,
+    view_stamp: u64,
+    /// Committed DDL that the catalog does not know yet.
+    catalog_is_old: bool,
+    /// Names that were looked up for the message at hand.
+    looked_up: bool,
+
+    /// The last batch that touches relations whose messages are scrubbed; 0 for none in this transaction.
+    scrub: u64,
+    /// Nothing more is sent until all is answered.
+    barrier: bool,
+    /// Statements under way that are counted against limits.
+    counted: usize,
+    /// Of a write that is counted: its Sync waits for the count.
+    counted_write: bool,
+    held_sync: bool,
+    stop: Option<Stop>,
+    cancelling: Option<JoinHandle<()>>,
+    noticed: HashSet<Arc<str>>,
+
+    delivered_rows: u64,
+    delivered_bytes: u64,
+    decided: u64,
+}
+
+/// Serves two peers until one of them ends.
+async fn run<C, S, G>(start: Start<C, S>, shared: Shared<G>) -> End
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+    G: Decide,
+{
+    let began = Instant::now();
+    let Start { client, client_read, server, server_read, application_name, search_path, cancel, audit, drain } = start;
+    let confirmed = State::new(Initial { search_path, application_name });
+    let mut session = Session {
+        client,
+        server,
+        up: Pipe::new(&client_read),
+        down: Pipe::new(&server_read),
+        shared,
+        audit,
+        cancel,
+        drain,
+        pending: VecDeque::new(),
+        batch: 1,
+        answered: 0,
+        status: TransactionStatus::Idle,
+        failed: false,
+        skip_to_sync: false,
+        copy_in: false,
+        copy_ended: false,
+        unflushed: false,
+        in_batch: false,
+        confirmed,
+        predicted: None,
+        significant: 0,
+        statements: Names::default(),
+        portals: Names::default(),
+        view: SessionView::default(),
+        view_stamp: 0,
+        catalog_is_old: false,
+        looked_up: false,
+        scrub: 0,
+        barrier: false,
+        counted: 0,
+        counted_write: false,
+        held_sync: false,
+        stop: None,
+        cancelling: None,
+        noticed: HashSet::new(),
+        delivered_rows: 0,
+        delivered_bytes: 0,
+        decided: 0,
+    };
+    drop((client_read, server_read));
+    let end = session.relay().await;
+    session.part(&end).await;
+    session.audit.session_end(&SessionEnd {
+        statements: session.decided,
+        rows: session.delivered_rows,
+        bytes: session.delivered_bytes,
+        duration: began.elapsed(),
+        reason: &end.to_string(),
+    });
+    end
+}
+
+impl<C, S, G> Session<C, S, G>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+    G: Decide,
+{
+    /// Both directions, until one of them ends.
+    async fn relay(&mut self) -> End {
+        loop {
+            if let Err(end) = self.server_messages() {
+                return end;
+            }
+            self.go_on();
+            if let Err(end) = self.client_messages().await {
+                return end;
+            }
+            if let Some(end) = self.is_over() {
+                return end;
+            }
+            if let Err(end) = self.wait().await {
+                return end;
+            }
+        }
+    }
+
+    /// Takes up what waited for the server: the Sync that a counted write held back, the error that a limit owes.
+    fn go_on(&mut self) {
+        if self.cancelling.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.cancelling = None;
+        }
+        if self.cancelling.is_none()
+            && let Some(stop) = self.stop.take_if(|stop| stop.ended)
+        {
+            match stop.after {
+                After::Nothing => {}
+                After::FailBatch => self.refuse_in_batch(stop.denial),
+                After::FailBlock => self.refuse_query(stop.denial),
+            }
+        }
+        if self.held_sync && self.pending.is_empty() && self.stop.is_none() {
+            self.held_sync = false;
+            self.counted_write = false;
+            to_server::write_sync(self.up.out());
+            self.sync_sent();
+        }
+    }
+
+    /// Whether there is no more to do.
+    fn is_over(&mut self) -> Option<End> {
+        if self.down.is_closed() && !self.down.is_congested() {
+            return Some(End::ServerClosed);
+        }
+        // What it sent before it went is still done, as far as it came whole.
+        if self.up.is_closed() && self.up.backlog() == 0 && !self.has_client_message() {
+            return Some(End::ClientGone);
+        }
+        let idle = self.pending.is_empty() && self.stop.is_none();
+        let drain = *self.drain.borrow_and_update();
+        let at_rest = idle && self.status == TransactionStatus::Idle && self.up.is_empty();
+        (drain == Drain::Now || drain == Drain::Draining && at_rest).then_some(End::Drained)
+    }
+
+    /// Writes what is ready and waits until there is something to do.
+    async fn wait(&mut self) -> Result<(), End> {
+        if self.pending.is_empty() {
+            self.up.shrink();
+            self.down.shrink();
+        }
+        let Session { client, server, up, down, drain, cancelling, .. } = self;
+        let congested = up.is_congested() || down.is_congested();
+        let traffic = poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = up.poll_write(cx, server) {
+                return Poll::Ready(Err(server_gone(&error)));
+            }
+            if let Poll::Ready(Err(error)) = down.poll_write(cx, client) {
+                return Poll::Ready(Err(client_gone(&error)));
+            }
+            let mut ready = congested && !up.is_congested() && !down.is_congested();
+            match down.poll_read(cx, server) {
+                Poll::Ready(Ok(_)) => ready = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(server_gone(&error))),
+                Poll::Pending => {}
+            }
+            match up.poll_read(cx, client) {
+                Poll::Ready(Ok(_)) => ready = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(client_gone(&error))),
+                Poll::Pending => {}
+            }
+            if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+        });
+        tokio::select! {
+            biased;
+            result = traffic => result,
+            () = finished(cancelling) => Ok(()),
+            changed = drain.changed() => match changed {
+                Ok(()) => Ok(()),
+                // Whoever could tell is gone: so is the sidecar.
+                Err(_) => Err(End::Drained),
+            },
+        }
+    }
+
+    /// Says goodbye on both sides, as far as they listen.
+    async fn part(&mut self, end: &End) {
+        // Only between two frames can a message of our own be put.
+        if self.down.body()
+            && let Some(fields) = end.farewell()
+            && !(matches!(end, End::ServerClosed) && self.failed && self.pending.is_empty())
+        {
+            fields.write_error(self.down.out());
+        }
+        if matches!(end, End::ClientGone) && self.pending.iter().any(|pending| reads(&pending.kind)) {
+            // Nobody waits for these rows any more.
+            (self.cancel)().await;
+        }
+        let Session { client, server, up, down, .. } = self;
+        let to_client = async {
+            poll_fn(|cx| down.poll_write(cx, client)).await?;
+            client.shutdown().await
+        };
+        let to_server = async {
+            if up.body() {
+                if !matches!(end, End::ClientClosed) {
+                    to_server::write_terminate(up.out());
+                }
+                poll_fn(|cx| up.poll_write(cx, server)).await?;
+            }
+            server.shutdown().await
+        };
+        let _ = timeout(FAREWELL, async { tokio::join!(to_client, to_server) }).await;
+    }
+
+    /// Whether refusals are enforced.
+    fn is_enforcing(&self) -> bool {
+        self.shared.gate.bound().policy.mode == Mode::Enforce
+    }
+
+    /// The state that the next message is decided under.
+    fn state(&self) -> &State {
+        self.predicted.as_ref().unwrap_or(&self.confirmed)
+    }
+
+    fn predict(&mut self) -> &mut State {
+        self.predicted.get_or_insert_with(|| self.confirmed.clone())
+    }
+
+    fn push(&mut self, kind: Kind) {
+        self.send(kind, false);
+    }
+
+    fn push_ours(&mut self, kind: Kind) {
+        self.send(kind, true);
+    }
+
+    fn send(&mut self, kind: Kind, ours: bool) {
+        let pending = Pending { kind, batch: self.batch, ours };
+        self.in_batch = !pending.ends_batch();
+        self.unflushed = true;
+        self.pending.push_back(pending);
+    }
+}
+
+/// Whether it only reads, so that ending it early loses nothing.
+fn reads(kind: &Kind) -> bool {
+    match kind {
+        Kind::Execute(running) | Kind::Query(running) => {
+            running.decided.statements.iter().all(|statement| statement.returns_rows && !statement.writes)
+        }
+        _ => false,
+    }
+}
+
+async fn finished(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => {
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
+    }
+    // Polled to its end, a task's handle must not be polled again.
+    *task = None;
+}
+
+fn client_gone(error: &io::Error) -> End {
+    tracing::debug!(%error, "the client is gone");
+    End::ClientGone
+}
+
+fn server_gone(error: &io::Error) -> End {
+    tracing::warn!(%error, "the database is gone");
+    End::ServerClosed
+}

@@ -1,0 +1,423 @@
+//! Decisions, and what they need of the session: what names mean now, what was prepared and declared, whether what was
+//! decided once still holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::limits::{self, Over};
+use super::pending::{Chosen, Kind, Run, Taken};
+use super::state::{self, Name};
+use super::statements::{Meaning, Portal, Prepared};
+use super::{Decide, RESERVED, Session};
+use crate::analyze::{Analysis, Decided, Effect, SessionView};
+use crate::catalog::overlay::overlay_query;
+use crate::decide::{Denial, Reason};
+use crate::wire::backend::TransactionStatus;
+use crate::wire::frontend::{self, BindHead, Close, Execute, Parse};
+
+/// Why a message does not go on now.
+pub(super) enum Hindrance {
+    /// Everything that was sent must be answered first.
+    Barrier,
+    /// It is refused.
+    Denied(Box<Denial>),
+}
+
+impl From<Denial> for Hindrance {
+    fn from(denial: Denial) -> Self {
+        Hindrance::Denied(Box::new(denial))
+    }
+}
+
+impl<C, S, G> Session<C, S, G>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+    G: Decide,
+{
+    /// Decides a text under the state that it will meet. The decision may be a refusal.
+    pub(super) async fn decide(&mut self, text: &str) -> Result<Arc<Decided>, Hindrance> {
+        let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
+        if !failed {
+            if self.catalog_is_old {
+                if !self.pending.is_empty() {
+                    return Err(Hindrance::Barrier);
+                }
+                self.shared.gate.look_again().await;
+                self.catalog_is_old = false;
+            }
+            let stale = self.state().stale().to_vec();
+            if !stale.is_empty() {
+                return Err(self.look_up(stale)?);
+            }
+        }
+        self.refresh_view();
+        let began = Instant::now();
+        let analysis = self.shared.gate.decide(&self.view, text).await;
+        self.shared.metrics.decision_took(began.elapsed());
+        match analysis {
+            Analysis::Decided(decided) => Ok(decided),
+            Analysis::Lookup(names) => {
+                if !failed && !self.looked_up && self.state().has_own_relations() {
+                    return Err(self.look_up(names)?);
+                }
+                let name = names.first().map(|(schema, name)| match schema {
+                    Some(schema) => format!("{schema}.{name}"),
+                    None => name.clone(),
+                });
+                let name = name.unwrap_or_default();
+                let message = format!("relation \"{name}\" does not exist");
+                Err(Denial::new(Reason::UnknownRelation, message).sqlstate("42P01").object(name).into())
+            }
+        }
+    }
+
+    fn refresh_view(&mut self) {
+        let state = self.predicted.as_ref().unwrap_or(&self.confirmed);
+        if self.view_stamp != state.stamp() {
+            self.view_stamp = state.stamp();
+            self.view.search_path = Arc::clone(state.search_path());
+            self.view.overlay = Arc::clone(state.overlay());
+            // Sessions without relations of their own share decisions: what they mean is in the path.
+            self.view.overlay_version = if state.overlay().is_empty() { 0 } else { state.stamp() };
+        }
+    }
+
+    /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
+    /// without ending the implicit transaction of a batch.
+    fn look_up(&mut self, names: Vec<Name>) -> Result<Hindrance, Hindrance> {
+        if !self.pending.is_empty() {
+            return Ok(Hindrance::Barrier);
+        }
+        // DDL of which no name is known can only be told to the catalog.
+        let known: Vec<Name> = names.iter().filter(|(_, name)| !name.is_empty()).cloned().collect();
+        let sql = overlay_query(&known);
+        let out = self.up.out();
+        let written = Parse { statement: RESERVED, sql: &sql, param_types: Vec::new() }
+            .write(out)
+            .and_then(|()| frontend::write_bind(out, BindHead { portal: RESERVED, statement: RESERVED }, &[]))
+            .and_then(|()| Execute { portal: RESERVED, max_rows: 0 }.write(out))
+            .and_then(|()| Close { kind: frontend::Kind::Portal, name: RESERVED }.write(out))
+            .and_then(|()| Close { kind: frontend::Kind::Statement, name: RESERVED }.write(out));
+        if written.is_err() {
+            return Err(Denial::new(Reason::Internal, "a name can't be looked up").into());
+        }
+        // In the midst of a batch a Sync would end its implicit transaction.
+        let in_batch = self.in_batch;
+        if in_batch {
+            frontend::write_flush(out);
+        } else {
+            frontend::write_sync(out);
+        }
+        self.push_ours(Kind::Parse(None));
+        self.push_ours(Kind::Bind(None));
+        self.push_ours(Kind::Lookup { names, rows: Vec::new() });
+        self.push_ours(Kind::Close(Vec::new()));
+        self.push_ours(Kind::Close(Vec::new()));
+        if !in_batch {
+            self.push_ours(Kind::Sync);
+            self.batch += 1;
+        }
+        self.unflushed = false;
+        self.looked_up = true;
+        Ok(Hindrance::Barrier)
+    }
+
+    /// What names mean now.
+    pub(super) fn meaning(&self) -> Meaning {
+        let state = self.state();
+        Meaning {
+            search_path: Arc::clone(state.search_path()),
+            overlay: Arc::clone(state.overlay()),
+            stamp: state.stamp(),
+        }
+    }
+
+    /// Version of the policy in force.
+    pub(super) fn policy_version(&self) -> u64 {
+        self.shared.gate.bound().version
+    }
+
+    /// Whether a prepared statement is what it would be if it were prepared now.
+    pub(super) fn is_fresh(&self, prepared: &Prepared) -> bool {
+        prepared.decided.policy_version == self.policy_version()
+            && prepared.meaning.stamp == self.state().stamp()
+            && !prepared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was decided in another time would still be sent as it was. Names mean what they meant then.
+    async fn still_allowed(&self, text: &str, meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
+        let view = SessionView {
+            search_path: Arc::clone(&meaning.search_path),
+            overlay: Arc::clone(&meaning.overlay),
+            overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
+            prepared: Arc::clone(&self.view.prepared),
+        };
+        match self.shared.gate.decide(&view, text).await {
+            Analysis::Decided(now) => match &now.denial {
+                Some(denial) => Err(denial.clone()),
+                None if now.rewritten == then.rewritten => Ok(()),
+                None => Err(changed()),
+            },
+            Analysis::Lookup(_) => Err(changed()),
+        }
+    }
+
+    /// A portal or cursor may go on under the policy in force.
+    pub(super) async fn check_portal(&self, portal: &Portal) -> Result<(), Denial> {
+        let version = self.policy_version();
+        if portal.checked.load(Ordering::Relaxed) != version {
+            self.still_allowed(&portal.text, &portal.meaning, &portal.decided).await?;
+            portal.checked.store(version, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What a statement of a decided text will run, and the names that it defines; those count from here on, and must be
+    /// taken back if it isn't sent. `portal` is what an Execute runs.
+    pub(super) async fn plan(
+        &mut self,
+        text: &Arc<str>,
+        decided: &Arc<Decided>,
+        index: usize,
+        portal: Option<&Arc<Portal>>,
+    ) -> Result<Run, Hindrance> {
+        let own = Chosen { decided: Arc::clone(decided), index, inner: false };
+        let usage = portal.map_or_else(Arc::default, |portal| Arc::clone(&portal.usage));
+        let mut run = Run { what: own, usage, counted: false, names: Vec::new() };
+        let effect = decided.statements.get(index).map_or(&Effect::None, |statement| &statement.effect);
+        match effect {
+            Effect::Execute { name } => {
+                if !self.statements.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                let prepared = self.statements.get(name).cloned().ok_or_else(|| no_statement(name))?;
+                if !self.is_fresh(&prepared) {
+                    // Names in it mean what the search_path of now says.
+                    self.still_allowed(&prepared.text, &self.meaning(), &prepared.decided).await?;
+                    if prepared.lost.load(Ordering::Relaxed) {
+                        return Err(no_statement(name).into());
+                    }
+                }
+                run.what = Chosen { decided: Arc::clone(&prepared.decided), index: 0, inner: false };
+            }
+            Effect::Fetch { name } => {
+                if !self.portals.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                let cursor = self.portals.get(name).cloned().ok_or_else(|| no_cursor(name))?;
+                self.check_portal(&cursor).await?;
+                run.what = cursor.chosen.clone();
+                run.usage = Arc::clone(&cursor.usage);
+            }
+            Effect::Prepare { name, inner, .. } => {
+                if !self.statements.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                let decided = self.decide_inner(decided, index, inner).await;
+                let prepared = Prepared {
+                    text: Arc::clone(inner),
+                    decided,
+                    meaning: self.meaning(),
+                    param_types: Vec::new(),
+                    by_sql: true,
+                    columns: AtomicU64::new(0),
+                    lost: AtomicBool::new(false),
+                };
+                run.names.push(self.name_statement(name, Some(prepared))?);
+            }
+            Effect::Deallocate(Some(name)) => {
+                if !self.statements.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                run.names.push(self.name_statement(name, None)?);
+            }
+            Effect::Deallocate(None) => run.names.extend(self.forget_statements()?),
+            Effect::Declare { name, hold, .. } => {
+                if !self.portals.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                let portal = Portal {
+                    text: Arc::clone(text),
+                    decided: Arc::clone(decided),
+                    meaning: self.meaning(),
+                    chosen: Chosen { decided: Arc::clone(decided), index, inner: true },
+                    checked: AtomicU64::new(decided.policy_version),
+                    usage: Arc::default(),
+                    hold: *hold,
+                    described: AtomicU64::new(0),
+                    parameters: None,
+                };
+                run.names.push(self.name_portal(name, Some(portal))?);
+            }
+            Effect::CloseCursor(Some(name)) => {
+                if !self.portals.is_settled(name, self.batch, self.answered) {
+                    return Err(Hindrance::Barrier);
+                }
+                run.names.push(self.name_portal(name, None)?);
+            }
+            Effect::CloseCursor(None) => run.names.extend(self.forget_portals()?),
+            Effect::DiscardAll => {
+                run.names.extend(self.forget_statements()?);
+                run.names.extend(self.forget_portals()?);
+            }
+            _ => {}
+        }
+        let enforcing = self.is_enforcing();
+        if let Some(statement) = run.what.statement() {
+            let returns = statement.returns_rows || matches!(statement.effect, Effect::CopyOut);
+            run.counted = enforcing && returns && limits::counts(&statement.limits);
+            if run.counted
+                && let Some(window) = &statement.limits.window
+            {
+                let now = Instant::now();
+                let left = self.shared.budget.left(window, now);
+                let over = match left {
+                    (Some(0), _) => window.rows.map(|rows| Over::WindowRows(rows, window.every)),
+                    (_, Some(0)) => window.bytes.map(|bytes| Over::WindowBytes(bytes, window.every)),
+                    _ => None,
+                };
+                if let Some(over) = over {
+                    let denial = over.denial(statement.rule.as_deref());
+                    self.take_back(run.names);
+                    return Err(denial.into());
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// What a statement that SQL prepares is decided to be, apart from the PREPARE around it.
+    async fn decide_inner(&mut self, outer: &Arc<Decided>, index: usize, inner: &Arc<str>) -> Arc<Decided> {
+        self.refresh_view();
+        if let Analysis::Decided(decided) = self.shared.gate.decide(&self.view, inner).await
+            && decided.denial.is_none()
+            && decided.statements.len() == 1
+        {
+            return decided;
+        }
+        // Parameters whose types PREPARE gives may leave it undecided by itself. It is what the outer decision says, and
+        // can't be compared under another policy: then it ends.
+        let chosen = Chosen { decided: Arc::clone(outer), index, inner: true };
+        Arc::new(Decided {
+            rewritten: Some(Arc::from("")),
+            statements: chosen.statement().cloned().into_iter().collect(),
+            ..Decided::clone(outer)
+        })
+    }
+
+    /// What a cursor that SQL declared gives when it is executed by name.
+    pub(super) fn plan_rows(&self, portal: &Arc<Portal>) -> Run {
+        let counted =
+            self.is_enforcing() && portal.chosen.statement().is_some_and(|statement| limits::counts(&statement.limits));
+        Run { what: portal.chosen.clone(), usage: Arc::clone(&portal.usage), counted, names: Vec::new() }
+    }
+
+    /// The next messages are decided as if this had run.
+    pub(super) fn foresee(&mut self, decided: &Decided, runs: &[Run]) {
+        if runs.iter().filter_map(|run| run.what.statement()).any(|statement| statement.scrub) {
+            self.scrub = self.batch;
+        }
+        for statement in &decided.statements {
+            if statement.scrub {
+                self.scrub = self.batch;
+            }
+            if matches!(statement.effect, Effect::None) {
+                continue;
+            }
+            if state::is_significant(&statement.effect, self.state()) {
+                self.significant = self.batch;
+            }
+            self.predict().apply(&statement.effect);
+        }
+    }
+
+    pub(super) fn name_statement(&mut self, name: &str, value: Option<Prepared>) -> Result<Taken, Denial> {
+        let bytes = value.as_ref().map_or(0, |value| value.text.len() + name.len());
+        if !name.is_empty() && value.is_some() && !self.statements.has_room(bytes) {
+            return Err(too_many("prepared statements"));
+        }
+        let value = value.map(Arc::new);
+        self.show_prepared(name, value.as_ref());
+        Ok(Taken::Statement(self.statements.set(name, value, bytes, self.batch)))
+    }
+
+    pub(super) fn name_portal(&mut self, name: &str, value: Option<Portal>) -> Result<Taken, Denial> {
+        let bytes = value.as_ref().map_or(0, |value| value.bytes() + name.len());
+        if !name.is_empty() && value.is_some() && !self.portals.has_room(bytes) {
+            return Err(too_many("portals and cursors"));
+        }
+        Ok(Taken::Portal(self.portals.set(name, value.map(Arc::new), bytes, self.batch)))
+    }
+
+    fn forget_statements(&mut self) -> Result<Vec<Taken>, Denial> {
+        // The unnamed one is none of SQL's.
+        let names: Vec<_> = self.statements.names().into_iter().filter(|name| !name.is_empty()).collect();
+        names.iter().map(|name| self.name_statement(name, None)).collect()
+    }
+
+    fn forget_portals(&mut self) -> Result<Vec<Taken>, Denial> {
+        self.portals.names().iter().map(|name| self.name_portal(name, None)).collect()
+    }
+
+    /// What failed, or was not sent after all, defined nothing.
+    pub(super) fn take_back(&mut self, names: Vec<Taken>) {
+        for taken in names.into_iter().rev() {
+            match taken {
+                Taken::Statement(undo) => {
+                    let name = undo.name().to_owned();
+                    self.statements.undo(undo);
+                    let value = self.statements.get(&name).cloned();
+                    self.show_prepared(&name, value.as_ref());
+                }
+                Taken::Portal(undo) => self.portals.undo(undo),
+            }
+        }
+    }
+
+    /// Lets decisions see what a name stands for.
+    pub(super) fn show_prepared(&mut self, name: &str, value: Option<&Arc<Prepared>>) {
+        if name.is_empty() {
+            return;
+        }
+        let prepared: &mut HashMap<_, _> = Arc::make_mut(&mut self.view.prepared);
+        match value {
+            Some(value) => prepared.insert(name.to_owned(), Arc::clone(&value.decided)),
+            None => prepared.remove(name),
+        };
+    }
+}
+
+fn changed() -> Denial {
+    Denial::new(Reason::PolicyChanged, "permission denied: the policy changed since this was prepared or opened")
+        .hint("Prepare or open it again.")
+}
+
+/// As the server says it.
+pub(super) fn no_statement(name: &str) -> Denial {
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!("prepared statement \"{name}\" does not exist")
+    };
+    Denial::new(Reason::Protocol, message).sqlstate("26000")
+}
+
+fn no_cursor(name: &str) -> Denial {
+    Denial::new(Reason::Protocol, format!("cursor \"{name}\" does not exist")).sqlstate("34000")
+}
+
+/// As the server says it.
+pub(super) fn no_portal(name: &str) -> Denial {
+    Denial::new(Reason::Protocol, format!("portal \"{name}\" does not exist")).sqlstate("34000")
+}
+
+fn too_many(what: &str) -> Denial {
+    Denial::new(Reason::Bounds, format!("too many {what}, or too large ones, are open in this session"))
+        .sqlstate("54000")
+        .hint("Close or DEALLOCATE those that are not needed.")
+}

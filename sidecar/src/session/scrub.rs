@@ -1,0 +1,218 @@
+//! Errors and notices of transactions that touched masked or filtered relations: what they quote of rows stays here.
+//!
+//! **Promise.** No text that the server made from a row passes: SQLSTATE and the names of schema, table, column, type
+//! and constraint do, and messages that are made anew from those names.
+//! **Also.** Errors of the server's parser pass as they are: they speak of the client's text only.
+
+use std::borrow::Cow;
+
+use crate::analyze::ROW_FILTER_MARKER;
+use crate::wire::backend::Fields;
+
+/// Source files of the server that only ever report what the client wrote: no row has been read by then.
+fn is_parser(file: &str) -> bool {
+    file.starts_with("parse_")
+        || matches!(
+            file,
+            "scan.l" | "scan.c" | "scansup.c" | "gram.y" | "gram.c" | "parser.c" | "analyze.c" | "namespace.c"
+        )
+}
+
+/// Source files whose messages in these classes are fixed texts or hold names of the client's own.
+fn is_fixed(file: &str, class: &str) -> bool {
+    matches!(class, "25" | "26" | "34" | "3B" | "40" | "55" | "57" | "01" | "00")
+        && matches!(
+            file,
+            "postgres.c"
+                | "xact.c"
+                | "proc.c"
+                | "deadlock.c"
+                | "lock.c"
+                | "lmgr.c"
+                | "predicate.c"
+                | "portalcmds.c"
+                | "portalmem.c"
+                | "prepare.c"
+                | "plancache.c"
+                | "nodeModifyTable.c"
+                | "nodeLockRows.c"
+                | "heapam.c"
+                | "heapam_handler.c"
+                | "snapmgr.c"
+        )
+}
+
+/// What the client reads in place of a message.
+pub(super) fn scrub(fields: &mut Fields) {
+    let file = fields.get(Fields::FILE).unwrap_or_default();
+    let code = fields.code();
+    let class = code.get(..2).unwrap_or_default();
+    let raised = file.starts_with("pl_") || file.starts_with("pl") && !file.starts_with("planc");
+    if class == "42" && is_parser(file) || is_fixed(file, class) {
+        fields.retain(|code| !matches!(code, Fields::DETAIL | Fields::WHERE | Fields::INTERNAL_QUERY));
+        return;
+    }
+    let message = if raised { None } else { rebuilt(fields) };
+    let message = message.unwrap_or_else(|| generic(fields.severity(), code).into_owned());
+    fields.set(Fields::MESSAGE, message);
+    fields.retain(|code| match code {
+        // Code in the database names what it likes in RAISE, a value too.
+        Fields::SCHEMA | Fields::TABLE | Fields::COLUMN | Fields::DATA_TYPE | Fields::CONSTRAINT => !raised,
+        Fields::SEVERITY
+        | Fields::SEVERITY_RAW
+        | Fields::CODE
+        | Fields::MESSAGE
+        | Fields::FILE
+        | Fields::LINE
+        | Fields::ROUTINE => true,
+        _ => false,
+    });
+    fields
+        .set(Fields::HINT, "The server's message is withheld: it may quote rows that are masked or filtered for you.");
+}
+
+/// The rule's error, if this is the one that a new row outside the filter raises.
+pub(super) fn row_filter(fields: &Fields, rule: Option<&str>) -> Option<Fields> {
+    // It comes as a failed cast, which quotes the marker.
+    if !fields.message().contains(ROW_FILTER_MARKER) {
+        return None;
+    }
+    let message = match rule {
+        Some(rule) => format!("new row violates the row filter of rule \"{rule}\""),
+        None => "new row violates a row filter".to_owned(),
+    };
+    Some(
+        Fields::new("ERROR", "42501", message)
+            .with(Fields::DETAIL, "Reason: row_filter.")
+            .with(Fields::HINT, "Write only rows that this identity is allowed to see."),
+    )
+}
+
+fn rebuilt(fields: &Fields) -> Option<String> {
+    let constraint = fields.get(Fields::CONSTRAINT);
+    let table = fields.get(Fields::TABLE);
+    let column = fields.get(Fields::COLUMN);
+    Some(match fields.code() {
+        "23505" => format!("duplicate key value violates unique constraint \"{}\"", constraint?),
+        "23P01" => format!("conflicting key value violates exclusion constraint \"{}\"", constraint?),
+        "23502" => {
+            format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column?, table?)
+        }
+        "23514" => match constraint {
+            Some(constraint) => {
+                format!("new row for relation \"{}\" violates check constraint \"{constraint}\"", table?)
+            }
+            None => return None,
+        },
+        "23503" => {
+            let what = if fields.message().starts_with("update or delete") {
+                "update or delete violates foreign key constraint"
+            } else {
+                "insert or update violates foreign key constraint"
+            };
+            format!("{what} \"{}\" on table \"{}\"", constraint?, table?)
+        }
+        _ => return None,
+    })
+}
+
+fn generic(severity: &str, code: &str) -> Cow<'static, str> {
+    let what = match code {
+        "22P02" => "invalid input syntax",
+        "22003" => "value out of range",
+        "22012" => "division by zero",
+        "22001" => "value too long for its type",
+        "22007" | "22008" => "invalid date or time",
+        "22P03" => "invalid binary representation",
+        "P0001" => "raised by a function or trigger",
+        "40001" => "could not serialize access",
+        "40P01" => "deadlock detected",
+        "53200" => "out of memory",
+        "55P03" => "lock not available",
+        "57014" => "canceling statement",
+        _ if matches!(severity, "ERROR" | "FATAL" | "PANIC") => "the statement failed",
+        _ => "a message of the server",
+    };
+    what.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scrubbed(fields: Fields) -> Fields {
+        let mut fields = fields;
+        scrub(&mut fields);
+        fields
+    }
+
+    fn all(fields: &Fields) -> String {
+        fields.iter().map(|(code, text)| format!("{}={text}\n", char::from(code))).collect()
+    }
+
+    #[test]
+    fn constraint_violations_keep_their_names_and_lose_their_values() {
+        let unique =
+            Fields::new("ERROR", "23505", "duplicate key value violates unique constraint \"customers_email_key\"")
+                .with(Fields::DETAIL, "Key (email)=(RAW) already exists.")
+                .with(Fields::TABLE, "customers")
+                .with(Fields::CONSTRAINT, "customers_email_key")
+                .with(Fields::FILE, "nbtinsert.c");
+        let unique = scrubbed(unique);
+        assert!(!all(&unique).contains("RAW"));
+        assert_eq!(unique.message(), "duplicate key value violates unique constraint \"customers_email_key\"");
+        assert_eq!(unique.get(Fields::CONSTRAINT), Some("customers_email_key"));
+
+        let check = Fields::new("ERROR", "23514", "new row for relation \"t\" violates check constraint \"c\"")
+            .with(Fields::DETAIL, "Failing row contains (1, RAW).")
+            .with(Fields::TABLE, "t")
+            .with(Fields::CONSTRAINT, "c")
+            .with(Fields::FILE, "execMain.c");
+        assert!(!all(&scrubbed(check)).contains("RAW"));
+    }
+
+    #[test]
+    fn what_code_in_the_database_raises_says_nothing_but_its_code() {
+        let raise = Fields::new("ERROR", "P0001", "no such card RAW")
+            .with(Fields::COLUMN, "RAW")
+            .with(Fields::HINT, "RAW")
+            .with(Fields::WHERE, "PL/pgSQL function f(RAW)")
+            .with(Fields::FILE, "pl_exec.c");
+        let raise = scrubbed(raise);
+        assert!(!all(&raise).contains("RAW"), "{}", all(&raise));
+        assert_eq!(raise.code(), "P0001");
+        // A raised error may carry any code.
+        let raise = Fields::new("ERROR", "42703", "RAW").with(Fields::FILE, "pl_exec.c");
+        assert!(!all(&scrubbed(raise)).contains("RAW"));
+        let raise = Fields::new("NOTICE", "00000", "RAW").with(Fields::FILE, "pl_exec.c");
+        assert!(!all(&scrubbed(raise)).contains("RAW"));
+    }
+
+    #[test]
+    fn cast_errors_lose_the_value() {
+        let cast = Fields::new("ERROR", "22P02", "invalid input syntax for type integer: \"RAW\"")
+            .with(Fields::FILE, "numutils.c");
+        assert!(!all(&scrubbed(cast)).contains("RAW"));
+    }
+
+    #[test]
+    fn errors_of_the_parser_pass() {
+        let unknown = Fields::new("ERROR", "42P01", "relation \"nope\" does not exist")
+            .with(Fields::FILE, "parse_relation.c")
+            .with(Fields::POSITION, "15");
+        let unknown = scrubbed(unknown);
+        assert_eq!(unknown.message(), "relation \"nope\" does not exist");
+        let aborted = Fields::new("ERROR", "25P02", "current transaction is aborted, commands ignored until end")
+            .with(Fields::FILE, "postgres.c");
+        assert!(scrubbed(aborted).message().starts_with("current transaction"));
+    }
+
+    #[test]
+    fn a_row_outside_the_filter_is_reported_with_its_rule() {
+        let raised = Fields::new("ERROR", "22P02", format!("invalid input syntax: \"{ROW_FILTER_MARKER} 3\""));
+        let told = row_filter(&raised, Some("eu-only"));
+        assert_eq!(told.as_ref().map(Fields::code), Some("42501"));
+        assert!(told.is_some_and(|told| told.message().contains("eu-only")));
+        assert_eq!(row_filter(&Fields::new("ERROR", "22P02", "other"), None), None);
+    }
+}
