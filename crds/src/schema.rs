@@ -24,14 +24,30 @@ pub fn of<T: JsonSchema>() -> Value {
 /// - Nothing is nullable: a key without a value is a mistake, not a way to say "no filters".
 /// - Words of an enum become one list, with what each means in the description.
 pub(crate) fn tidy(schema: &mut Schema) {
+    tidied(schema, Unknown::Kept);
+}
+
+/// The same for a status, which only controllers write: unknown fields are pruned.
+pub(crate) fn tidy_status(schema: &mut Schema) {
+    tidied(schema, Unknown::Pruned);
+}
+
+/// What the API server does with fields that the schema does not know.
+#[derive(Clone, Copy, PartialEq)]
+enum Unknown {
+    Kept,
+    Pruned,
+}
+
+fn tidied(schema: &mut Schema, unknown: Unknown) {
     let mut value = std::mem::take(schema).to_value();
-    tidy_value(&mut value);
+    tidy_value(&mut value, unknown);
     if let Ok(tidied) = Schema::try_from(value) {
         *schema = tidied;
     }
 }
 
-fn tidy_value(value: &mut Value) {
+fn tidy_value(value: &mut Value, unknown: Unknown) {
     let Some(schema) = value.as_object_mut() else { return };
     drop_null(schema);
     list_words(schema);
@@ -39,27 +55,29 @@ fn tidy_value(value: &mut Value) {
     if let Some(Value::String(description)) = schema.get_mut("description") {
         *description = unwrap_lines(description);
     }
+    // With `additionalProperties` no field is unknown. An object without fields is one whose fields are yet to come.
     if schema.contains_key("properties") {
         schema.remove("additionalProperties");
-        schema.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
     }
-    // An object without fields is one whose fields are not known yet.
-    if schema.get("type").is_some_and(|kind| kind == "object") && !schema.contains_key("additionalProperties") {
+    let is_object = schema.get("type").is_some_and(|kind| kind == "object");
+    if unknown == Unknown::Kept && is_object && !schema.contains_key("additionalProperties") {
         schema.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.values_mut().for_each(tidy_value);
+        properties.values_mut().for_each(|property| tidy_value(property, unknown));
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = schema.get_mut(key) {
-            tidy_value(inner);
+            tidy_value(inner, unknown);
         }
     }
 }
 
 /// `Option<T>` comes as `type: [x, "null"]` or `anyOf: [x, {type: "null"}]`; both become `x`.
 fn drop_null(schema: &mut Map<String, Value>) {
-    schema.remove("nullable");
+    if schema.get("nullable") == Some(&Value::Bool(true)) {
+        schema.remove("nullable");
+    }
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|one| one != "null");
         if let [only] = types.as_slice() {
@@ -146,16 +164,32 @@ fn unwrap_lines(text: &str) -> String {
 /// The CustomResourceDefinitions, as file name and YAML.
 #[cfg(feature = "kube")]
 pub fn definitions() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
-    use kube::CustomResourceExt;
+    use kube::CustomResourceExt as _;
 
-    let text = |definition| -> Result<String, serde_yaml::Error> {
-        Ok(format!(
-            "# Generated from the types in crds/src/api by `make generate`; do not edit.\n{}",
-            serde_yaml::to_string(&definition)?
-        ))
-    };
     Ok(vec![
-        ("databaseaccesspolicies.yaml", text(crate::api::DatabaseAccessPolicy::crd())?),
-        ("nonhumanidentities.yaml", text(crate::api::NonHumanIdentity::crd())?),
+        ("databaseaccesspolicies.yaml", yaml(&crate::api::DatabaseAccessPolicy::crd())?),
+        ("nonhumanidentities.yaml", yaml(&crate::api::NonHumanIdentity::crd())?),
     ])
+}
+
+#[cfg(feature = "kube")]
+fn yaml(definition: &impl serde::Serialize) -> Result<String, serde_yaml::Error> {
+    let value = serde_json::to_value(definition).map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
+    let yaml = serde_yaml::to_string(&whole_numbers(value))?;
+    Ok(format!("# Generated from the types in crds/src/api by `make generate`; do not edit.\n{yaml}"))
+}
+
+/// Kubernetes' types hold bounds as floating point; `maximum: 64.0` is no way to write 64.
+#[cfg(feature = "kube")]
+fn whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => (float as i64).into(),
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, whole_numbers(field))).collect(),
+        other => other,
+    }
 }

@@ -84,7 +84,7 @@ pub struct Database {
     /// DNS name or address of the server, or the absolute path of a directory with its unix socket.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = "^(/[^[:cntrl:]]*|[A-Za-z0-9]([-A-Za-z0-9._:%]*[A-Za-z0-9.])?|[:0-9A-Fa-f.]+)$")
+        regex(pattern = "^(/[^[:cntrl:]]*|[A-Za-z0-9_][-A-Za-z0-9._]*|[:0-9A-Fa-f.]+)$")
     )]
     pub host: String,
     /// TCP port, or the number in the socket's name.
@@ -218,7 +218,7 @@ pub struct MaskEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.nullify), has(self.default), has(self.fixed), has(self.redact), has(self.hash), has(self.truncateDate), has(self.bucket), has(self.partial), has(self.email)].filter(is_set, is_set).size() == 1",
+    {"rule": "(has(self.nullify) ? 1 : 0) + (has(self.default) ? 1 : 0) + (has(self.fixed) ? 1 : 0) + (has(self.redact) ? 1 : 0) + (has(self.hash) ? 1 : 0) + (has(self.truncateDate) ? 1 : 0) + (has(self.bucket) ? 1 : 0) + (has(self.partial) ? 1 : 0) + (has(self.email) ? 1 : 0) == 1",
      "message": "set exactly one of nullify, default, fixed, redact, hash, truncateDate, bucket, partial and email"},
 ]))]
 pub struct Mask {

@@ -58,7 +58,8 @@ impl JsonSchema for IntOrText {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            // kube would set it to true where the field is optional.
+            "nullable": false,
             "maxLength": 32,
         })
     }
