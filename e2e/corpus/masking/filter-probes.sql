@@ -1,0 +1,100 @@
+-- A filter can't be probed by errors, notices, plans or the order of evaluation.
+
+-- leak: an error in the select list
+SELECT item::int FROM orders WHERE region = 'us';
+
+-- same: a cast in the predicate
+SELECT id FROM orders WHERE item::int > 0;
+
+-- same: a cast of rows outside, first
+SELECT id FROM orders WHERE region = 'us' AND item::int > 0;
+
+-- same: division by zero as an answer
+SELECT id FROM orders WHERE 1 / (amount - 777123) > 0 ORDER BY id;
+
+-- same: division by zero in an outer query
+SELECT * FROM (SELECT id, amount FROM orders) s WHERE 1 / (s.amount - 777123) > 0 ORDER BY id;
+
+-- same: division by zero in a join
+SELECT c.id FROM customers c JOIN orders o ON o.customer_id = c.id AND 1 / (o.amount - 777123) > -1 ORDER BY 1;
+
+-- same: division by zero in an aggregate
+SELECT sum(1 / (amount - 777123)) FROM orders;
+
+-- same: an error in a FILTER
+SELECT count(*) FILTER (WHERE 1 / (amount - 777123) > 0) FROM orders;
+
+-- same: an error in ORDER BY
+SELECT id FROM orders ORDER BY 1 / (amount - 777123), id;
+
+-- same: a regular expression that fails
+SELECT id FROM orders WHERE item ~ 'OUTZQX90' OR 'a' ~ item ORDER BY id;
+
+-- same: LIKE with a bad escape
+SELECT id FROM orders WHERE 'x' LIKE item || '\' ORDER BY id;
+
+-- same: a date out of an item
+SELECT id FROM orders WHERE CASE WHEN item LIKE 'OUT%' THEN item::date > now() ELSE true END ORDER BY id;
+
+-- same: numeric overflow
+SELECT id FROM orders WHERE power(amount::numeric, 5)::int IS NULL ORDER BY id;
+
+-- same: text to a cast over COALESCE
+SELECT id FROM orders WHERE COALESCE(NULLIF(item, 'apple'), '1')::text = 'bread' ORDER BY id;
+
+-- same: a subquery that returns more than one row
+SELECT id FROM customers c WHERE (SELECT o.id FROM orders o WHERE o.customer_id = c.id) > 0 ORDER BY id;
+
+-- same: a probe by LIMIT of the whole
+SELECT id FROM orders ORDER BY amount DESC LIMIT 1;
+
+-- leak: a function that tells what it sees
+SELECT id FROM orders WHERE shout(item) <> '';
+
+-- leak: the same in an outer query
+SELECT id FROM (SELECT * FROM orders) s WHERE shout(s.item) <> '';
+
+-- leak: the same on a masked column
+SELECT id FROM customers WHERE shout(card) <> '';
+
+-- leak: EXPLAIN ANALYZE of a function that tells
+EXPLAIN ANALYZE SELECT id FROM orders WHERE shout(item) <> '';
+
+-- leak: an error in UPDATE's condition
+UPDATE orders SET amount = amount WHERE item::int > 0;
+
+-- same: an error in UPDATE's condition, on a row outside
+UPDATE orders SET amount = amount WHERE 1 / (amount - 777123) > 0;
+
+-- same: an error in DELETE's condition
+DELETE FROM orders WHERE 1 / (amount - 777123) > 0;
+
+-- same: an error in UPDATE's value
+UPDATE orders SET amount = amount + 0 / (amount - 777123);
+
+-- leak: an error in RETURNING
+UPDATE orders SET amount = amount RETURNING item::int;
+
+-- same: statistics run the client's operator
+SELECT id FROM orders WHERE amount = 777123 AND 1 / (amount - 777123) = 0;
+
+-- same: a generate_series that would fail
+SELECT o.id FROM orders o, generate_series(1, 1 / (o.amount - 777123)) g ORDER BY 1;
+
+-- same: an error in a LATERAL
+SELECT l.x FROM orders o, LATERAL (SELECT 1 / (o.amount - 777123) AS x) l ORDER BY 1;
+
+-- same: a window that would fail
+SELECT sum(1 / (amount - 777123)) OVER () FROM orders;
+
+-- same: an error under NOT
+SELECT id FROM orders WHERE NOT (1 / (amount - 777123) > 0) ORDER BY id;
+
+-- same: an error under OR
+SELECT id FROM orders WHERE id = 1 OR 1 / (amount - 777123) > 0 ORDER BY id;
+
+-- same: an error in an IN list
+SELECT id FROM orders WHERE 5 IN (1 / (amount - 777123), 5) ORDER BY id;
+
+-- same: an error in a CASE
+SELECT id, CASE WHEN region = 'us' THEN 1 / 0 ELSE 1 END FROM orders ORDER BY id;

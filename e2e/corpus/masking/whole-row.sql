@@ -1,0 +1,70 @@
+-- The row as a value.
+
+-- leak works: the row itself
+SELECT c FROM customers c;
+
+-- leak works: the row as text
+SELECT c::text FROM customers c;
+
+-- leak works: the row, expanded
+SELECT (c).* FROM customers c;
+
+-- leak works: a field by parentheses
+SELECT (c).card FROM customers c;
+
+-- leak works: a field by function notation
+SELECT card(c) FROM customers c;
+
+-- leak works: the unaliased row
+SELECT customers FROM customers;
+
+-- leak works: the row in a row
+SELECT ROW(c, 1) FROM customers c;
+
+-- leak works: the row in an array
+SELECT ARRAY[c] FROM customers c;
+
+-- leak works: rows gathered
+SELECT array_agg(c) FROM customers c;
+
+-- leak works: the row through a subquery
+SELECT s FROM (SELECT * FROM customers) s;
+
+-- leak works: a field of the row of a subquery
+SELECT (s.c).card FROM (SELECT c FROM customers c) s;
+
+-- leak works: a row that is cast to its type and back
+SELECT (c::customers).card FROM customers c;
+
+-- leak works: whole rows by concat
+SELECT concat(c, ''), format('%s', c) FROM customers c;
+
+-- leak works: a row in COALESCE
+SELECT COALESCE(c, NULL)::text FROM customers c;
+
+-- leak works: a row in CASE
+SELECT (CASE WHEN true THEN c END)::text FROM customers c;
+
+-- leak works: the greatest row
+SELECT max(c::text) FROM customers c;
+
+-- same works: a row compared
+SELECT count(*) FROM customers c WHERE c::text LIKE '%CARD%';
+
+-- leak works: ROW with an expansion
+SELECT ROW(c.*) FROM customers c;
+
+-- leak works: rows of a VALUES join
+SELECT v, c FROM (VALUES (1)) v(i) JOIN customers c ON c.id = v.i;
+
+-- leak works: hash of a record in text
+SELECT md5(c::text), c::text FROM customers c;
+
+-- leak: a row by a function that takes the row type
+SELECT leak_member(c) FROM customers c;
+
+-- leak: a row by attribute notation of a function
+SELECT c.leak_member FROM customers c;
+
+-- leak: a row type filled from jsonb
+SELECT (jsonb_populate_record(NULL::customers, to_jsonb(c))).card FROM customers c;
