@@ -24,8 +24,8 @@ CREATE TABLE customers (
 );
 INSERT INTO customers (id, name, email, card, ssn, note, secret, code, label, birth, seen, balance, salary, doc, blob, tags, region, visits)
 SELECT i, (ARRAY['Ada', 'Bob', 'Cyd', 'Dan'])[i], 'mailzqx88.' || i || '@example.com', 'CARDZQX81-000' || i, 'SSNZQX82-' || i,
-       'NOTEZQX83-' || i, 'SECRETZQX84-' || i, 'CODEZQX85-' || i, 'LABELZQX86-' || i, date '1937-04-19',
-       timestamptz '2021-06-15 13:47:29.123456+00', 918273.64, 918273645, '{"k": "JSONZQX87"}', 'BLOBZQX89', '{TAGSZQX91}',
+       'NOTEZQX83-' || i, 'SECRETZQX84-' || i, 'CODEZQX85-' || i, 'LABELZQX86-' || i, CASE i WHEN 4 THEN date '1937-11-30' ELSE '1937-04-19' END,
+       timestamptz '2021-06-15 13:47:29.123456+00', CASE i WHEN 4 THEN 918999.50 ELSE 918273.64 END, CASE i WHEN 4 THEN 5 ELSE 918273645 END, '{"k": "JSONZQX87"}', 'BLOBZQX89', '{TAGSZQX91}',
        CASE i WHEN 4 THEN 'us' ELSE 'eu' END, i
 FROM generate_series(1, 4) AS i;
 

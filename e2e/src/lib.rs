@@ -1,8 +1,10 @@
 //! What the tests across Postern's parts share: private Postgres servers, a gate in front of them, and a client that
 //! keeps every byte it is sent. Nothing here stands in for a real part.
 
+pub mod corpus;
 pub mod gate;
 pub mod guard;
+pub mod leak;
 pub mod postgres;
 pub mod wire;
 

@@ -61,7 +61,7 @@ SELECT sum(salary), sum(balance), avg(salary), stddev(salary) FROM customers;
 SELECT bool_or(card = 'CARDZQX81-0001'), every(salary > 0) FROM customers;
 
 -- leak works: bit_and
-SELECT bit_and(salary), bit_or(salary) FROM customers;
+SELECT bit_and(salary), bit_or(salary) FROM customers WHERE id < 3;
 
 -- same works: regression
 SELECT corr(salary, id), regr_slope(salary, id) FROM customers;

@@ -4,7 +4,7 @@
 SELECT item::int FROM orders WHERE region = 'us';
 
 -- same: a cast in the predicate
-SELECT id FROM orders WHERE item::int > 0;
+SELECT id FROM orders WHERE CASE WHEN item LIKE 'OUT%' THEN item::int ELSE 1 END > 0;
 
 -- same: a cast of rows outside, first
 SELECT id FROM orders WHERE region = 'us' AND item::int > 0;
@@ -31,7 +31,7 @@ SELECT id FROM orders ORDER BY 1 / (amount - 777123), id;
 SELECT id FROM orders WHERE item ~ 'OUTZQX90' OR 'a' ~ item ORDER BY id;
 
 -- same: LIKE with a bad escape
-SELECT id FROM orders WHERE 'x' LIKE item || '\' ORDER BY id;
+SELECT id FROM orders WHERE item LIKE 'OUT%' AND 'OUTZQX90-ax' LIKE item || '\' ORDER BY id;
 
 -- same: a date out of an item
 SELECT id FROM orders WHERE CASE WHEN item LIKE 'OUT%' THEN item::date > now() ELSE true END ORDER BY id;
@@ -40,7 +40,7 @@ SELECT id FROM orders WHERE CASE WHEN item LIKE 'OUT%' THEN item::date > now() E
 SELECT id FROM orders WHERE power(amount::numeric, 5)::int IS NULL ORDER BY id;
 
 -- same: text to a cast over COALESCE
-SELECT id FROM orders WHERE COALESCE(NULLIF(item, 'apple'), '1')::text = 'bread' ORDER BY id;
+SELECT id FROM orders WHERE (CASE item WHEN 'apple' THEN '1' WHEN 'bread' THEN '2' WHEN 'cheese' THEN '3' ELSE item END)::int = 2 ORDER BY id;
 
 -- same: a subquery that returns more than one row
 SELECT id FROM customers c WHERE (SELECT o.id FROM orders o WHERE o.customer_id = c.id) > 0 ORDER BY id;
@@ -61,7 +61,7 @@ SELECT id FROM customers WHERE shout(card) <> '';
 EXPLAIN ANALYZE SELECT id FROM orders WHERE shout(item) <> '';
 
 -- leak: an error in UPDATE's condition
-UPDATE orders SET amount = amount WHERE item::int > 0;
+UPDATE orders SET amount = amount WHERE item LIKE 'OUT%' AND item::int > 0;
 
 -- same: an error in UPDATE's condition, on a row outside
 UPDATE orders SET amount = amount WHERE 1 / (amount - 777123) > 0;
@@ -73,7 +73,7 @@ DELETE FROM orders WHERE 1 / (amount - 777123) > 0;
 UPDATE orders SET amount = amount + 0 / (amount - 777123);
 
 -- leak: an error in RETURNING
-UPDATE orders SET amount = amount RETURNING item::int;
+UPDATE orders SET amount = amount WHERE item LIKE 'OUT%' RETURNING item::int;
 
 -- same: statistics run the client's operator
 SELECT id FROM orders WHERE amount = 777123 AND 1 / (amount - 777123) = 0;
@@ -97,4 +97,4 @@ SELECT id FROM orders WHERE id = 1 OR 1 / (amount - 777123) > 0 ORDER BY id;
 SELECT id FROM orders WHERE 5 IN (1 / (amount - 777123), 5) ORDER BY id;
 
 -- same: an error in a CASE
-SELECT id, CASE WHEN region = 'us' THEN 1 / 0 ELSE 1 END FROM orders ORDER BY id;
+SELECT id, CASE WHEN region = 'us' THEN 1 / (amount - 777123) ELSE 1 END FROM orders ORDER BY id;

@@ -43,7 +43,7 @@ SELECT c.id, p.id FROM customers c JOIN payments p ON p.customer_email = c.email
 SELECT c.id FROM customers c JOIN (VALUES ('CARDZQX81-0002'), ('**********0003')) v(x) ON c.card = v.x;
 
 -- same works: joined by USING on a masked column
-SELECT count(*) FROM (SELECT id, card FROM customers) a JOIN (SELECT id, card FROM customers) b USING (card);
+SELECT count(*) FROM (SELECT id, note FROM customers) a JOIN (SELECT id, note FROM customers) b USING (note);
 
 -- same works: an anti-join
 SELECT v.x FROM (VALUES ('NOTEZQX83-1'), ('***********')) v(x) LEFT JOIN customers c ON c.note = v.x WHERE c.id IS NULL;

@@ -98,12 +98,6 @@ ROLLBACK;
 CREATE TEMP TABLE t AS SELECT * FROM orders;
 SELECT * FROM t;
 
--- leak works: INSERT from it
-BEGIN;
-INSERT INTO scratch_orders SELECT 1;
-ROLLBACK;
-SELECT item FROM orders;
-
 -- leak: ON CONFLICT with a row outside
 BEGIN;
 INSERT INTO orders VALUES (2, 1, 'eu', 'guess', 1) ON CONFLICT (id) DO UPDATE SET amount = 0 RETURNING item;

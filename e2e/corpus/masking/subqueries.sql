@@ -64,7 +64,7 @@ WITH x AS (WITH y AS (SELECT card FROM customers) SELECT * FROM y) SELECT * FROM
 WITH a AS (SELECT card FROM customers), customers AS (SELECT 1) SELECT * FROM a;
 
 -- same works: IN
-SELECT id FROM customers WHERE card IN (SELECT card FROM customers WHERE id = 1) ORDER BY id;
+SELECT id FROM customers WHERE note IN (SELECT note FROM customers WHERE id = 1) ORDER BY id;
 
 -- same works: EXISTS
 SELECT id FROM customers c WHERE EXISTS (SELECT 1 FROM customers d WHERE d.id = c.id AND d.card LIKE 'CARD%');

@@ -10,7 +10,7 @@ SELECT email, card FROM customer_view;
 SELECT * FROM customer_shout;
 
 -- leak: an expression of two columns
-SELECT both FROM customer_shout;
+SELECT "both" FROM customer_shout;
 
 -- leak works: a view of a view
 SELECT c FROM customer_nested;

@@ -37,7 +37,7 @@ SELECT id FROM customers ORDER BY note = 'NOTEZQX83-3' DESC, id;
 SELECT id FROM customers ORDER BY CASE WHEN card = 'CARDZQX81-0004' THEN 0 ELSE 1 END, id;
 
 -- same works: ORDER BY USING
-SELECT id FROM customers ORDER BY secret USING <, id;
+SELECT id FROM customers ORDER BY secret USING >, id;
 
 -- leak works: DISTINCT with an order
 SELECT DISTINCT note FROM customers ORDER BY note;

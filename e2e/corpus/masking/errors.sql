@@ -1,0 +1,120 @@
+-- Values in error messages.
+
+-- leak works: a cast
+SELECT card::int FROM customers;
+
+-- leak works: a cast to a date
+SELECT note::date FROM customers;
+
+-- leak works: a cast to json
+SELECT card::json FROM customers;
+
+-- leak works: a cast to jsonb with its context
+SELECT ('{"a": ' || card || '}')::jsonb FROM customers;
+
+-- leak works: a cast to uuid
+SELECT card::uuid FROM customers;
+
+-- leak works: a cast to an address
+SELECT card::inet FROM customers;
+
+-- leak works: a cast to boolean
+SELECT note::boolean FROM customers;
+
+-- leak works: a cast to numeric
+SELECT label::numeric FROM customers;
+
+-- leak works: a cast to an array
+SELECT ('{' || card)::text[] FROM customers;
+
+-- leak works: a cast to a range
+SELECT card::int4range FROM customers;
+
+-- leak works: a cast to a regclass
+SELECT card::regclass FROM customers;
+
+-- leak works: a cast to a timestamp
+SELECT card::timestamptz FROM customers;
+
+-- leak works: a cast to an interval
+SELECT card::interval FROM customers;
+
+-- leak works: a cast to xml
+SELECT ('<' || card)::xml FROM customers;
+
+-- leak works: a cast to a point
+SELECT card::point FROM customers;
+
+-- leak works: a cast to money
+SELECT card::money FROM customers;
+
+-- leak works: a zone of that name
+SELECT now() AT TIME ZONE card FROM customers;
+
+-- leak works: a cast to oid
+SELECT card::oid FROM customers;
+
+-- leak works: a cast to macaddr
+SELECT card::macaddr FROM customers;
+
+-- leak works: a cast to pg_lsn
+SELECT card::pg_lsn FROM customers;
+
+-- leak works: a cast to tid
+SELECT card::tid FROM customers;
+
+-- leak works: text search syntax
+SELECT (card || ' & & ')::tsquery FROM customers;
+
+-- leak works: in WHERE
+SELECT id FROM customers WHERE card::int = 1;
+
+-- leak works: in ORDER BY
+SELECT id FROM customers ORDER BY note::int;
+
+-- leak works: in HAVING
+SELECT region FROM customers GROUP BY region HAVING max(card)::int > 0;
+
+-- leak works: in a join condition
+SELECT 1 FROM customers c JOIN payments p ON p.id = c.card::int;
+
+-- leak works: integer out of range
+SELECT (salary::text || '000')::int FROM customers;
+
+-- leak works: a date out of range
+SELECT (card || ' BC')::date FROM customers;
+
+-- leak works: in LIMIT
+SELECT id FROM customers LIMIT (SELECT card::int FROM customers WHERE id = 1);
+
+-- same works: division by zero as an answer
+SELECT 1 / (salary - 918273645) FROM customers;
+
+-- same works: a cast as an answer
+SELECT CASE WHEN note LIKE 'NOTEZQX%' THEN name::int ELSE 1 END FROM customers;
+
+-- same works: more than one row as an answer
+SELECT (SELECT i FROM generate_series(1, CASE WHEN card LIKE 'CARD%' THEN 2 ELSE 1 END) i) FROM customers;
+
+-- same works: overflow as an answer
+SELECT salary * 3 FROM customers;
+
+-- same works: a square root as an answer
+SELECT sqrt(918273644 - salary) FROM customers;
+
+-- leak works: pg_input_is_valid and friends in a savepoint
+BEGIN;
+SAVEPOINT s;
+SELECT card::int FROM customers;
+ROLLBACK TO s;
+SELECT card FROM customers;
+COMMIT;
+
+-- leak works: in an extended message with two statements after it
+SELECT card::int FROM customers; SELECT note FROM customers;
+
+-- leak: RAISE in DO
+DO $$ DECLARE r text; BEGIN SELECT max(card) INTO r FROM customers; RAISE NOTICE '%', r; END $$;
+
+-- leak: an exception in DO
+DO $$ BEGIN PERFORM card::int FROM customers; END $$;

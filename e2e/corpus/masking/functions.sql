@@ -1,0 +1,99 @@
+-- Functions, operators, aggregates and procedures of the database that read the tables: none is allowed by a rule.
+
+-- leak refused: an SQL function
+SELECT leak_sql();
+
+-- leak refused: in FROM
+SELECT * FROM leak_table();
+
+-- leak refused: PL/pgSQL
+SELECT leak_plpgsql(1);
+
+-- leak refused: one that takes SQL
+SELECT leak_dynamic('SELECT max(card) FROM customers');
+
+-- leak refused: SECURITY DEFINER
+SELECT public.leak_definer();
+
+-- leak refused: one that raises a notice
+SELECT leak_notice();
+
+-- leak refused: by LATERAL
+SELECT l.* FROM generate_series(1, 2) i, LATERAL leak_plpgsql(i) l;
+
+-- leak refused: in ROWS FROM
+SELECT * FROM ROWS FROM (leak_sql(), generate_series(1, 2));
+
+-- leak refused: an operator
+SELECT 1 === 1;
+
+-- leak refused: an operator with its schema
+SELECT 1 OPERATOR(public.===) 1;
+
+-- leak refused: an operator by ANY
+SELECT 1 === ANY (ARRAY[1, 2]);
+
+-- leak refused: an aggregate
+SELECT leak_all(i) FROM generate_series(1, 2) i;
+
+-- leak refused: an aggregate as a window
+SELECT leak_all(i) OVER () FROM generate_series(1, 2) i;
+
+-- leak refused: a procedure
+CALL leak_procedure(NULL);
+
+-- leak refused: attribute notation
+SELECT c.leak_member FROM customers c;
+
+-- leak refused: in a default argument's place
+SELECT COALESCE(NULL, leak_plpgsql(1));
+
+-- leak refused: in VALUES
+VALUES (leak_plpgsql(2));
+
+-- leak refused: in INSERT
+INSERT INTO other.customers VALUES (7, leak_plpgsql(1)) RETURNING card;
+
+-- leak refused: in UPDATE
+UPDATE other.customers SET card = leak_plpgsql(1) RETURNING card;
+
+-- leak refused: in COPY
+COPY (SELECT leak_sql()) TO STDOUT;
+
+-- leak refused: in a cursor
+BEGIN;
+DECLARE k CURSOR FOR SELECT leak_sql();
+FETCH ALL FROM k;
+COMMIT;
+
+-- leak refused: in PREPARE
+PREPARE p AS SELECT leak_sql();
+EXECUTE p;
+
+-- leak refused: in LIMIT
+SELECT 1 FROM generate_series(1, 100) LIMIT (length(leak_plpgsql(1)));
+SELECT leak_plpgsql(1);
+
+-- leak refused: in EXPLAIN ANALYZE
+EXPLAIN ANALYZE SELECT leak_notice();
+
+-- leak refused: a function of its own
+CREATE FUNCTION scratch.f() RETURNS SETOF text LANGUAGE sql AS 'SELECT card FROM public.customers';
+SELECT scratch.f();
+
+-- leak refused: a temporary function
+CREATE FUNCTION pg_temp.f() RETURNS SETOF text LANGUAGE sql AS 'SELECT card FROM public.customers';
+SELECT pg_temp.f();
+
+-- leak refused: a function in the new style
+CREATE FUNCTION scratch.g() RETURNS text LANGUAGE sql RETURN (SELECT max(card) FROM public.customers);
+SELECT scratch.g();
+
+-- leak refused: DO
+DO $$ BEGIN RAISE NOTICE '%', (SELECT max(card) FROM customers); END $$;
+
+-- leak refused: a quoted name
+SELECT "leak_sql"();
+
+-- leak refused: a name in Unicode escapes
+SELECT U&"leak\005Fsql"();

@@ -1,0 +1,96 @@
+-- Ways around by the session: settings, notifications, locks.
+
+-- leak works: into a setting and back
+SELECT set_config('app.x', card, false) FROM customers WHERE id = 1;
+SELECT current_setting('app.x');
+SHOW app.x;
+
+-- leak works: into a setting, as rows of pg_settings
+SELECT set_config('app.y', secret || code, false) FROM customers WHERE id = 1;
+SELECT card FROM customers;
+
+-- leak works: a notification's payload
+LISTEN news;
+SELECT pg_notify('news', card) FROM customers WHERE id = 1;
+SELECT 1;
+
+-- leak works: a notification's channel
+SELECT pg_notify(note, '') FROM customers WHERE id = 1;
+SELECT note FROM customers;
+
+-- leak: the application's name
+SELECT set_config('application_name', card, false) FROM customers WHERE id = 1;
+SHOW application_name;
+
+-- leak: a parameter that is reported
+SELECT set_config('IntervalStyle', 'iso_8601', false), card FROM customers WHERE id = 1;
+
+-- leak: DateStyle as an oracle, and the value
+SET DateStyle = 'German, DMY';
+SELECT birth FROM customers;
+
+-- leak works: bytea_output
+SET bytea_output = 'escape';
+SELECT blob FROM customers;
+
+-- leak works: extra_float_digits
+SET extra_float_digits = 3;
+SELECT balance::float8, salary::float4 FROM customers;
+
+-- leak: another role
+SET ROLE admin;
+SELECT card FROM customers;
+
+-- leak: another authorization
+SET SESSION AUTHORIZATION DEFAULT;
+SELECT card FROM customers;
+
+-- leak: row_security
+SET row_security = off;
+SELECT item FROM orders;
+
+-- leak: session_replication_role
+SET session_replication_role = replica;
+SELECT card FROM customers;
+
+-- leak works: after RESET ALL
+RESET ALL;
+SELECT card FROM customers;
+
+-- leak works: after DISCARD ALL
+DISCARD ALL;
+SELECT card FROM customers;
+
+-- leak works: after DISCARD PLANS
+SELECT card FROM customers;
+DISCARD PLANS;
+SELECT card FROM customers;
+
+-- leak: advisory locks keep a number
+SELECT pg_advisory_lock(salary) FROM customers WHERE id = 1;
+SELECT objid, classid, salary FROM pg_locks, customers WHERE locktype = 'advisory';
+
+-- leak: pg_sleep by the value is timing only
+SELECT pg_sleep(salary * 0.0) , salary FROM customers WHERE id = 1;
+
+-- leak: a seed of random
+SELECT setseed(0.1), card FROM customers WHERE id = 1;
+
+-- leak: client_min_messages
+SET client_min_messages = debug1;
+SELECT card FROM customers;
+
+-- leak: constraint_exclusion and the like
+SET enable_seqscan = off;
+SELECT card FROM customers WHERE id = 1;
+
+-- leak works: a serializable transaction
+BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE;
+SELECT card FROM customers;
+COMMIT;
+
+-- leak: a two-phase commit
+BEGIN;
+UPDATE customers SET visits = visits WHERE id = 1 RETURNING card;
+PREPARE TRANSACTION 'x';
+ROLLBACK PREPARED 'x';

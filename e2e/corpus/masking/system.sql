@@ -1,0 +1,65 @@
+-- What the server itself knows of values: statistics, other sessions, files, large objects.
+
+-- leak: pg_stats
+SELECT most_common_vals, histogram_bounds FROM pg_stats WHERE tablename = 'customers';
+
+-- leak: pg_stats as rows
+SELECT s FROM pg_stats s WHERE tablename = 'customers';
+
+-- leak: pg_stats as JSON
+SELECT json_agg(s) FROM pg_catalog.pg_stats s WHERE tablename = 'payments';
+
+-- leak: COPY of pg_stats
+COPY (SELECT * FROM pg_stats WHERE schemaname = 'public') TO STDOUT;
+
+-- leak: statistics of rows outside the filter
+SELECT most_common_vals FROM pg_stats WHERE tablename = 'orders';
+
+-- leak: pg_prepared_xacts has nothing, the table does
+SELECT * FROM pg_prepared_xacts;
+SELECT card FROM customers;
+
+-- leak: a file that was written
+COPY customers (card) TO '/tmp/postern-e2e-never';
+SELECT card FROM customers;
+
+-- leak: a program
+COPY customers (card) TO PROGRAM 'cat';
+SELECT card FROM customers;
+
+-- leak: a large object made of it
+SELECT lo_from_bytea(424242, convert_to(card, 'UTF8')) FROM customers WHERE id = 1;
+SELECT convert_from(lo_get(424242), 'UTF8');
+SELECT lo_unlink(424242);
+
+-- leak: pg_get_viewdef with a value in it
+CREATE VIEW scratch.w AS SELECT 'x' AS y;
+SELECT card FROM customers;
+
+-- leak: the text of the current query
+SELECT current_query(), card FROM customers WHERE id = 1;
+
+-- leak: activity, with a read
+SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SELECT card FROM customers;
+
+-- leak: extended statistics
+CREATE STATISTICS scratch.s (mcv) ON card, note FROM customers;
+ANALYZE customers;
+SELECT most_common_vals FROM pg_stats_ext WHERE statistics_name = 's';
+
+-- leak: constants in a default
+SELECT adbin FROM pg_attrdef;
+SELECT card FROM customers;
+
+-- leak: EXPLAIN of a histogram
+EXPLAIN SELECT * FROM customers WHERE card < 'CARDZQX81-0002';
+SELECT card FROM customers;
+
+-- leak: ANALYZE VERBOSE
+ANALYZE VERBOSE customers;
+SELECT card FROM customers;
+
+-- leak: binary upgrade, pageinspect and the like are functions
+SELECT pg_read_file('PG_VERSION');
+SELECT card FROM customers;
