@@ -255,7 +255,7 @@ pub fn clean_environment(command: &mut Command) {
             command.env_remove(name);
         }
     }
-    command.env("PSQLRC", "/dev/null").env("PGPASSFILE", "/dev/null").env("PGSERVICEFILE", "/dev/null");
+    command.env("PSQLRC", "/dev/null").env("PGPASSFILE", "/nonexistent").env("PGSERVICEFILE", "/dev/null");
 }
 
 /// The folder with `postgres` and `initdb` of a major version, or of the newest that is installed.
