@@ -1,7 +1,7 @@
 //! A masked value never leaves: the corpus in `corpus/masking`, through the gate and without it, against a real server
 //! on which the gate's role owns every table.
 //!
-//! `POSTERN_CASE=text` runs the cases whose name holds the text and shows what came; `POSTERN_CASE_DIRECT=1` leaves the
+//! `POSTERN_CASE=text` runs the cases whose name holds the text and shows what came; `POSTERN_DIRECT=1` leaves the
 //! gate out, to check a new case.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -311,7 +311,7 @@ impl Runner {
 #[test]
 fn no_masked_value_leaves_in_any_form() {
     let only = std::env::var("POSTERN_CASE").ok();
-    let direct_only = std::env::var_os("POSTERN_CASE_DIRECT").is_some();
+    let direct_only = std::env::var_os("POSTERN_DIRECT").is_some();
     let cases = corpus::read(&postern_e2e::workspace().join("e2e/corpus/masking")).unwrap();
     let mut runner = Runner::new(direct_only, only.is_some()).unwrap();
     let version = runner.server.version().unwrap();
