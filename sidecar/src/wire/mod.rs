@@ -7,6 +7,8 @@ pub mod backend;
 pub mod frame;
 pub mod frontend;
 pub mod startup;
+#[cfg(test)]
+mod tests;
 
 use bytes::{BufMut, BytesMut};
 
