@@ -1,11 +1,32 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod expression;
+mod function;
+mod scope;
+mod select;
+mod tree;
+mod view;
+mod write;
+
 use std::sync::Arc;
 
-use postern_crds::{Limits, Verb, VerbSet};
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use scope::{ItemId, RelationItem, Scopes};
+
+use crate::catalog::names::Resolution;
+use crate::catalog::{Catalog, RelationKind};
+use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
+use crate::decide::{Reason, system};
+use crate::sql;
+
+use postern_crds::{Limits, Mode, Verb, VerbSet};
 
 use crate::catalog::{Oid, Relation};
 use crate::decide::Denial;
+
+/// Stands in the text of the error that a write raises as it runs if it would change or store what a mask protects.
+pub const MASKED_WRITE_MARKER: &str = "postern masked write";
 
 /// Stands in the text of the error that a new row version outside the filter raises as it runs.
 pub const ROW_FILTER_MARKER: &str = "postern row filter";
@@ -22,6 +43,17 @@ pub struct SessionView {
     pub overlay_version: u64,
     /// SQL-level prepared statements and protocol-level ones share one name space: name to the statement's text.
     pub prepared: Arc<std::collections::HashMap<String, Arc<Decided>>>,
+    /// Whether names that were unknown have been looked up: what is unknown still does not exist.
+    pub looked: bool,
+}
+
+impl SessionView {
+    /// Follows what a statement does, for the statements after it in the same text.
+    fn predict(&mut self, effect: &Effect) {
+        if let Effect::SearchPath { value: Some(path), .. } = effect {
+            self.search_path = path.clone().into();
+        }
+    }
 }
 
 /// The result of an analysis.
@@ -51,6 +83,21 @@ pub struct Decided {
     pub fingerprint: Arc<str>,
     /// The text with literals replaced, for the audit.
     pub normalized: Arc<str>,
+}
+
+impl Decided {
+    /// A text that was refused before it was read.
+    pub fn refused(denial: Denial, policy_version: u64) -> Self {
+        Self {
+            denial: Some(denial),
+            would_deny: None,
+            rewritten: None,
+            statements: Vec::new(),
+            policy_version,
+            fingerprint: Arc::from(""),
+            normalized: Arc::from(""),
+        }
+    }
 }
 
 /// One decided statement.
@@ -87,6 +134,8 @@ pub struct Statement {
     /// The rule whose row filter guards a write in it: an error that holds [`ROW_FILTER_MARKER`] is reported as 42501
     /// with this rule.
     pub row_filter_rule: Option<Arc<str>>,
+    /// Whether its text must be sent rewritten in mode Audit too, because the session depends on it (application_name).
+    pub session_rewrite: bool,
 }
 
 /// What a statement does to the session's state, beyond rows.
@@ -179,4 +228,402 @@ pub enum Effect {
         /// Whether only temporary objects are concerned.
         temporary: bool,
     },
+}
+
+/// How the value of an expression is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// It flows through something that may raise an error or show it.
+    leaky: bool,
+    /// It is compared, joined or sorted by.
+    predicate: bool,
+    /// It is computed only for rows that passed the filter.
+    after_filter: bool,
+}
+
+impl Place {
+    const PREDICATE: Place = Place { leaky: false, predicate: true, after_filter: false };
+}
+
+/// The walk over one statement.
+pub(crate) struct Analyzer<'a> {
+    catalog: &'a Catalog,
+    policy: &'a BoundPolicy,
+    /// The session as it will be when the statement runs.
+    session: SessionView,
+    scopes: Scopes,
+    out: Statement,
+    /// Names that neither the catalog nor the overlay knows.
+    unknown: Vec<(Option<String>, String)>,
+    /// Whether the tree is no longer what the client wrote.
+    changed: bool,
+    /// Whether USING or NATURAL merged columns.
+    merged_columns: bool,
+    /// Whether the target of a write has masked or hidden columns: what is not resolved is refused then.
+    guarded: bool,
+    /// Whether a function that returns a set was met.
+    may_return_rows: bool,
+    /// Whether an aggregate was met.
+    has_aggregate: bool,
+    /// The setting that `FROM pg_settings WHERE name = '…'` picks, which set_config may then name by its column.
+    picked_setting: Option<String>,
+    /// Masked columns read so far, in order.
+    masked_reads: Vec<(ItemId, i16)>,
+}
+
+/// Decides a text and rewrites it to the identity's view of the database. Pure; to be called where the stack is deep
+/// enough for the text, see [`sql::deep`].
+pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session: &SessionView) -> Analysis {
+    let normalized: Arc<str> = sql::normalize(text).into();
+    let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
+    let mut decided = Decided {
+        denial: None,
+        would_deny: None,
+        rewritten: None,
+        statements: Vec::new(),
+        policy_version: policy.version,
+        fingerprint,
+        normalized,
+    };
+    let outcome =
+        sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut decided));
+    match outcome {
+        Ok(None) => {}
+        Ok(Some(names)) => return Analysis::Lookup(names),
+        Err(denial) => {
+            decided.rewritten = None;
+            let holds_in_audit = matches!(denial.reason, Reason::Bounds | Reason::Role | Reason::Protocol)
+                || (denial.reason == Reason::Setting && denial.sqlstate == "22023");
+            if policy.policy.mode == Mode::Enforce || holds_in_audit {
+                decided.denial = Some(denial);
+            } else {
+                decided.would_deny = Some(denial);
+            }
+        }
+    }
+    if policy.policy.mode == Mode::Audit {
+        decided.rewritten = decided.rewritten.filter(|_| decided.statements.iter().any(|s| s.session_rewrite));
+    }
+    Analysis::Decided(Arc::new(decided))
+}
+
+/// Decides each statement of a text; names to look up if one is not known.
+fn decide(
+    mut tree: pb::ParseResult,
+    policy: &BoundPolicy,
+    session: &SessionView,
+    decided: &mut Decided,
+) -> Result<Option<Vec<(Option<String>, String)>>, Denial> {
+    let mut session = session.clone();
+    let mut changed = false;
+    for raw in &mut tree.stmts {
+        let Some(statement) = raw.stmt.as_deref_mut() else { return Err(tree::unsupported("an empty statement")) };
+        let mut analyzer = Analyzer::new(policy, session.clone());
+        let result = analyzer.statement(statement);
+        if let Err(denial) = result {
+            if !analyzer.unknown.is_empty() && !session.looked {
+                return Ok(Some(analyzer.unknown));
+            }
+            decided.statements.push(analyzer.out);
+            return Err(denial);
+        }
+        changed |= analyzer.changed;
+        session.predict(&analyzer.out.effect);
+        decided.statements.push(analyzer.out);
+    }
+    if changed {
+        let rewritten = sql::emit(&tree)?;
+        if view::has_mark(&rewritten) {
+            return Err(Denial::new(Reason::Internal, "the gate could not rewrite the statement"));
+        }
+        decided.rewritten = Some(rewritten.into());
+    }
+    Ok(None)
+}
+
+impl<'a> Analyzer<'a> {
+    fn new(policy: &'a BoundPolicy, session: SessionView) -> Self {
+        Self {
+            catalog: &policy.catalog,
+            policy,
+            session,
+            scopes: Scopes::default(),
+            out: Statement::default(),
+            unknown: Vec::new(),
+            changed: false,
+            merged_columns: false,
+            guarded: false,
+            may_return_rows: false,
+            has_aggregate: false,
+            picked_setting: None,
+            masked_reads: Vec::new(),
+        }
+    }
+
+    /// Decides one statement and rewrites it in place.
+    pub(crate) fn statement(&mut self, node: &mut Node) -> Result<(), Denial> {
+        match &mut node.node {
+            Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {
+                self.select(select, true)?;
+                self.out.returns_rows = true;
+                self.out.at_most_one_row = self.returns_one_row(node);
+                self.put_views(node)
+            }
+            Some(
+                NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_),
+            ) => {
+                self.write(node)?;
+                self.put_views(node)
+            }
+            Some(_) => self.utility(node),
+            None => Err(tree::unsupported("an empty statement")),
+        }
+    }
+
+    /// The relation that a name means.
+    pub(crate) fn relation(&mut self, range: &mut pb::RangeVar) -> Result<Arc<Relation>, Denial> {
+        if !range.catalogname.is_empty() {
+            if range.catalogname != self.policy.policy.database.name {
+                return Err(Denial::new(Reason::UnknownRelation, "cross-database references are not implemented")
+                    .sqlstate("0A000"));
+            }
+            range.catalogname.clear();
+            self.changed = true;
+        }
+        let schema = Some(range.schemaname.as_str()).filter(|schema| !schema.is_empty());
+        let relation = self.relation_named(schema, &range.relname)?;
+        // A bare name that could mean another relation is written out, so that what was decided on is what is read.
+        let uses = self.catalog.name_uses.get(&*relation.name).copied().unwrap_or(0);
+        let alone = uses <= 1 && !relation.temporary && self.session.overlay.is_empty() && !self.may_make_relations();
+        if range.schemaname.is_empty() && !alone {
+            range.schemaname = relation.schema.to_string();
+            self.changed = true;
+        }
+        Ok(relation)
+    }
+
+    fn may_make_relations(&self) -> bool {
+        self.policy.allows(Verb::Temp).is_ok() || self.policy.allows(Verb::Ddl).is_ok()
+    }
+
+    /// The relation of this name; if it isn't known it is to be looked up.
+    pub(crate) fn relation_named(&mut self, schema: Option<&str>, name: &str) -> Result<Arc<Relation>, Denial> {
+        match self.catalog.resolve_relation(&self.session.search_path, &self.session.overlay, schema, name) {
+            Resolution::Found(relation) => Ok(relation),
+            Resolution::Unknown => {
+                self.unknown.push((schema.map(str::to_owned), name.to_owned()));
+                let full = schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"));
+                Err(Denial::new(Reason::UnknownRelation, format!("relation \"{full}\" does not exist"))
+                    .sqlstate("42P01")
+                    .object(full))
+            }
+        }
+    }
+
+    /// Decides that a relation is read, and how it is seen.
+    pub(crate) fn reads(
+        &mut self,
+        relation: &Relation,
+        verb: Verb,
+    ) -> Result<(Option<Arc<RelationView>>, Option<String>), Denial> {
+        if relation.temporary {
+            self.touch(relation);
+            return Ok((None, None));
+        }
+        if relation.system {
+            self.touch(relation);
+            return match system::system_view(relation, self.policy) {
+                system::SystemView::Open => Ok((None, None)),
+                system::SystemView::Replace(sql) => Ok((None, Some(sql))),
+                system::SystemView::Denied(why) => {
+                    let name = format!("{}.{}", relation.schema, relation.name);
+                    Err(Denial::new(Reason::SystemRelation, format!("{name} is not open through the gate: {why}"))
+                        .object(name))
+                }
+            };
+        }
+        let grant = self.policy.grant(relation, verb)?;
+        self.record(relation, &grant, verb);
+        Ok((self.policy.view(relation.oid).cloned(), None))
+    }
+
+    /// Notes that a rule allowed a verb on a relation.
+    pub(crate) fn record(&mut self, relation: &Relation, grant: &Grant, verb: Verb) {
+        self.touch(relation);
+        self.granted(grant, verb);
+        let view = self.policy.view(relation.oid);
+        self.out.second_wall |= view.is_some_and(|view| !view.columns.is_empty());
+        self.out.scrub |= self.policy.scrubbed.contains(&relation.oid);
+    }
+
+    fn touch(&mut self, relation: &Relation) {
+        if !self.out.touched.contains(&relation.oid) {
+            self.out.touched.push(relation.oid);
+            self.out.relations.push(Arc::from(format!("{}.{}", relation.schema, relation.name)));
+        }
+    }
+
+    /// Notes a verb that a rule allowed.
+    pub(crate) fn granted(&mut self, grant: &Grant, verb: Verb) {
+        self.need(verb);
+        self.out.limits = self.out.limits.and(grant.limits);
+        self.out.rule.get_or_insert_with(|| grant.rule.clone());
+    }
+
+    /// Notes a verb that the statement needs; the last that is not a read describes it best.
+    pub(crate) fn need(&mut self, verb: Verb) {
+        self.out.verbs.insert(verb);
+        if self.out.main_verb.is_none() || verb != Verb::Select {
+            self.out.main_verb = Some(verb);
+        }
+    }
+
+    /// FOR UPDATE and the like: a right to change the relation, or to lock.
+    pub(crate) fn may_lock(&mut self, relation: &Relation) -> Result<(), Denial> {
+        let mut last = None;
+        for verb in [Verb::Update, Verb::Delete, Verb::Lock] {
+            match self.policy.grant(relation, verb) {
+                Ok(_) => return Ok(()),
+                Err(denial) => last = last.or(Some(denial)),
+            }
+        }
+        last.map_or(Ok(()), Err)
+    }
+
+    /// nextval, currval, setval: Insert on the relation that owns the sequence, or on the sequence.
+    pub(crate) fn may_use_sequence(&mut self, sequence: &Relation) -> Result<(), Denial> {
+        if sequence.kind != RelationKind::Sequence {
+            return Ok(()); // the server refuses it
+        }
+        let owner = sequence.owned_by.and_then(|(owner, _)| self.catalog.relations.get(&owner)).cloned();
+        let by_owner = owner.and_then(|owner| self.policy.grant(&owner, Verb::Insert).ok().map(|grant| (owner, grant)));
+        match by_owner {
+            Some((owner, grant)) => self.record(&owner, &grant, Verb::Insert),
+            None => {
+                let grant = self.policy.grant(sequence, Verb::Insert)?;
+                self.record(sequence, &grant, Verb::Insert);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an item is a write's target whose columns are not all shown as they are.
+    pub(crate) fn is_guarded_target(&self, id: ItemId) -> bool {
+        self.target(id).is_some_and(|target| target.view.as_ref().is_some_and(|view| !view.columns.is_empty()))
+    }
+
+    fn target(&self, id: ItemId) -> Option<&RelationItem> {
+        self.scopes.get(id)?.relation().filter(|relation| relation.write_target)
+    }
+
+    /// The mask of a target's column, and the alias under which the target stands.
+    pub(crate) fn masked(&self, id: ItemId, number: i16) -> Option<(Arc<BoundMask>, Arc<str>)> {
+        let alias = self.scopes.get(id)?.alias.clone()?;
+        match self.target(id)?.view.as_ref()?.columns.get(&number)? {
+            ColumnView::Masked(mask) => Some((mask.clone(), alias)),
+            ColumnView::Hidden => None,
+        }
+    }
+}
+
+/// A relation's name as regclass reads it: `schema.name`, quoted where need be.
+pub(crate) fn name_of(text: &str) -> Result<(Option<String>, String), Denial> {
+    let bad = || Denial::new(Reason::UnknownRelation, "a relation's name could not be read").sqlstate("42602");
+    let mut node = tree::parse_expression(text).map_err(|_| bad())?;
+    let Some(NodeEnum::ColumnRef(reference)) = &mut node.node else { return Err(bad()) };
+    match tree::strings(&reference.fields).as_deref() {
+        Some([name]) => Ok((None, (*name).to_owned())),
+        Some([schema, name]) => Ok((Some((*schema).to_owned()), (*name).to_owned())),
+        _ => Err(bad()),
+    }
+}
+
+impl Analyzer<'_> {
+    /// Asks the settings' rules with what they depend on.
+    pub(crate) fn settings<T>(&self, ask: impl FnOnce(&crate::decide::settings::Context<'_>) -> T) -> T {
+        ask(&crate::decide::settings::Context {
+            custom: &|name| self.policy.setting(name),
+            role: &self.policy.identity.postgres_role,
+            statement_timeout: self.policy.session_limits().statement_timeout,
+        })
+    }
+
+    /// `set_config`: what SET of the same name and value would do.
+    pub(crate) fn set_config(&mut self, name: &str, value: &str, local: bool) -> Result<(), Denial> {
+        use crate::decide::settings::{SetDecision, parse_list, set};
+        let name = name.to_ascii_lowercase();
+        let values = match name.as_str() {
+            "search_path" => parse_list(value).ok_or_else(|| {
+                Denial::new(Reason::Setting, "the search_path is not a list of names").sqlstate("22023")
+            })?,
+            _ => vec![value.to_owned()],
+        };
+        match self.settings(|context| set(context, &name, Some(&values)))? {
+            SetDecision::Pass => Ok(()),
+            SetDecision::Value(allowed) if allowed.eq_ignore_ascii_case(value) => Ok(()),
+            SetDecision::SearchPath(path) => {
+                self.out.effect = Effect::SearchPath { value: path, local };
+                Ok(())
+            }
+            SetDecision::Value(_) | SetDecision::ApplicationName(_) => Err(Denial::new(
+                Reason::Setting,
+                format!("{name} can't be set to this value by set_config"),
+            )
+            .hint("Use SET.")),
+        }
+    }
+
+    /// NOTIFY of a channel.
+    pub(crate) fn may_notify(&mut self, channel: &str) -> Result<(), Denial> {
+        if self.policy.channel(channel) {
+            self.need(Verb::Notify);
+            return Ok(());
+        }
+        Err(Denial::new(Reason::Channel, format!("no rule lets {} use the channel {channel}", self.policy.identity.name))
+            .hint("Add it to a rule's `channels`.")
+            .object(channel.to_owned()))
+    }
+
+    fn utility(&mut self, node: &mut Node) -> Result<(), Denial> {
+        match &node.node {
+            Some(NodeEnum::TransactionStmt(_)) => Ok(()),
+            _ => Err(tree::unsupported("a utility statement")),
+        }
+    }
+
+    /// Whether a SELECT is proven to return at most one row.
+    fn returns_one_row(&self, node: &Node) -> bool {
+        let Some(NodeEnum::SelectStmt(select)) = &node.node else { return false };
+        if select.op != pb::SetOperation::SetopNone as i32 {
+            return false;
+        }
+        if select.values_lists.len() == 1 {
+            return true;
+        }
+        let one = |limit: &Node| function::text_of(limit).is_some_and(|n| n == "1" || n == "0");
+        if select.limit_option == pb::LimitOption::Count as i32 && select.limit_count.as_deref().is_some_and(one) {
+            return true;
+        }
+        if self.may_return_rows {
+            return false;
+        }
+        if select.from_clause.is_empty() && select.values_lists.is_empty() {
+            return true;
+        }
+        if self.has_aggregate && select.group_clause.is_empty() && select.having_clause.is_none() {
+            // An aggregate of an outer level or a subquery says nothing about this one.
+            return select.target_list.iter().all(|target| match &target.node {
+                Some(NodeEnum::ResTarget(res)) => self.is_aggregate(res.val.as_deref()),
+                _ => false,
+            });
+        }
+        false
+    }
+
+    fn is_aggregate(&self, value: Option<&Node>) -> bool {
+        let Some(NodeEnum::FuncCall(call)) = value.and_then(|value| value.node.as_ref()) else { return false };
+        let name = call.funcname.last().and_then(tree::string_of).unwrap_or_default();
+        call.over.is_none()
+            && self.catalog.functions.get(name).is_some_and(|named| named.iter().all(|function| function.kind == 'a'))
+    }
 }

@@ -69,6 +69,20 @@ pub struct RelationView {
     pub filter: Option<RowFilter>,
 }
 
+impl BoundPolicy {
+    /// What holds for every session: the minimum over all rules of the identity.
+    pub fn session_limits(&self) -> Limits {
+        self.policy.rules_for(&self.identity).fold(Limits::default(), |limits, rule| limits.and(rule.limits))
+    }
+}
+
+impl RelationView {
+    /// Whether the column does not exist for the identity.
+    pub fn hides(&self, number: i16) -> bool {
+        matches!(self.columns.get(&number), Some(ColumnView::Hidden))
+    }
+}
+
 /// How one identity sees one column.
 #[derive(Debug)]
 pub enum ColumnView {

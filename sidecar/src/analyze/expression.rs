@@ -1,0 +1,764 @@
+//! Expressions: what each name in them means, which functions and operators they run, and what type they have.
+
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+
+use super::scope::{Column, ItemId, Meaning};
+use super::select::star_of;
+use super::tree::{self, each_child, unsupported};
+use super::{Analyzer, Place};
+use crate::catalog::names::{CallForm, types};
+use crate::catalog::{Oid, Type};
+use postern_crds::OnPredicate;
+use crate::decide::bound::ColumnView;
+use crate::decide::expression::instantiate;
+use crate::decide::{Denial, Reason, builtins};
+
+impl Analyzer<'_> {
+    /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
+    pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        let inner = Place { leaky: true, ..place };
+        match &mut node.node {
+            None => Ok(None),
+            Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
+            Some(NodeEnum::ParamRef(_)) => Ok(None),
+            Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
+            Some(NodeEnum::AExpr(_)) => self.operator_expression(node, place),
+            Some(NodeEnum::BoolExpr(bool)) => {
+                for argument in &mut bool.args {
+                    self.expression(argument, place)?;
+                }
+                Ok(Some(types::BOOL))
+            }
+            Some(NodeEnum::NullTest(test)) => {
+                self.optional(&mut test.arg, place)?;
+                Ok(Some(types::BOOL))
+            }
+            Some(NodeEnum::BooleanTest(test)) => {
+                self.optional(&mut test.arg, place)?;
+                Ok(Some(types::BOOL))
+            }
+            Some(NodeEnum::TypeCast(cast)) => {
+                let target = self.type_name(cast.type_name.as_ref())?;
+                let source = self.optional(&mut cast.arg, inner)?;
+                self.user_cast(source, target)?;
+                Ok(target)
+            }
+            Some(NodeEnum::CollateClause(collate)) => self.optional(&mut collate.arg, place),
+            Some(NodeEnum::FuncCall(_)) => self.function_call(node, inner),
+            Some(NodeEnum::SubLink(_)) => self.sub_link(node, place),
+            Some(NodeEnum::CaseExpr(case)) => {
+                self.optional(&mut case.arg, inner)?;
+                let mut result = Some(types::UNKNOWN);
+                for when in &mut case.args {
+                    let Some(NodeEnum::CaseWhen(when)) = &mut when.node else { return Err(unsupported("CASE")) };
+                    self.optional(&mut when.expr, inner)?;
+                    result = merge(result, self.optional(&mut when.result, inner)?);
+                }
+                let other = self.optional(&mut case.defresult, inner)?;
+                Ok(merge(result, other))
+            }
+            Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
+            Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
+            Some(NodeEnum::AArrayExpr(array)) => {
+                let element = self.same_type(&mut array.elements, inner)?;
+                Ok(element
+                    .and_then(|element| self.catalog.types.get(&element))
+                    .map(|t| t.array)
+                    .filter(|oid| *oid != 0))
+            }
+            Some(NodeEnum::AIndirection(indirection)) => {
+                let arg = self.optional(&mut indirection.arg, inner)?;
+                let mut subscripts = 0;
+                for step in &mut indirection.indirection {
+                    match &step.node {
+                        Some(NodeEnum::AIndices(_)) => {
+                            subscripts += 1;
+                            self.children(step, inner)?;
+                        }
+                        Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => {}
+                        _ => return Err(unsupported("a subscript")),
+                    }
+                }
+                let element = arg.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.element);
+                Ok(element.filter(|oid| *oid != 0 && subscripts == indirection.indirection.len()))
+            }
+            Some(NodeEnum::SqlvalueFunction(_)) => Ok(None),
+            Some(NodeEnum::SetToDefault(_) | NodeEnum::CurrentOfExpr(_) | NodeEnum::MergeSupportFunc(_)) => Ok(None),
+            Some(NodeEnum::SortBy(sort)) => {
+                self.sort_operator(sort)?;
+                self.optional(&mut sort.node, Place { predicate: true, ..inner })
+            }
+            Some(NodeEnum::JsonFuncExpr(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonParseExpr(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonScalarExpr(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonSerializeExpr(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonObjectConstructor(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonArrayConstructor(json)) => {
+                self.json_output(json.output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonObjectAgg(json)) => {
+                let output = json.constructor.as_ref().and_then(|constructor| constructor.output.clone());
+                self.json_output(output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonArrayAgg(json)) => {
+                let output = json.constructor.as_ref().and_then(|constructor| constructor.output.clone());
+                self.json_output(output.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonArrayQueryConstructor(json)) => {
+                let output = json.output.clone();
+                self.json_output(output.as_ref())?;
+                match json.query.as_deref_mut() {
+                    Some(query) => self.query(query, false).map(|_| None),
+                    None => Err(unsupported("JSON_ARRAY")),
+                }
+            }
+            Some(NodeEnum::XmlSerialize(xml)) => {
+                let type_name = xml.type_name.clone();
+                self.type_name(type_name.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(NodeEnum::JsonTableColumn(column)) => {
+                let type_name = column.type_name.clone();
+                self.type_name(type_name.as_ref())?;
+                self.children(node, inner)
+            }
+            Some(
+                NodeEnum::RowExpr(_)
+                | NodeEnum::XmlExpr(_)
+                | NodeEnum::GroupingFunc(_)
+                | NodeEnum::GroupingSet(_)
+                | NodeEnum::NamedArgExpr(_)
+                | NodeEnum::List(_)
+                | NodeEnum::ResTarget(_)
+                | NodeEnum::WindowDef(_)
+                | NodeEnum::MultiAssignRef(_)
+                | NodeEnum::JsonValueExpr(_)
+                | NodeEnum::JsonArgument(_)
+                | NodeEnum::JsonKeyValue(_)
+                | NodeEnum::JsonIsPredicate(_)
+                | NodeEnum::JsonTablePathSpec(_)
+                | NodeEnum::RangeTableFuncCol(_)
+                | NodeEnum::String(_)
+                | NodeEnum::AIndices(_),
+            ) => self.children(node, inner),
+            Some(other) => Err(unsupported(&tree::kind(other))),
+        }
+    }
+
+    fn children(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        match &mut node.node {
+            Some(inner) => each_child(inner, &mut |child| self.expression(child, place).map(|_| ())).map(|()| None),
+            None => Ok(None),
+        }
+    }
+
+    fn optional(&mut self, node: &mut Option<Box<Node>>, place: Place) -> Result<Option<Oid>, Denial> {
+        node.as_deref_mut().map_or(Ok(None), |node| self.expression(node, place))
+    }
+
+    fn same_type(&mut self, nodes: &mut [Node], place: Place) -> Result<Option<Oid>, Denial> {
+        let mut result = None;
+        for (index, node) in nodes.iter_mut().enumerate() {
+            let this = self.expression(node, place)?;
+            result = if index == 0 { this } else { merge(result, this) };
+        }
+        Ok(result)
+    }
+
+    fn json_output(&mut self, output: Option<&pb::JsonOutput>) -> Result<(), Denial> {
+        output.map_or(Ok(()), |output| self.type_name(output.type_name.as_ref()).map(|_| ()))
+    }
+
+    /// A column, a whole row, or a `*`.
+    fn column_ref(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        if let Some(names) = star_of(node) {
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            for id in self.scopes.star(&names) {
+                self.use_whole(id, place)?;
+            }
+            if names.len() == 2 {
+                self.shorten(node, 1);
+            }
+            return Ok(None);
+        }
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return Ok(None) };
+        let Some(names) = tree::strings(&reference.fields) else { return Err(unsupported("a column reference")) };
+        let names = match names.as_slice() {
+            [_, rest @ ..] if rest.len() == 3 => rest.to_vec(),
+            _ => names,
+        };
+        let meaning = self.scopes.meaning(&names);
+        if meaning.is_empty() {
+            return self.unknown_column(&names, place);
+        }
+        let kind = match meaning.columns.as_slice() {
+            [(_, column)] if !meaning.uncertain => column.type_oid,
+            _ => None,
+        };
+        self.use_meaning(&meaning, place)?;
+        if meaning.qualifier == 2 {
+            let replaced = |id: &ItemId| self.scopes.get(*id).and_then(|i| i.relation()).is_some_and(|r| r.replaced());
+            let mut ids = meaning.columns.iter().map(|(id, _)| id).chain(meaning.system.iter().map(|(id, _)| id));
+            if ids.any(replaced) {
+                self.shorten(node, 2);
+            }
+        }
+        self.replace_in_write(node, &meaning)?;
+        Ok(kind)
+    }
+
+    /// Cuts a three-part name to what a subquery's alias answers to, keeping its last `keep` names.
+    fn shorten(&mut self, node: &mut Node, keep: usize) {
+        if let Some(NodeEnum::ColumnRef(reference)) = &mut node.node {
+            let star =
+                usize::from(matches!(reference.fields.last().and_then(|f| f.node.as_ref()), Some(NodeEnum::AStar(_))));
+            let surplus = reference.fields.len().saturating_sub(keep + star);
+            reference.fields.drain(..surplus);
+            self.changed = true;
+        }
+    }
+
+    fn unknown_column(&mut self, names: &[&str], place: Place) -> Result<Option<Oid>, Denial> {
+        // `item.f` can be the function call f(item).
+        if let [.., item, name] = names
+            && let whole = self.scopes.star(&[item])
+            && !whole.is_empty()
+        {
+            let functions = self.catalog.functions_named(&self.session.search_path, None, name);
+            let callable: Vec<_> = functions.into_iter().filter(|f| f.arguments.len() == 1).cloned().collect();
+            if !callable.is_empty() {
+                for function in &callable {
+                    self.may_call(function, &[])?;
+                }
+                for id in whole {
+                    self.use_whole(id, place)?;
+                }
+                return Ok(None);
+            }
+        }
+        if self.guarded {
+            let name = names.join(".");
+            return Err(Denial::new(Reason::UnknownColumn, format!("column {name} does not exist"))
+                .sqlstate("42703")
+                .object(name));
+        }
+        // The server says so itself, and better.
+        Ok(None)
+    }
+
+    /// Marks what a reference means as used.
+    fn use_meaning(&mut self, meaning: &Meaning, place: Place) -> Result<(), Denial> {
+        for (_, column) in &meaning.columns {
+            self.mark(std::slice::from_ref(column), place)?;
+        }
+        for id in &meaning.whole {
+            self.use_whole(*id, place)?;
+            if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                relation.as_row = true;
+            }
+        }
+        if let Some((id, name)) = meaning.system
+            && let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut())
+        {
+            relation.system_columns.insert(name);
+        }
+        Ok(())
+    }
+
+    /// Marks columns as used where they come from.
+    pub(crate) fn mark(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
+        for (id, number) in columns.iter().flat_map(|column| &column.origins) {
+            self.use_column(*id, *number, place)?;
+        }
+        Ok(())
+    }
+
+    /// Marks every visible column of an item as used.
+    pub(crate) fn use_whole(&mut self, id: ItemId, place: Place) -> Result<(), Denial> {
+        if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
+            relation.whole = true;
+        }
+        let (columns, _) = self.scopes.columns_of(id);
+        self.mark(&columns, place)
+    }
+
+    fn use_column(&mut self, id: ItemId, number: i16, place: Place) -> Result<(), Denial> {
+        let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
+        item.used.insert(number);
+        let Some(view) = item.view.clone() else { return Ok(()) };
+        if view.filter.is_some() && place.leaky && !place.after_filter {
+            item.barrier.insert(number);
+        }
+        let Some(ColumnView::Masked(mask)) = view.columns.get(&number) else { return Ok(()) };
+        let Some(column) = item.relation.column_at(number) else { return Ok(()) };
+        let name: Arc<str> = Arc::from(format!("{}.{}.{}", item.relation.schema, item.relation.name, column.name));
+        if !self.out.masked_columns.contains(&name) {
+            self.out.masked_columns.push(name.clone());
+        }
+        self.masked_reads.push((id, number));
+        if place.predicate {
+            match mask.on_predicate {
+                OnPredicate::Refuse => {
+                    return Err(Denial::new(
+                        Reason::MaskedPredicate,
+                        format!("{name} is masked for you and may not be compared, joined or sorted by"),
+                    )
+                    .hint("The mask says `onPredicate: Refuse`: a condition on the mask would not find what it looks for.")
+                    .object(&*name));
+                }
+                OnPredicate::Notice => self.notice(
+                    &name,
+                    format!(
+                        "{name} is masked ({}): this condition compares the mask, not the stored value",
+                        mask.kind.as_str()
+                    ),
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a NOTICE that the session raises once for each key.
+    pub(crate) fn notice(&mut self, key: &str, text: String) {
+        if !self.out.notices.iter().any(|(known, _)| &**known == key) {
+            self.out.notices.push((Arc::from(key), Arc::from(text)));
+        }
+    }
+
+    /// In a write the target can't be a view: a masked column of it is replaced where it is read.
+    fn replace_in_write(&mut self, node: &mut Node, meaning: &Meaning) -> Result<(), Denial> {
+        let mut guarded = meaning.columns.iter().filter(|(id, column)| {
+            column.origins.iter().any(|(origin, _)| origin == id) && self.is_guarded_target(*id)
+        });
+        if let Some((id, column)) = guarded.next() {
+            if meaning.columns.len() > 1 || meaning.uncertain {
+                let name = column.name.as_deref().unwrap_or("?");
+                return Err(Denial::new(Reason::UnknownColumn, format!("column reference \"{name}\" is ambiguous"))
+                    .sqlstate("42702"));
+            }
+            let masked = column.origins.first().and_then(|(_, number)| self.masked(*id, *number));
+            if let Some((mask, alias)) = masked {
+                *node = instantiate(&mask.expression, &alias);
+                self.changed = true;
+            }
+            return Ok(());
+        }
+        if let Some(id) = meaning.whole.iter().find(|id| self.is_guarded_target(**id)) {
+            *node = self.masked_row(*id)?;
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    /// An operator and its operands. A comparison that can neither raise nor show a value leaves its columns bare.
+    fn operator_expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        let harmless = self.is_harmless_comparison(node);
+        let Some(NodeEnum::AExpr(expr)) = &mut node.node else { return Ok(None) };
+        let inner = if harmless { place } else { Place { leaky: true, ..place } };
+        let left = match expr.lexpr.as_deref_mut() {
+            Some(left) => Some(self.expression(left, inner)?),
+            None => None,
+        };
+        let right = match expr.rexpr.as_deref_mut() {
+            Some(right) => self.expression(right, inner)?,
+            None => None,
+        };
+        let kind = pb::AExprKind::try_from(expr.kind).unwrap_or(pb::AExprKind::Undefined);
+        let result = self.operator_result(&expr.name, left, right)?;
+        match kind {
+            pb::AExprKind::AexprOp => Ok(result),
+            pb::AExprKind::AexprNullif => Ok(left.flatten()),
+            pb::AExprKind::Undefined => Err(unsupported("an operator")),
+            pb::AExprKind::AexprOpAny
+            | pb::AExprKind::AexprOpAll
+            | pb::AExprKind::AexprDistinct
+            | pb::AExprKind::AexprNotDistinct
+            | pb::AExprKind::AexprIn
+            | pb::AExprKind::AexprLike
+            | pb::AExprKind::AexprIlike
+            | pb::AExprKind::AexprSimilar
+            | pb::AExprKind::AexprBetween
+            | pb::AExprKind::AexprNotBetween
+            | pb::AExprKind::AexprBetweenSym
+            | pb::AExprKind::AexprNotBetweenSym => Ok(Some(types::BOOL)),
+        }
+    }
+
+    /// Decides an operator like a call of its function; tells the result's type where it is certain.
+    fn operator_result(
+        &mut self,
+        names: &[Node],
+        left: Option<Option<Oid>>,
+        right: Option<Oid>,
+    ) -> Result<Option<Oid>, Denial> {
+        let Some(names) = tree::strings(names) else { return Err(unsupported("an operator's name")) };
+        let (schema, name) = match names.as_slice() {
+            [] => return Ok(None),
+            [name] => (None, *name),
+            [schema, name] => (Some(*schema), *name),
+            _ => return Err(unsupported("an operator's name")),
+        };
+        let choice = self.catalog.operator(&self.session.search_path, schema, name, left, right);
+        let result = choice.one().map(|operator| operator.result);
+        let own = |schema: &str| schema == "pg_catalog";
+        let user: Vec<_> = choice
+            .all()
+            .iter()
+            .filter(|operator| !own(&operator.schema))
+            .map(|o| (o.function, o.schema.clone()))
+            .collect();
+        let mixed = choice.all().iter().any(|operator| own(&operator.schema));
+        for (function, of) in user {
+            let allowed = match self.catalog.function(function).cloned() {
+                Some(function) => self.may_call(&function, &[]),
+                None => Err(Denial::new(Reason::Operator, "unknown operator")),
+            };
+            if allowed.is_err() {
+                let denial = Denial::new(Reason::Operator, format!("the operator {of}.{name} runs a function that no rule allows"))
+                    .hint(if mixed {
+                        "Cast the operands so that it is clear which operator is meant, or add its function to a rule's `functions`."
+                    } else {
+                        "Add its function to a rule's `functions`."
+                    });
+                return Err(denial);
+            }
+        }
+        Ok(result)
+    }
+
+    /// Decides the operator of ORDER BY … USING and the like.
+    pub(crate) fn operator(
+        &mut self,
+        names: &[Node],
+        left: Option<Option<Oid>>,
+        right: Option<Oid>,
+    ) -> Result<(), Denial> {
+        self.operator_result(names, Some(left.flatten()), right).map(|_| ())
+    }
+
+    /// Whether a node is a comparison that can neither raise an error nor show a value, of columns with what does not
+    /// depend on the row.
+    fn is_harmless_comparison(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
+        let name = match tree::strings(&expr.name).as_deref() {
+            Some([name] | ["pg_catalog", name]) => (*name).to_owned(),
+            _ => return false,
+        };
+        match pb::AExprKind::try_from(expr.kind) {
+            Ok(pb::AExprKind::AexprOp) => self.is_harmless_pair(&name, left, right),
+            Ok(pb::AExprKind::AexprDistinct | pb::AExprKind::AexprNotDistinct) => {
+                self.is_harmless_pair("=", left, right)
+            }
+            Ok(pb::AExprKind::AexprIn) => match &right.node {
+                Some(NodeEnum::List(list)) => list.items.iter().all(|item| self.is_harmless_pair("=", left, item)),
+                _ => false,
+            },
+            Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) => {
+                matches!(self.operand(left), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, &name, oid, oid))
+                    && matches!(self.operand(right), Operand::Constant)
+            }
+            Ok(pb::AExprKind::AexprBetween | pb::AExprKind::AexprNotBetween) => match &right.node {
+                Some(NodeEnum::List(list)) => list.items.iter().all(|item| self.is_harmless_pair("<=", left, item)),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
+        match (self.operand(left), self.operand(right)) {
+            (Operand::Column(Some(left)), Operand::Column(Some(right))) => builtins::leakproof(self.catalog, name, left, right),
+            (Operand::Column(Some(oid)), Operand::Constant) | (Operand::Constant, Operand::Column(Some(oid))) => {
+                builtins::leakproof(self.catalog, name, oid, oid)
+            }
+            (Operand::Constant, Operand::Constant) => true,
+            _ => false,
+        }
+    }
+
+    fn operand(&self, node: &Node) -> Operand {
+        if let Some(NodeEnum::ColumnRef(reference)) = &node.node {
+            let names = tree::strings(&reference.fields).unwrap_or_default();
+            let meaning = self.scopes.meaning(&names);
+            return match meaning.columns.as_slice() {
+                [(_, column)] if !meaning.uncertain => Operand::Column(column.type_oid),
+                _ => Operand::Other,
+            };
+        }
+        if is_constant(node) { Operand::Constant } else { Operand::Other }
+    }
+
+    /// Whether a condition can neither raise an error nor show a value.
+    pub(crate) fn is_harmless(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().all(|argument| self.is_harmless(argument)),
+            Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
+            Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
+            Some(NodeEnum::AExpr(_)) => self.is_harmless_comparison(node),
+            _ => self.is_operand(node),
+        }
+    }
+
+    fn is_operand(&self, node: &Node) -> bool {
+        !matches!(self.operand(node), Operand::Other)
+    }
+
+    /// Conditions of a WHERE that bind one column by a harmless comparison: they can stand inside the inline view.
+    pub(crate) fn push_conditions(&mut self, condition: &Node) {
+        let mut found: Vec<(ItemId, Node)> = Vec::new();
+        each_conjunct(condition, &mut |conjunct| {
+            if !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
+                return;
+            }
+            let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
+            let sides = [expr.lexpr.as_deref(), expr.rexpr.as_deref()];
+            let mut columns = sides.into_iter().flatten().filter_map(|side| self.plain_column(side));
+            if let (Some((id, name)), None) = (columns.next(), columns.next()) {
+                let mut inside = conjunct.clone();
+                if let Some(NodeEnum::AExpr(expr)) = &mut inside.node {
+                    for side in [expr.lexpr.as_deref_mut(), expr.rexpr.as_deref_mut()].into_iter().flatten() {
+                        if matches!(side.node, Some(NodeEnum::ColumnRef(_))) {
+                            *side = tree::column(crate::decide::bound::ROW, &name);
+                        }
+                    }
+                }
+                found.push((id, inside));
+            }
+        });
+        for (id, condition) in found {
+            if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
+                relation.pushed.push(condition);
+            }
+        }
+    }
+
+    /// The item and real name of a bare reference to an unmasked column of a filtered relation of this level.
+    fn plain_column(&self, node: &Node) -> Option<(ItemId, String)> {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
+        let names = tree::strings(&reference.fields)?;
+        let meaning = self.scopes.meaning(&names);
+        let [(id, column)] = meaning.columns.as_slice() else { return None };
+        let [(origin, number)] = column.origins.as_slice() else { return None };
+        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+        let item = self.scopes.get(*id)?.relation()?;
+        let view = item.view.as_ref()?;
+        let plain = view.filter.is_some() && !view.columns.contains_key(number) && !item.write_target;
+        (here && origin == id && plain && !meaning.uncertain)
+            .then(|| item.relation.column_at(*number).map(|column| (*id, column.name.to_string())))
+            .flatten()
+    }
+
+    fn sub_link(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
+        let equality = link.oper_name.is_empty();
+        let test = link.testexpr.as_deref_mut();
+        let mut left = None;
+        if let Some(test) = test {
+            let harmless = equality
+                && matches!(self.operand(test), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, "=", oid, oid));
+            let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
+            left = self.expression(test, inner)?;
+        }
+        let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
+        let output = self.query(query, false)?;
+        let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
+        if !equality {
+            self.operator_result(&link.oper_name, Some(left), first)?;
+        }
+        match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
+                if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
+                    self.mark(&output.columns, Place { predicate: true, leaky: !equality, after_filter: false })?;
+                }
+                Ok(Some(types::BOOL))
+            }
+            Ok(pb::SubLinkType::ExprSublink) => {
+                if place.leaky || place.predicate {
+                    self.mark(&output.columns, Place { after_filter: false, ..place })?;
+                }
+                Ok(first)
+            }
+            Ok(pb::SubLinkType::ArraySublink) => {
+                self.mark(&output.columns, Place { leaky: true, predicate: place.predicate, after_filter: false })?;
+                Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
+            }
+            Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
+            _ => Err(unsupported("a subquery of this kind")),
+        }
+    }
+
+    /// The type that a name means; a type that isn't known is refused, its input function can't be decided.
+    pub(crate) fn type_name(&mut self, name: Option<&pb::TypeName>) -> Result<Option<Oid>, Denial> {
+        let Some(name) = name else { return Ok(None) };
+        let mut typmods = name.typmods.clone();
+        for modifier in &mut typmods {
+            // Numbers and bare words only: anything else would run as an expression.
+            match &modifier.node {
+                Some(NodeEnum::AConst(_)) => {}
+                Some(NodeEnum::ColumnRef(_) | NodeEnum::String(_)) => {}
+                _ => return Err(unsupported("a type modifier")),
+            }
+        }
+        match self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name) {
+            Some(found) => {
+                let oid = found.oid;
+                Ok(Some(oid))
+            }
+            None => {
+                let parts = tree::strings(&name.names).unwrap_or_default();
+                let made_here =
+                    matches!(parts.as_slice(), [.., last] if self.session.overlay.iter().any(|r| &*r.name == *last));
+                if made_here {
+                    return Ok(None);
+                }
+                if let [.., last] = parts.as_slice() {
+                    self.unknown.push((None, (*last).to_owned()));
+                }
+                Err(Denial::new(Reason::Operator, format!("type \"{}\" does not exist", parts.join(".")))
+                    .sqlstate("42704"))
+            }
+        }
+    }
+
+    /// A cast whose function is the database's own is decided like a call of it.
+    fn user_cast(&mut self, source: Option<Oid>, target: Option<Oid>) -> Result<(), Denial> {
+        let Some(target) = target else { return Ok(()) };
+        let functions: Vec<Oid> = self
+            .catalog
+            .user_casts
+            .iter()
+            .filter(|((from, to), _)| {
+                *to == target && source.is_none_or(|source| source == *from || source == types::UNKNOWN)
+            })
+            .map(|(_, function)| *function)
+            .collect();
+        for oid in functions {
+            match self.catalog.function(oid).cloned() {
+                Some(function) => self.may_call(&function, &[])?,
+                None => return Err(Denial::new(Reason::Operator, "a cast runs a function that is not known")),
+            }
+        }
+        Ok(())
+    }
+
+    fn function_call(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        let Some(NodeEnum::FuncCall(call)) = &mut node.node else { return Ok(None) };
+        let mut arguments = Vec::with_capacity(call.args.len());
+        for argument in &mut call.args {
+            arguments.push(self.expression(argument, place)?);
+        }
+        for order in &mut call.agg_order {
+            let kind = self.expression(order, place)?;
+            if call.agg_within_group {
+                arguments.push(kind);
+            }
+        }
+        self.optional(&mut call.agg_filter, Place { predicate: true, ..place })?;
+        let windowed = call.over.is_some();
+        if let Some(over) = call.over.take() {
+            let mut over = tree::node(NodeEnum::WindowDef(over));
+            self.expression(&mut over, Place { predicate: false, ..place })?;
+            if let Some(NodeEnum::WindowDef(walked)) = over.node {
+                call.over = Some(walked);
+            }
+        }
+        let form = if call.func_variadic {
+            CallForm::Variadic
+        } else if call.args.iter().any(|arg| matches!(arg.node, Some(NodeEnum::NamedArgExpr(_)))) {
+            CallForm::Named
+        } else {
+            CallForm::Positional
+        };
+        self.decide_call(call, &arguments, form, windowed)
+    }
+}
+
+/// What stands beside a comparison.
+enum Operand {
+    /// A bare column, of this type where known.
+    Column(Option<Oid>),
+    /// Something that does not depend on a row.
+    Constant,
+    /// Anything else.
+    Other,
+}
+
+/// Whether the value is the same for every row. What the list does not name counts as depending on the row.
+fn is_constant(node: &Node) -> bool {
+    let all = |nodes: &[Node]| nodes.iter().all(is_constant);
+    let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(is_constant);
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
+        Some(NodeEnum::FuncCall(call)) => all(&call.args) && call.agg_order.is_empty() && call.over.is_none(),
+        Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+        Some(NodeEnum::List(list)) => all(&list.items),
+        Some(NodeEnum::CollateClause(collate)) => optional(&collate.arg),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
+        _ => false,
+    }
+}
+
+/// A comparison that is not true for NULL.
+fn is_strict(node: &Node) -> bool {
+    let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+    let positive = tree::strings(&expr.name).is_some_and(|names| !matches!(names.last(), Some(&"<>" | &"!=")));
+    match pb::AExprKind::try_from(expr.kind) {
+        Ok(pb::AExprKind::AexprOp | pb::AExprKind::AexprBetween | pb::AExprKind::AexprOpAny) => true,
+        Ok(pb::AExprKind::AexprIn) => positive,
+        _ => false,
+    }
+}
+
+/// The conditions joined by AND.
+pub(crate) fn each_conjunct(condition: &Node, f: &mut dyn FnMut(&Node)) {
+    match &condition.node {
+        Some(NodeEnum::BoolExpr(bool)) if bool.boolop == pb::BoolExprType::AndExpr as i32 => {
+            bool.args.iter().for_each(|argument| each_conjunct(argument, f));
+        }
+        _ => f(condition),
+    }
+}
+
+/// The type of what can be either.
+fn merge(one: Option<Oid>, other: Option<Oid>) -> Option<Oid> {
+    match (one?, other?) {
+        (one, other) if one == other || other == types::UNKNOWN => Some(one),
+        (types::UNKNOWN, other) => Some(other),
+        _ => None,
+    }
+}
+
+fn constant_type(constant: &pb::AConst) -> Oid {
+    match &constant.val {
+        Some(pb::a_const::Val::Ival(_)) => types::INT4,
+        Some(pb::a_const::Val::Fval(number)) if number.fval.parse::<i64>().is_ok() => types::INT8,
+        Some(pb::a_const::Val::Fval(_)) => types::NUMERIC,
+        Some(pb::a_const::Val::Boolval(_)) => types::BOOL,
+        Some(pb::a_const::Val::Bsval(_)) => 1560,
+        Some(pb::a_const::Val::Sval(_)) | None => types::UNKNOWN,
+    }
+}

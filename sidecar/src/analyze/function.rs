@@ -1,0 +1,261 @@
+//! Function calls: which function a name means, and whether the identity may run it.
+
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use postern_crds::Verb;
+
+use super::Analyzer;
+use super::scope::Column;
+use super::select::{figure_name, named};
+use super::tree::{self, unsupported};
+use crate::catalog::names::{CallForm, types};
+use crate::catalog::{Function, Oid};
+use crate::decide::builtins::{self, FunctionClass};
+use crate::decide::{Denial, Reason, settings};
+
+impl Analyzer<'_> {
+    /// Decides a call whose arguments were walked; tells its result's type where it is certain.
+    pub(crate) fn decide_call(
+        &mut self,
+        call: &mut pb::FuncCall,
+        arguments: &[Option<Oid>],
+        form: CallForm,
+        windowed: bool,
+    ) -> Result<Option<Oid>, Denial> {
+        let (schema, name) = match tree::strings(&call.funcname).as_deref() {
+            Some([name]) => (None, (*name).to_owned()),
+            Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),
+            Some([database, schema, name]) if *database == self.policy.policy.database.name => {
+                (Some((*schema).to_owned()), (*name).to_owned())
+            }
+            _ => return Err(unsupported("a function's name")),
+        };
+        let catalog = self.catalog;
+        let path = self.session.search_path.clone();
+        let choice = catalog.resolve_call(&path, schema.as_deref(), &name, arguments, form);
+        let chosen: Vec<Function> = choice.all().iter().map(|function| (*function).clone()).collect();
+        if chosen.is_empty() {
+            return self.no_function(call, schema.as_deref(), &name, arguments);
+        }
+        for function in &chosen {
+            self.may_call(function, &call.args)?;
+            self.may_return_rows |= function.set_returning;
+            self.has_aggregate |= function.kind == 'a' && !windowed;
+        }
+        // Left as written where every function of that name is allowed; else the one decided on is named.
+        if schema.is_none()
+            && let [one] = chosen.as_slice()
+            && call.funcformat != pb::CoercionForm::CoerceSqlSyntax as i32
+        {
+            let others: Vec<Function> =
+                catalog.functions_named(&path, None, &name).into_iter().filter(|f| f.oid != one.oid).cloned().collect();
+            let all_allowed =
+                others.iter().all(|other| other.schema == one.schema || self.may_call(other, &call.args).is_ok());
+            if !all_allowed {
+                call.funcname = vec![tree::string(&*one.schema), tree::string(&*one.name)];
+                self.changed = true;
+            }
+        }
+        match chosen.as_slice() {
+            [one] if !one.set_returning || one.out_columns.is_empty() => {
+                Ok(catalog.result_type(&one.arguments, one.result, arguments))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn no_function(
+        &mut self,
+        call: &pb::FuncCall,
+        schema: Option<&str>,
+        name: &str,
+        arguments: &[Option<Oid>],
+    ) -> Result<Option<Oid>, Denial> {
+        if self.catalog.is_cast_call(&self.session.search_path, schema, name, arguments) {
+            let target =
+                self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name).cloned();
+            if let Some(target) = target {
+                return Ok(Some(target.oid));
+            }
+        }
+        // `id(c)` is the column `id` of the row `c`.
+        if let ([argument], None) = (call.args.as_slice(), schema)
+            && let Some(NodeEnum::ColumnRef(reference)) = &argument.node
+            && let Some(names) = tree::strings(&reference.fields)
+        {
+            let whole = self.scopes.meaning(&names).whole;
+            let has =
+                |id: &usize| self.scopes.columns_of(*id).0.iter().any(|column| column.name.as_deref() == Some(name));
+            if whole.iter().any(has) {
+                return Ok(None);
+            }
+        }
+        self.unknown.push((schema.map(str::to_owned), name.to_owned()));
+        let known = self.catalog.functions.contains_key(name);
+        let hint = if known {
+            "No function of that name takes these arguments; a cast of the arguments may help."
+        } else {
+            "Check the function's name and the search_path."
+        };
+        Err(Denial::new(Reason::Function, format!("function {name} with {} arguments does not exist", arguments.len()))
+            .sqlstate("42883")
+            .hint(hint))
+    }
+
+    /// Whether the identity may run a function. `arguments` is what the client wrote, where it wrote something.
+    pub(crate) fn may_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
+        let full = || format!("{}.{}", function.schema, function.name);
+        match builtins::classify(function) {
+            FunctionClass::Compute => Ok(()),
+            FunctionClass::Database => {
+                self.policy.function(function)?;
+                self.need(Verb::Call);
+                Ok(())
+            }
+            FunctionClass::Setting => self.setting_call(function, arguments),
+            FunctionClass::Sequence { .. } => self.sequence_call(function, arguments),
+            FunctionClass::AdvisoryLock => {
+                let grant = self
+                    .policy
+                    .allows(Verb::Lock)
+                    .or_else(|denial| self.policy.allows(Verb::Ddl).map_err(|_| denial))?;
+                self.granted(&grant, Verb::Lock);
+                Ok(())
+            }
+            FunctionClass::Notify => match arguments.first().and_then(text_of) {
+                Some(channel) => self.may_notify(&channel),
+                None => Err(Denial::new(Reason::Channel, "pg_notify needs its channel as a literal here")
+                    .hint("Write the channel's name as a constant, or use NOTIFY.")),
+            },
+            FunctionClass::Denied(why) => {
+                Err(Denial::new(Reason::Function, format!("the function {} is not allowed: {why}", full()))
+                    .object(full()))
+            }
+        }
+    }
+
+    /// `set_config` and `current_setting` are decided as SET and SHOW of their constant name.
+    fn setting_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
+        let Some(name) = arguments.first().and_then(text_of) else {
+            return Err(Denial::new(
+                Reason::Setting,
+                format!("{} needs the setting's name as a literal", function.name),
+            )
+            .hint("Write the name of the setting as a constant."));
+        };
+        if &*function.name == "current_setting" {
+            return self.settings(|context| settings::show(context, &name)).map(|_| ());
+        }
+        let Some(value) = arguments.get(1).and_then(text_of) else {
+            return Err(Denial::new(Reason::Setting, "set_config needs the value as a literal")
+                .hint("Use SET, or write the value as a constant."));
+        };
+        let local = arguments.get(2).is_some_and(|flag| is_true(flag));
+        self.set_config(&name, &value, local)
+    }
+
+    /// A function of a sequence is decided by which one it is: that must be a constant.
+    fn sequence_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
+        let Some(text) = arguments.first().and_then(text_of) else {
+            return Err(Denial::new(Reason::Function, format!("{} needs its sequence as a literal", function.name))
+                .hint("Write the sequence's name as a constant."));
+        };
+        let (schema, name) = super::name_of(&text)?;
+        let sequence = self.relation_named(schema.as_deref(), &name)?;
+        if sequence.temporary { Ok(()) } else { self.may_use_sequence(&sequence) }
+    }
+
+    /// The columns that a function in FROM gives; None if that isn't known.
+    pub(crate) fn function_columns(
+        &self,
+        call: &Node,
+        result: Option<Oid>,
+        alias: Option<&str>,
+    ) -> Option<Vec<Column>> {
+        let Some(NodeEnum::FuncCall(function)) = &call.node else {
+            return Some(vec![named(alias.map(str::to_owned).or_else(|| figure_name(call))?.as_str())]);
+        };
+        let names = tree::strings(&function.funcname)?;
+        let (schema, name) = match names.as_slice() {
+            [name] => (None, *name),
+            [schema, name] => (Some(*schema), *name),
+            _ => return None,
+        };
+        let candidates = self.catalog.function_candidates(&self.session.search_path, schema, name, function.args.len());
+        let one = match candidates.as_slice() {
+            [] => return None,
+            [first, rest @ ..]
+                if rest.iter().all(|other| {
+                    other.out_columns == first.out_columns
+                        && (other.result == first.result || first.out_columns.is_empty())
+                }) =>
+            {
+                first
+            }
+            _ if result.is_some() => {
+                let kind = self.catalog.types.get(&result?)?;
+                return (kind.relation == 0).then(|| vec![typed(alias.unwrap_or(name), result)]);
+            }
+            _ => return None,
+        };
+        if !one.out_columns.is_empty() {
+            return Some(one.out_columns.iter().map(|(name, oid)| typed(name, Some(*oid))).collect());
+        }
+        if one.result == types::RECORD {
+            return None;
+        }
+        let kind = self.catalog.types.get(&one.result)?;
+        match self.catalog.relations.get(&kind.relation) {
+            Some(relation) => {
+                Some(relation.columns.iter().map(|column| typed(&column.name, Some(column.type_oid))).collect())
+            }
+            None if kind.relation != 0 => None,
+            None => Some(vec![typed(alias.unwrap_or(name), result)]),
+        }
+    }
+}
+
+fn typed(name: &str, type_oid: Option<Oid>) -> Column {
+    Column { name: Some(Arc::from(name)), type_oid, origins: Vec::new() }
+}
+
+/// The text of a literal, casts of it included.
+pub(crate) fn text_of(node: &Node) -> Option<String> {
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => match &constant.val {
+            Some(pb::a_const::Val::Sval(text)) => Some(text.sval.clone()),
+            Some(pb::a_const::Val::Ival(number)) => Some(number.ival.to_string()),
+            Some(pb::a_const::Val::Fval(number)) => Some(number.fval.clone()),
+            Some(pb::a_const::Val::Boolval(value)) => Some(if value.boolval { "on" } else { "off" }.to_owned()),
+            _ => None,
+        },
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().and_then(text_of),
+        _ => None,
+    }
+}
+
+fn is_true(node: &Node) -> bool {
+    text_of(node).is_some_and(|text| matches!(text.as_str(), "on" | "t" | "true" | "1" | "yes"))
+}
+
+fn is_name_column(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(reference)) => reference.fields.last().and_then(tree::string_of) == Some("name"),
+        _ => false,
+    }
+}
+
+/// The setting that a query over pg_settings picks by a constant name: pg_dump sets settings in this form where the
+/// server has them.
+pub(crate) fn picked_setting(select: &pb::SelectStmt) -> Option<String> {
+    let [from] = select.from_clause.as_slice() else { return None };
+    let Some(NodeEnum::RangeVar(range)) = &from.node else { return None };
+    let settings = range.relname == "pg_settings" && matches!(range.schemaname.as_str(), "" | "pg_catalog");
+    let Some(NodeEnum::AExpr(expr)) = &select.where_clause.as_deref()?.node else { return None };
+    let equality = expr.kind == pb::AExprKind::AexprOp as i32
+        && matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+    let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+    (settings && equality && is_name_column(left)).then(|| text_of(right)).flatten()
+}

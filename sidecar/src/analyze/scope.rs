@@ -1,0 +1,336 @@
+//! Scopes: which FROM items a name can mean, at which query level, and what of each item the statement uses.
+//!
+//! **Promise.** A column that the client names is marked as used on every item that it could mean. Marking too much
+//! costs a column in an inline view; marking too little makes the server say that the column does not exist. Neither
+//! lets a raw value through, because the inline view is all that the server sees of the relation.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::catalog::{Oid, Relation};
+use crate::decide::bound::RelationView;
+
+/// Index of an [`Item`] in the statement's arena.
+pub(crate) type ItemId = usize;
+
+/// System columns; an inline view has them only if it lists them.
+pub(crate) const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "cmax", "xmax", "cmin", "xmin", "ctid"];
+
+/// A column that something in FROM offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Column {
+    /// Its name; None if the proxy can't tell.
+    pub(crate) name: Option<Arc<str>>,
+    /// Its type, where known.
+    pub(crate) type_oid: Option<Oid>,
+    /// The relation columns that it shows as they are.
+    pub(crate) origins: Vec<(ItemId, i16)>,
+}
+
+/// What stands in FROM.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A relation of the database.
+    Relation(RelationItem),
+    /// A subquery, CTE, function or aliased join.
+    Derived {
+        /// Its columns in order.
+        columns: Vec<Column>,
+        /// Whether these are all of them.
+        complete: bool,
+    },
+}
+
+/// A relation in FROM, or the target of a write.
+#[derive(Debug)]
+pub(crate) struct RelationItem {
+    /// The relation.
+    pub(crate) relation: Arc<Relation>,
+    /// How the identity sees it; None for as it is.
+    pub(crate) view: Option<Arc<RelationView>>,
+    /// A catalog relation that is shown in part: the subselect that stands for it.
+    pub(crate) system_view: Option<String>,
+    /// Whether it is the target of a write: it can't become a view, its columns are replaced one by one.
+    pub(crate) write_target: bool,
+    /// Names that the alias gives to the visible columns, from the first.
+    pub(crate) column_aliases: Vec<Arc<str>>,
+    /// Attribute numbers that the statement uses.
+    pub(crate) used: BTreeSet<i16>,
+    /// Attribute numbers that an expression reads which could raise or show the value before the filter ran.
+    pub(crate) barrier: BTreeSet<i16>,
+    /// System columns that it uses.
+    pub(crate) system_columns: BTreeSet<&'static str>,
+    /// Whether it is used whole: `*`, a whole-row reference, NATURAL.
+    pub(crate) whole: bool,
+    /// Whether the row itself is used as a value.
+    pub(crate) as_row: bool,
+    /// Conditions of the client that hold for every row that can be in the result, over the item's raw columns; they
+    /// keep an index usable where the column itself stands behind the barrier.
+    pub(crate) pushed: Vec<pg_query::Node>,
+}
+
+impl RelationItem {
+    /// Whether an inline view takes its place.
+    pub(crate) fn replaced(&self) -> bool {
+        !self.write_target && (self.view.is_some() || self.system_view.is_some())
+    }
+
+    /// The columns that exist for the identity: attribute number and the name by which the statement knows them.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = (i16, &Arc<str>)> {
+        let hidden = |number: i16| self.view.as_ref().is_some_and(|view| view.hides(number));
+        self.relation
+            .columns
+            .iter()
+            .filter(move |column| !hidden(column.number))
+            .enumerate()
+            .map(|(i, column)| (column.number, self.column_aliases.get(i).unwrap_or(&column.name)))
+    }
+
+    /// The attribute number behind a name.
+    pub(crate) fn number_of(&self, name: &str) -> Option<i16> {
+        self.visible().find(|(_, known)| &***known == name).map(|(number, _)| number)
+    }
+}
+
+/// One thing in FROM.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// The name by which the statement refers to it; None for a subquery or join without one.
+    pub(crate) alias: Option<Arc<str>>,
+    /// Whether the alias was written, or is the relation's own name.
+    pub(crate) aliased: bool,
+    /// What it is.
+    pub(crate) source: Source,
+    /// Whether an outer join can replace its rows by NULLs.
+    pub(crate) nullable: bool,
+}
+
+impl Item {
+    /// The relation, if it is one.
+    pub(crate) fn relation(&self) -> Option<&RelationItem> {
+        match &self.source {
+            Source::Relation(relation) => Some(relation),
+            Source::Derived { .. } => None,
+        }
+    }
+
+    /// The relation, if it is one.
+    pub(crate) fn relation_mut(&mut self) -> Option<&mut RelationItem> {
+        match &mut self.source {
+            Source::Relation(relation) => Some(relation),
+            Source::Derived { .. } => None,
+        }
+    }
+}
+
+/// A CTE in scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Cte {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// Its columns.
+    pub(crate) columns: Vec<Column>,
+    /// Whether these are all.
+    pub(crate) complete: bool,
+}
+
+/// One query level.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// CTEs that this level's WITH brought.
+    pub(crate) ctes: Vec<Cte>,
+    /// FROM items visible at this point.
+    pub(crate) items: Vec<ItemId>,
+}
+
+/// What a column reference means.
+#[derive(Debug, Default)]
+pub(crate) struct Meaning {
+    /// Every (item, column) that it can mean; at least one, or the reference is unknown.
+    pub(crate) columns: Vec<(ItemId, Column)>,
+    /// Items that it means as a whole row.
+    pub(crate) whole: Vec<ItemId>,
+    /// A system column of an item.
+    pub(crate) system: Option<(ItemId, &'static str)>,
+    /// How many leading names belong to the item's name (0: bare column, 1: alias, 2: schema and relation).
+    pub(crate) qualifier: usize,
+    /// Whether an item whose columns are not all known may be meant.
+    pub(crate) uncertain: bool,
+}
+
+impl Meaning {
+    /// Whether the name means nothing that the proxy knows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.whole.is_empty() && self.system.is_none() && !self.uncertain
+    }
+}
+
+/// The statement's items and the levels open at this point of the walk.
+#[derive(Debug, Default)]
+pub(crate) struct Scopes {
+    /// Every item of the statement.
+    pub(crate) items: Vec<Item>,
+    /// Levels, innermost last.
+    pub(crate) levels: Vec<Scope>,
+}
+
+impl Scopes {
+    /// The CTE of this name that is in scope.
+    pub(crate) fn cte(&self, name: &str) -> Option<&Cte> {
+        self.levels.iter().rev().find_map(|level| level.ctes.iter().rev().find(|cte| &*cte.name == name))
+    }
+
+    /// Adds an item to the innermost level.
+    pub(crate) fn add(&mut self, item: Item) -> ItemId {
+        let id = self.items.len();
+        self.items.push(item);
+        if let Some(level) = self.levels.last_mut() {
+            level.items.push(id);
+        }
+        id
+    }
+
+    /// The item.
+    pub(crate) fn get(&self, id: ItemId) -> Option<&Item> {
+        self.items.get(id)
+    }
+
+    /// Levels that a name can reach, innermost first.
+    fn reachable(&self) -> impl Iterator<Item = &Scope> {
+        self.levels.iter().rev()
+    }
+
+    /// The columns of an item, with their origins.
+    pub(crate) fn columns_of(&self, id: ItemId) -> (Vec<Column>, bool) {
+        match self.get(id).map(|item| &item.source) {
+            Some(Source::Relation(relation)) => {
+                let column = |(number, name): (i16, &Arc<str>)| Column {
+                    name: Some(name.clone()),
+                    type_oid: relation.relation.column_at(number).map(|column| column.type_oid),
+                    origins: vec![(id, number)],
+                };
+                (relation.visible().map(column).collect(), true)
+            }
+            Some(Source::Derived { columns, complete }) => (columns.clone(), *complete),
+            None => (Vec::new(), false),
+        }
+    }
+
+    fn column_named(&self, id: ItemId, name: &str) -> (Option<Column>, bool) {
+        match self.get(id).map(|item| &item.source) {
+            Some(Source::Relation(relation)) => {
+                let column = relation.number_of(name).map(|number| Column {
+                    name: Some(Arc::from(name)),
+                    type_oid: relation.relation.column_at(number).map(|column| column.type_oid),
+                    origins: vec![(id, number)],
+                });
+                (column, true)
+            }
+            Some(Source::Derived { columns, complete }) => {
+                (columns.iter().find(|column| column.name.as_deref() == Some(name)).cloned(), *complete)
+            }
+            None => (None, false),
+        }
+    }
+
+    fn system_column(&self, id: ItemId, name: &str) -> Option<&'static str> {
+        let relation = self.get(id)?.relation()?;
+        let known = SYSTEM_COLUMNS.into_iter().find(|known| *known == name)?;
+        // A view has none; naming one there is the server's error to raise.
+        (!matches!(relation.relation.kind, crate::catalog::RelationKind::View)).then_some(known)
+    }
+
+    /// The items of one level that go by this name.
+    fn named<'a>(&'a self, level: &'a Scope, schema: Option<&'a str>, name: &'a str) -> impl Iterator<Item = ItemId> {
+        level.items.iter().copied().filter(move |id| {
+            self.get(*id).is_some_and(|item| match schema {
+                None => item.alias.as_deref() == Some(name),
+                Some(schema) => {
+                    !item.aliased
+                        && item.alias.as_deref() == Some(name)
+                        && item.relation().is_some_and(|relation| &*relation.relation.schema == schema)
+                }
+            })
+        })
+    }
+
+    /// What a column reference means; `names` without a trailing `*`.
+    pub(crate) fn meaning(&self, names: &[&str]) -> Meaning {
+        let mut meaning = Meaning::default();
+        match names {
+            [name] => self.bare(name, &mut meaning),
+            [item, name] => self.qualified(None, item, name, &mut meaning),
+            [schema, item, name] => self.qualified(Some(schema), item, name, &mut meaning),
+            _ => {}
+        }
+        meaning
+    }
+
+    fn bare(&self, name: &str, meaning: &mut Meaning) {
+        for level in self.reachable() {
+            let mut uncertain = false;
+            for id in &level.items {
+                let (column, complete) = self.column_named(*id, name);
+                uncertain |= !complete;
+                meaning.columns.extend(column.map(|column| (*id, column)));
+            }
+            if meaning.columns.is_empty() && !uncertain {
+                meaning.system =
+                    level.items.iter().find_map(|id| self.system_column(*id, name).map(|column| (*id, column)));
+            }
+            meaning.uncertain |= uncertain;
+            // An item with unknown columns may have this one, or an outer level may: both are marked.
+            if !meaning.columns.is_empty() || meaning.system.is_some() {
+                if uncertain {
+                    continue;
+                }
+                break;
+            }
+        }
+        if meaning.columns.is_empty() && meaning.system.is_none() {
+            for level in self.reachable() {
+                meaning.whole.extend(self.named(level, None, name));
+                if !meaning.whole.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn qualified(&self, schema: Option<&str>, item: &str, name: &str, meaning: &mut Meaning) {
+        meaning.qualifier = if schema.is_some() { 2 } else { 1 };
+        for level in self.reachable() {
+            let mut found = false;
+            for id in self.named(level, schema, item).collect::<Vec<_>>() {
+                found = true;
+                let (column, complete) = self.column_named(id, name);
+                match column {
+                    Some(column) => meaning.columns.push((id, column)),
+                    None => {
+                        meaning.system = self.system_column(id, name).map(|column| (id, column));
+                        meaning.uncertain |= !complete;
+                    }
+                }
+            }
+            if found {
+                return;
+            }
+        }
+    }
+
+    /// The items that `item.*` means.
+    pub(crate) fn star(&self, names: &[&str]) -> Vec<ItemId> {
+        for level in self.reachable() {
+            let found: Vec<ItemId> = match names {
+                [] => return level.items.clone(),
+                [item] => self.named(level, None, item).collect(),
+                [schema, item] => self.named(level, Some(schema), item).collect(),
+                _ => Vec::new(),
+            };
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,711 @@
+//! SELECT: its levels, what stands in FROM, and what each column that comes out of it shows.
+
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use postern_crds::Verb;
+
+use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
+use super::tree::{self, each_child, kind, string_of, unsupported};
+use super::{Analyzer, Place};
+use crate::decide::{Denial, Reason};
+
+/// What comes out of a query: its columns, and whether these are all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output {
+    /// The columns in order.
+    pub(crate) columns: Vec<Column>,
+    /// Whether these are all of them, with their names right.
+    pub(crate) complete: bool,
+}
+
+impl Analyzer<'_> {
+    /// Walks a query that stands as a node: SELECT, VALUES, or a write in a CTE.
+    pub(crate) fn query(&mut self, node: &mut Node, top: bool) -> Result<Output, Denial> {
+        match &mut node.node {
+            Some(NodeEnum::SelectStmt(select)) => self.select(select, top),
+            Some(
+                NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_),
+            ) => self.write(node),
+            Some(other) => Err(unsupported(&kind(other))),
+            None => Err(unsupported("an empty query")),
+        }
+    }
+
+    /// Walks a SELECT; `top` if its rows are what the client gets.
+    pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+        self.scopes.levels.push(Scope::default());
+        let output = self.select_level(select, top);
+        self.scopes.levels.pop();
+        output
+    }
+
+    fn select_level(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+        if select.into_clause.is_some() {
+            return Err(unsupported("SELECT INTO in this place"));
+        }
+        self.with_clause(&mut select.with_clause)?;
+        if let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) {
+            let mut output = self.select(left, false)?;
+            let other = self.select(right, false)?;
+            for (column, more) in output.columns.iter_mut().zip(other.columns) {
+                column.origins.extend(more.origins);
+            }
+            output.complete &= other.complete;
+            // UNION, INTERSECT and EXCEPT compare whole rows, UNION ALL does not.
+            if !select.all || select.op != pb::SetOperation::SetopUnion as i32 {
+                self.mark(&output.columns.clone(), Place::PREDICATE)?;
+            }
+            self.sort_by_output(&mut select.sort_clause, &output)?;
+            self.limits(select)?;
+            return Ok(output);
+        }
+        for values in &mut select.values_lists {
+            self.expression(values, Place::default())?;
+        }
+        for item in &mut select.from_clause {
+            self.from_item(item, false)?;
+        }
+        if let Some(condition) = select.where_clause.as_deref_mut() {
+            self.expression(condition, Place::PREDICATE)?;
+            self.push_conditions(condition);
+        }
+        let place = Place { after_filter: top, ..Place::default() };
+        self.picked_setting = super::function::picked_setting(select);
+        let output = self.target_list(&mut select.target_list, place)?;
+        let groups = select.group_clause.len();
+        for node in &mut select.group_clause {
+            self.output_or_expression(node, &output, place)?;
+        }
+        if let Some(having) = &mut select.having_clause {
+            self.expression(having, Place { predicate: true, leaky: true, after_filter: false })?;
+        }
+        for window in &mut select.window_clause {
+            self.expression(window, place)?;
+        }
+        for node in &mut select.distinct_clause {
+            if node.node.is_some() {
+                self.output_or_expression(node, &output, place)?;
+            }
+        }
+        for node in &mut select.sort_clause {
+            let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
+            self.sort_operator(sort)?;
+            if let Some(inner) = sort.node.as_deref_mut() {
+                self.output_or_expression(inner, &output, Place { predicate: true, ..place })?;
+            }
+        }
+        self.limits(select)?;
+        self.locking(&select.locking_clause)?;
+        self.expand_stars(select)?;
+        if groups > 0 {
+            self.group_by_key(select)?;
+        }
+        if !select.values_lists.is_empty() {
+            let width = match select.values_lists.first().and_then(|list| list.node.as_ref()) {
+                Some(NodeEnum::List(list)) => list.items.len(),
+                _ => 0,
+            };
+            let name = |i: usize| Column { name: Some(Arc::from(format!("column{}", i + 1))), ..Column::default() };
+            return Ok(Output { columns: (0..width).map(name).collect(), complete: true });
+        }
+        Ok(output)
+    }
+
+    fn limits(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
+        for limit in [&mut select.limit_count, &mut select.limit_offset].into_iter().flatten() {
+            self.expression(limit, Place::default())?;
+        }
+        Ok(())
+    }
+
+    /// WITH: each CTE, and its name for what comes after it (for all of them in WITH RECURSIVE).
+    pub(crate) fn with_clause(&mut self, with: &mut Option<pb::WithClause>) -> Result<(), Denial> {
+        let Some(with) = with else { return Ok(()) };
+        if with.recursive {
+            // Columns of a recursive reference are those of the CTE; until it is walked its aliases must do.
+            for node in &with.ctes {
+                let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else { return Err(unsupported("WITH")) };
+                self.add_cte(&cte.ctename, Vec::new(), false);
+            }
+        }
+        for node in &mut with.ctes {
+            let Some(NodeEnum::CommonTableExpr(cte)) = &mut node.node else { return Err(unsupported("WITH")) };
+            let Some(query) = cte.ctequery.as_deref_mut() else { return Err(unsupported("WITH")) };
+            let mut output = if with.recursive {
+                self.recursive_cte(&cte.ctename, &cte.aliascolnames, query)?
+            } else {
+                self.query(query, false)?
+            };
+            rename(&mut output, &names_of(&cte.aliascolnames));
+            if let Some(search) = &cte.search_clause {
+                output.columns.push(named(&search.search_seq_column));
+            }
+            if let Some(cycle) = &mut cte.cycle_clause {
+                for value in [&mut cycle.cycle_mark_value, &mut cycle.cycle_mark_default].into_iter().flatten() {
+                    self.expression(value, Place::default())?;
+                }
+                output.columns.push(named(&cycle.cycle_mark_column));
+                output.columns.push(named(&cycle.cycle_path_column));
+            }
+            self.add_cte(&cte.ctename, output.columns, output.complete);
+        }
+        Ok(())
+    }
+
+    /// A recursive CTE is walked with its own columns known: the non-recursive side tells them.
+    fn recursive_cte(&mut self, name: &str, aliases: &[Node], query: &mut Node) -> Result<Output, Denial> {
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return self.query(query, false) };
+        let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) else { return self.select(select, false) };
+        if select.with_clause.is_some() || !select.sort_clause.is_empty() || select.limit_count.is_some() {
+            return self.select(select, false);
+        }
+        let mut output = self.select(left, false)?;
+        rename(&mut output, &names_of(aliases));
+        self.add_cte(name, output.columns.clone(), output.complete);
+        let other = self.select(right, false)?;
+        for (column, more) in output.columns.iter_mut().zip(other.columns) {
+            column.origins.extend(more.origins);
+        }
+        if !select.all {
+            self.mark(&output.columns.clone(), Place::PREDICATE)?;
+        }
+        Ok(output)
+    }
+
+    fn add_cte(&mut self, name: &str, columns: Vec<Column>, complete: bool) {
+        if let Some(level) = self.scopes.levels.last_mut() {
+            level.ctes.push(Cte { name: Arc::from(name), columns, complete });
+        }
+    }
+
+    fn target_list(&mut self, targets: &mut [Node], place: Place) -> Result<Output, Denial> {
+        let mut output = Output { columns: Vec::new(), complete: true };
+        for target in targets {
+            let Some(NodeEnum::ResTarget(res)) = &mut target.node else { return Err(unsupported("a result column")) };
+            let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("a result column")) };
+            if let Some(star) = star_of(value) {
+                let names: Vec<&str> = star.iter().map(|name| &**name).collect();
+                let items = self.scopes.star(&names);
+                output.complete &= !items.is_empty();
+                for id in &items {
+                    let (columns, complete) = self.scopes.columns_of(*id);
+                    output.columns.extend(columns);
+                    output.complete &= complete;
+                }
+                // With USING a bare star shows merged columns once; their order is then not known here.
+                output.complete &= !(names.is_empty() && self.merged_columns);
+                self.expression(value, place)?;
+                continue;
+            }
+            let mut column = self.output_column(&res.name, value);
+            let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
+            column.type_oid = self.expression(value, place)?;
+            // What took a column's place must keep its name.
+            if was_column && res.name.is_empty() && !matches!(value.node, Some(NodeEnum::ColumnRef(_))) {
+                res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
+            }
+            output.columns.push(column);
+        }
+        Ok(output)
+    }
+
+    /// What an output column is called and shows, before its expression is walked.
+    fn output_column(&self, name: &str, value: &Node) -> Column {
+        let inferred = if name.is_empty() { figure_name(value) } else { Some(name.to_owned()) };
+        let mut column = Column { name: inferred.map(Arc::from), ..Column::default() };
+        if let Some(NodeEnum::ColumnRef(reference)) = &value.node
+            && let Some(names) = tree::strings(&reference.fields)
+        {
+            for (_, meant) in self.scopes.meaning(&names).columns {
+                column.origins.extend(meant.origins);
+            }
+        }
+        column
+    }
+
+    /// ORDER BY, GROUP BY and DISTINCT ON take an output column's name or ordinal, else an expression.
+    fn output_or_expression(&mut self, node: &mut Node, output: &Output, place: Place) -> Result<(), Denial> {
+        match &node.node {
+            Some(NodeEnum::AConst(constant)) => {
+                if let Some(pb::a_const::Val::Ival(ordinal)) = &constant.val {
+                    let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
+                    if let Some(column) = output.columns.get(index) {
+                        self.mark(&[column.clone()], place)?;
+                    }
+                }
+                Ok(())
+            }
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let names = tree::strings(&reference.fields);
+                if let Some([name]) = names.as_deref() {
+                    let meant: Vec<Column> =
+                        output.columns.iter().filter(|c| c.name.as_deref() == Some(name)).cloned().collect();
+                    if !meant.is_empty() {
+                        self.mark(&meant, place)?;
+                        if self.scopes.meaning(&[name]).is_empty() {
+                            return Ok(());
+                        }
+                    }
+                }
+                self.expression(node, place).map(|_| ())
+            }
+            _ => self.expression(node, place).map(|_| ()),
+        }
+    }
+
+    fn sort_by_output(&mut self, sort: &mut [Node], output: &Output) -> Result<(), Denial> {
+        for node in sort {
+            let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
+            self.sort_operator(sort)?;
+            if let Some(inner) = sort.node.as_deref_mut() {
+                self.output_or_expression(inner, output, Place { predicate: true, ..Place::default() })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sort_operator(&mut self, sort: &pb::SortBy) -> Result<(), Denial> {
+        if sort.use_op.is_empty() { Ok(()) } else { self.operator(&sort.use_op, None, None) }
+    }
+
+    /// One thing in FROM; `nullable` if an outer join can put NULLs for its rows.
+    pub(crate) fn from_item(&mut self, node: &mut Node, nullable: bool) -> Result<Vec<ItemId>, Denial> {
+        match &mut node.node {
+            Some(NodeEnum::RangeVar(range)) => Ok(vec![self.range_var(range, nullable)?]),
+            Some(NodeEnum::RangeTableSample(sample)) => {
+                for name in tree::strings(&sample.method).unwrap_or_default() {
+                    if !["system", "bernoulli", "pg_catalog"].contains(&name) {
+                        return Err(Denial::new(
+                            Reason::Function,
+                            format!("the sampling method {name} is not allowed"),
+                        ));
+                    }
+                }
+                for argument in &mut sample.args {
+                    self.expression(argument, Place::default())?;
+                }
+                if let Some(repeatable) = sample.repeatable.as_deref_mut() {
+                    self.expression(repeatable, Place::default())?;
+                }
+                match sample.relation.as_deref_mut() {
+                    Some(relation) => self.from_item(relation, nullable),
+                    None => Err(unsupported("TABLESAMPLE")),
+                }
+            }
+            Some(NodeEnum::RangeSubselect(sub)) => {
+                let Some(query) = sub.subquery.as_deref_mut() else { return Err(unsupported("a subquery in FROM")) };
+                let mut output =
+                    if sub.lateral { self.query(query, false)? } else { self.apart(|a| a.query(query, false))? };
+                Ok(vec![self.derived(sub.alias.as_ref(), &mut output, nullable)])
+            }
+            Some(NodeEnum::RangeFunction(function)) => self.range_function(function, nullable),
+            Some(NodeEnum::RangeTableFunc(table)) => {
+                let mut output = Output { columns: Vec::new(), complete: true };
+                for column in &table.columns {
+                    if let Some(NodeEnum::RangeTableFuncCol(column)) = &column.node {
+                        output.columns.push(named(&column.colname));
+                        self.type_name(column.type_name.as_ref())?;
+                    }
+                }
+                let alias = table.alias.clone();
+                each_child_expression(self, node)?;
+                Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+            }
+            Some(NodeEnum::JsonTable(table)) => {
+                let mut output = Output { columns: Vec::new(), complete: true };
+                json_table_columns(&table.columns, &mut output.columns);
+                let alias = table.alias.clone();
+                each_child_expression(self, node)?;
+                Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+            }
+            Some(NodeEnum::JoinExpr(join)) => self.join(join, nullable),
+            Some(other) => Err(unsupported(&kind(other))),
+            None => Err(unsupported("an empty FROM item")),
+        }
+    }
+
+    /// Runs with this level's FROM items out of sight, as for a subquery that is not LATERAL.
+    fn apart<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Denial>) -> Result<T, Denial> {
+        let items = self.scopes.levels.last_mut().map(|level| std::mem::take(&mut level.items)).unwrap_or_default();
+        let result = f(self);
+        if let Some(level) = self.scopes.levels.last_mut() {
+            level.items = items;
+        }
+        result
+    }
+
+    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output, nullable: bool) -> ItemId {
+        if let Some(alias) = alias {
+            rename(output, &names_of(&alias.colnames));
+        }
+        self.scopes.add(Item {
+            alias: alias.map(|alias| Arc::from(alias.aliasname.as_str())),
+            aliased: true,
+            source: Source::Derived { columns: std::mem::take(&mut output.columns), complete: output.complete },
+            nullable,
+        })
+    }
+
+    fn range_var(&mut self, range: &mut pb::RangeVar, nullable: bool) -> Result<ItemId, Denial> {
+        let alias_columns = range.alias.as_ref().map(|alias| names_of(&alias.colnames)).unwrap_or_default();
+        let alias: Arc<str> = Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname));
+        if range.schemaname.is_empty()
+            && range.catalogname.is_empty()
+            && let Some(cte) = self.scopes.cte(&range.relname).cloned()
+        {
+            let mut output = Output { columns: cte.columns, complete: cte.complete };
+            rename(&mut output, &alias_columns);
+            return Ok(self.scopes.add(Item {
+                alias: Some(alias),
+                aliased: true,
+                source: Source::Derived { columns: output.columns, complete: output.complete },
+                nullable,
+            }));
+        }
+        let relation = self.relation(range)?;
+        let (view, system_view) = self.reads(&relation, Verb::Select)?;
+        let whole = !alias_columns.is_empty();
+        let item = RelationItem {
+            relation,
+            view,
+            system_view,
+            write_target: false,
+            column_aliases: alias_columns,
+            used: Default::default(),
+            barrier: Default::default(),
+            system_columns: Default::default(),
+            whole,
+            as_row: false,
+            pushed: Vec::new(),
+        };
+        let replaced = item.replaced();
+        let id = self.scopes.add(Item {
+            alias: Some(alias),
+            aliased: range.alias.is_some(),
+            source: Source::Relation(item),
+            nullable,
+        });
+        if replaced {
+            // The view can't be built before the whole statement is walked: the node is marked with its item.
+            range.catalogname = super::view::mark(id);
+            self.changed = true;
+        }
+        Ok(id)
+    }
+
+    fn range_function(&mut self, function: &mut pb::RangeFunction, nullable: bool) -> Result<Vec<ItemId>, Denial> {
+        let mut output = Output { columns: Vec::new(), complete: true };
+        let scalar_name = function.alias.as_ref().map(|alias| alias.aliasname.clone());
+        let one = function.functions.len() == 1;
+        for node in &mut function.functions {
+            // Each is a list of the call and its own column definitions.
+            let Some(NodeEnum::List(list)) = &mut node.node else { return Err(unsupported("a function in FROM")) };
+            let mut items = list.items.iter_mut();
+            let Some(call) = items.next() else { return Err(unsupported("a function in FROM")) };
+            let result = self.expression(call, Place { leaky: true, ..Place::default() })?;
+            let columns = self.function_columns(call, result, scalar_name.as_deref().filter(|_| one));
+            for definitions in items {
+                match &mut definitions.node {
+                    Some(NodeEnum::List(list)) => {
+                        let defined = self.column_definitions(&list.items)?;
+                        output.columns.extend(defined);
+                    }
+                    None => {}
+                    Some(other) => return Err(unsupported(&kind(other))),
+                }
+            }
+            match columns {
+                Some(columns) => output.columns.extend(columns),
+                None => output.complete = !function.coldeflist.is_empty(),
+            }
+        }
+        output.columns.extend(self.column_definitions(&function.coldeflist)?);
+        if function.ordinality {
+            output.columns.push(named("ordinality"));
+        }
+        let alias = function.alias.clone().or_else(|| {
+            let first = function.functions.first().and_then(|node| match &node.node {
+                Some(NodeEnum::List(list)) => list.items.first(),
+                _ => None,
+            })?;
+            Some(pb::Alias { aliasname: figure_name(first)?, colnames: Vec::new() })
+        });
+        Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+    }
+
+    fn column_definitions(&mut self, definitions: &[Node]) -> Result<Vec<Column>, Denial> {
+        let mut columns = Vec::new();
+        for node in definitions {
+            let Some(NodeEnum::ColumnDef(column)) = &node.node else { return Err(unsupported("a column definition")) };
+            self.type_name(column.type_name.as_ref())?;
+            columns.push(named(&column.colname));
+        }
+        Ok(columns)
+    }
+
+    fn join(&mut self, join: &mut pb::JoinExpr, nullable: bool) -> Result<Vec<ItemId>, Denial> {
+        let kind = join.jointype;
+        let left_nullable = kind == pb::JoinType::JoinRight as i32 || kind == pb::JoinType::JoinFull as i32;
+        let right_nullable = kind == pb::JoinType::JoinLeft as i32 || kind == pb::JoinType::JoinFull as i32;
+        let (Some(left), Some(right)) = (join.larg.as_deref_mut(), join.rarg.as_deref_mut()) else {
+            return Err(unsupported("JOIN"));
+        };
+        let mut items = self.from_item(left, nullable || left_nullable)?;
+        let left_items = items.len();
+        items.extend(self.from_item(right, nullable || right_nullable)?);
+        if join.is_natural {
+            self.merged_columns = true;
+            for id in &items {
+                self.use_whole(*id, Place::PREDICATE)?;
+            }
+        }
+        for name in &join.using_clause {
+            self.merged_columns = true;
+            let Some(name) = string_of(name) else { return Err(unsupported("USING")) };
+            for id in &items {
+                let (columns, _) = self.scopes.columns_of(*id);
+                let meant: Vec<Column> = columns.into_iter().filter(|c| c.name.as_deref() == Some(name)).collect();
+                self.mark(&meant, Place::PREDICATE)?;
+            }
+        }
+        if let Some(quals) = join.quals.as_deref_mut() {
+            self.expression(quals, Place::PREDICATE)?;
+        }
+        if let Some(alias) = &join.join_using_alias {
+            // Its columns are the merged ones, which are marked on both sides already.
+            let merged = join.using_clause.iter().filter_map(string_of).map(named).collect();
+            self.scopes.add(Item {
+                alias: Some(Arc::from(alias.aliasname.as_str())),
+                aliased: true,
+                source: Source::Derived { columns: merged, complete: true },
+                nullable,
+            });
+        }
+        let Some(alias) = &join.alias else { return Ok(items) };
+        // `(a JOIN b) AS j` hides a and b: only j is left to refer to.
+        let mut output = Output { columns: Vec::new(), complete: true };
+        for (index, id) in items.iter().enumerate() {
+            let (columns, complete) = self.scopes.columns_of(*id);
+            output.complete &= complete;
+            let merged = |column: &Column| {
+                index >= left_items
+                    && join.using_clause.iter().filter_map(string_of).any(|name| column.name.as_deref() == Some(name))
+            };
+            output.columns.extend(columns.into_iter().filter(|column| !merged(column)));
+        }
+        if join.is_natural || !join.using_clause.is_empty() || !alias.colnames.is_empty() {
+            for id in &items {
+                self.use_whole(*id, Place::default())?;
+            }
+            output.complete = false;
+        }
+        if let Some(level) = self.scopes.levels.last_mut() {
+            level.items.retain(|id| !items.contains(id));
+        }
+        Ok(vec![self.derived(Some(alias), &mut output, nullable)])
+    }
+
+    /// FOR UPDATE and its kin lock rows, which takes a right to change them or to lock.
+    fn locking(&mut self, clauses: &[Node]) -> Result<(), Denial> {
+        for clause in clauses {
+            let Some(NodeEnum::LockingClause(clause)) = &clause.node else { return Err(unsupported("FOR UPDATE")) };
+            let level = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
+            let named: Vec<&str> = clause
+                .locked_rels
+                .iter()
+                .filter_map(|node| match &node.node {
+                    Some(NodeEnum::RangeVar(range)) => Some(range.relname.as_str()),
+                    _ => None,
+                })
+                .collect();
+            for id in level {
+                let Some(item) = self.scopes.get(id) else { continue };
+                let locked = named.is_empty() || item.alias.as_deref().is_some_and(|alias| named.contains(&alias));
+                let Some(relation) = item.relation().filter(|_| locked).map(|item| item.relation.clone()) else {
+                    continue;
+                };
+                if !relation.system && !relation.temporary {
+                    self.may_lock(&relation)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A system column that an inline view lists would show up in `*`: the star is written out then.
+    fn expand_stars(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
+        let here = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
+        let mixed = here.iter().any(|id| {
+            self.scopes
+                .get(*id)
+                .and_then(|item| item.relation())
+                .is_some_and(|relation| relation.replaced() && relation.whole && !relation.system_columns.is_empty())
+        });
+        if !mixed {
+            return Ok(());
+        }
+        let mut targets = Vec::new();
+        for target in std::mem::take(&mut select.target_list) {
+            let star = match &target.node {
+                Some(NodeEnum::ResTarget(res)) => res.val.as_deref().and_then(star_of),
+                _ => None,
+            };
+            let Some(names) = star else {
+                targets.push(target);
+                continue;
+            };
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            for id in self.scopes.star(&names) {
+                let (columns, complete) = self.scopes.columns_of(id);
+                let item = self.scopes.get(id);
+                let as_row = item.and_then(|item| item.relation()).is_some_and(|relation| relation.as_row);
+                let alias = item.and_then(|item| item.alias.clone());
+                for column in columns {
+                    match (&alias, &column.name) {
+                        (Some(alias), Some(name))
+                            if complete && !as_row && !(names.is_empty() && self.merged_columns) =>
+                        {
+                            targets.push(tree::target("", tree::column(alias, name)));
+                        }
+                        _ => return Err(unsupported("`*` beside a system column such as ctid or xmin")),
+                    }
+                }
+            }
+        }
+        select.target_list = targets;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// `GROUP BY c.id` with other columns of `c` selected is legal where `id` is the primary key of a table, but not of a
+    /// subquery: what is used of it joins the grouping, which it depends on anyway.
+    fn group_by_key(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
+        let mut grouped: Vec<(ItemId, i16)> = Vec::new();
+        for node in &select.group_clause {
+            match &node.node {
+                Some(NodeEnum::ColumnRef(reference)) => {
+                    let names = tree::strings(&reference.fields).unwrap_or_default();
+                    for (id, column) in self.scopes.meaning(&names).columns {
+                        grouped.extend(column.origins.into_iter().filter(|(origin, _)| *origin == id));
+                    }
+                }
+                Some(NodeEnum::GroupingSet(_)) => return Ok(()),
+                _ => {}
+            }
+        }
+        let items = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
+        for id in items {
+            let Some(item) = self.scopes.get(id) else { continue };
+            let (Some(alias), Some(relation)) = (item.alias.clone(), item.relation().filter(|r| r.replaced())) else {
+                continue;
+            };
+            let Some(key) = relation.relation.indexes.iter().find(|index| index.primary) else { continue };
+            if !key.columns.iter().all(|number| grouped.contains(&(id, *number))) {
+                continue;
+            }
+            let missing: Vec<Node> = relation
+                .visible()
+                .filter(|(number, _)| {
+                    (relation.whole || relation.used.contains(number)) && !grouped.contains(&(id, *number))
+                })
+                .map(|(_, name)| tree::column(&alias, name))
+                .collect();
+            select.group_clause.extend(missing);
+        }
+        Ok(())
+    }
+}
+
+/// Walks all expressions under a FROM item that has no other parts.
+fn each_child_expression(analyzer: &mut Analyzer<'_>, node: &mut Node) -> Result<(), Denial> {
+    match &mut node.node {
+        Some(inner) => {
+            each_child(inner, &mut |child| analyzer.expression(child, Place { leaky: true, ..Place::default() }).map(|_| ()))
+        }
+        None => Ok(()),
+    }
+}
+
+fn json_table_columns(nodes: &[Node], columns: &mut Vec<Column>) {
+    for node in nodes {
+        if let Some(NodeEnum::JsonTableColumn(column)) = &node.node {
+            if column.columns.is_empty() {
+                columns.push(named(&column.name));
+            } else {
+                json_table_columns(&column.columns, columns);
+            }
+        }
+    }
+}
+
+pub(crate) fn named(name: &str) -> Column {
+    Column { name: Some(Arc::from(name)), ..Column::default() }
+}
+
+fn rename(output: &mut Output, names: &[Arc<str>]) {
+    if !output.complete && output.columns.len() < names.len() {
+        output.columns.resize_with(names.len(), Column::default);
+    }
+    for (column, name) in output.columns.iter_mut().zip(names) {
+        column.name = Some(name.clone());
+    }
+}
+
+fn names_of(nodes: &[Node]) -> Vec<Arc<str>> {
+    nodes.iter().filter_map(string_of).map(Arc::from).collect()
+}
+
+/// The names before a trailing `*`, if the node is a star.
+pub(crate) fn star_of(node: &Node) -> Option<Vec<String>> {
+    let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
+    let (last, names) = reference.fields.split_last()?;
+    matches!(last.node, Some(NodeEnum::AStar(_)))
+        .then(|| names.iter().filter_map(string_of).map(str::to_owned).collect())
+}
+
+/// The name that Postgres gives an output column without AS (FigureColname).
+pub(crate) fn figure_name(node: &Node) -> Option<String> {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(reference)) => reference.fields.iter().rev().find_map(string_of).map(str::to_owned),
+        Some(NodeEnum::FuncCall(call)) => call.funcname.last().and_then(string_of).map(str::to_owned),
+        Some(NodeEnum::TypeCast(cast)) => cast
+            .arg
+            .as_deref()
+            .and_then(figure_name)
+            .or_else(|| cast.type_name.as_ref()?.names.last().and_then(string_of).map(str::to_owned)),
+        Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().and_then(figure_name),
+        Some(NodeEnum::AIndirection(indirection)) => indirection
+            .indirection
+            .iter()
+            .rev()
+            .find_map(string_of)
+            .map(str::to_owned)
+            .or_else(|| indirection.arg.as_deref().and_then(figure_name)),
+        Some(NodeEnum::CaseExpr(case)) => {
+            case.defresult.as_deref().and_then(figure_name).or_else(|| Some("case".to_owned()))
+        }
+        Some(NodeEnum::CoalesceExpr(_)) => Some("coalesce".to_owned()),
+        Some(NodeEnum::AArrayExpr(_)) => Some("array".to_owned()),
+        Some(NodeEnum::RowExpr(_)) => Some("row".to_owned()),
+        Some(NodeEnum::MinMaxExpr(minmax)) => {
+            Some(if minmax.op == pb::MinMaxOp::IsGreatest as i32 { "greatest" } else { "least" }.to_owned())
+        }
+        Some(NodeEnum::AExpr(expr)) if expr.kind == pb::AExprKind::AexprNullif as i32 => Some("nullif".to_owned()),
+        Some(NodeEnum::SubLink(link)) => match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExistsSublink) => Some("exists".to_owned()),
+            Ok(pb::SubLinkType::ArraySublink) => Some("array".to_owned()),
+            Ok(pb::SubLinkType::ExprSublink) => match link.subselect.as_deref().and_then(|s| s.node.as_ref()) {
+                Some(NodeEnum::SelectStmt(select)) => select.target_list.first().and_then(|t| match &t.node {
+                    Some(NodeEnum::ResTarget(target)) if !target.name.is_empty() => Some(target.name.clone()),
+                    Some(NodeEnum::ResTarget(target)) => target.val.as_deref().and_then(figure_name),
+                    _ => None,
+                }),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}

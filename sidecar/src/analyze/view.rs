@@ -1,0 +1,184 @@
+//! The inline view: what takes a relation's place in FROM.
+//!
+//! While a statement is walked, a relation that must become a view is only marked, because what the statement uses of
+//! it is known when all of it was walked. Then [`Analyzer::put_views`] replaces each marked relation. A mark that is
+//! left over (a place the second walk does not reach) makes the statement refused: see [`has_mark`].
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+
+use super::Analyzer;
+use super::scope::{ItemId, RelationItem};
+use super::tree::{self, each_child};
+use crate::decide::bound::ColumnView;
+use crate::decide::expression::instantiate;
+use crate::decide::{Denial, Reason};
+
+/// The alias of the relation inside its view.
+const INNER: &str = "r";
+
+/// Begins a mark; no name of a client's holds it, [`has_mark`] would refuse it.
+const MARK: char = '\u{1}';
+
+/// The mark of an item, put where a relation's catalog name stands.
+pub(crate) fn mark(id: ItemId) -> String {
+    format!("{MARK}{id}")
+}
+
+/// Whether a text that is to be sent still holds a mark, or a row column that nothing was put in place of.
+pub(crate) fn has_mark(text: &str) -> bool {
+    text.contains(MARK)
+}
+
+fn marked(range: &pb::RangeVar) -> Option<ItemId> {
+    range.catalogname.strip_prefix(MARK)?.parse().ok()
+}
+
+fn internal(what: &str) -> Denial {
+    Denial::new(Reason::Internal, format!("the gate could not rewrite the statement: {what}"))
+}
+
+impl Analyzer<'_> {
+    /// Replaces every marked relation under a node by its view.
+    pub(crate) fn put_views(&self, node: &mut Node) -> Result<(), Denial> {
+        let Some(inner) = &mut node.node else { return Ok(()) };
+        let replacement = match inner {
+            NodeEnum::RangeVar(range) => match marked(range) {
+                Some(id) => Some(self.view(id, range, None)?),
+                None => None,
+            },
+            NodeEnum::RangeTableSample(sample) => match sample.relation.as_deref().and_then(|r| r.node.as_ref()) {
+                Some(NodeEnum::RangeVar(range)) => match marked(range) {
+                    Some(id) => Some(self.view(id, &range.clone(), Some(sample))?),
+                    None => None,
+                },
+                _ => None,
+            },
+            other => {
+                each_child(other, &mut |child| self.put_views(child))?;
+                None
+            }
+        };
+        if let Some(replacement) = replacement {
+            *node = replacement;
+        }
+        Ok(())
+    }
+
+    fn view(&self, id: ItemId, range: &pb::RangeVar, sample: Option<&pb::RangeTableSample>) -> Result<Node, Denial> {
+        let item = self.scopes.get(id).and_then(|item| item.relation()).ok_or_else(|| internal("an item is gone"))?;
+        let subquery = match &item.system_view {
+            Some(sql) => system_subquery(sql)?,
+            None => tree::node(NodeEnum::SelectStmt(Box::new(subquery(item, range, sample)?))),
+        };
+        let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
+        Ok(tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+            lateral: false,
+            subquery: tree::boxed(subquery),
+            alias: Some(range.alias.clone().unwrap_or_else(name)),
+        }))))
+    }
+
+    /// The row of a write's target as the identity sees it, as one value.
+    pub(crate) fn masked_row(&mut self, id: ItemId) -> Result<Node, Denial> {
+        let item = self.scopes.get(id).ok_or_else(|| internal("an item is gone"))?;
+        let alias = item.alias.clone().ok_or_else(|| internal("a target without a name"))?;
+        let relation = item.relation().ok_or_else(|| internal("a target that is no relation"))?;
+        let targets = relation
+            .visible()
+            .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
+            .collect();
+        let inner = select(targets, Vec::new(), None);
+        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+            lateral: false,
+            subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
+            alias: Some(pb::Alias { aliasname: alias.to_string(), colnames: Vec::new() }),
+        })));
+        let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(&*alias)], location: -1 }));
+        let outer = select(vec![tree::target("", row)], vec![derived], None);
+        Ok(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
+            xpr: None,
+            sub_link_type: pb::SubLinkType::ExprSublink as i32,
+            sub_link_id: 0,
+            testexpr: None,
+            oper_name: Vec::new(),
+            subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(outer)))),
+            location: -1,
+        }))))
+    }
+}
+
+/// What the identity sees of a column, by the alias under which the relation stands.
+pub(crate) fn shown(item: &RelationItem, number: i16, name: &str, alias: &str) -> Node {
+    match item.view.as_ref().and_then(|view| view.columns.get(&number)) {
+        Some(ColumnView::Masked(mask)) => instantiate(&mask.expression, alias),
+        // A hidden column is not among the visible ones.
+        Some(ColumnView::Hidden) | None => tree::column(alias, name),
+    }
+}
+
+/// `SELECT targets FROM from WHERE condition`.
+pub(crate) fn select(target_list: Vec<Node>, from_clause: Vec<Node>, condition: Option<Node>) -> pb::SelectStmt {
+    pb::SelectStmt {
+        target_list,
+        from_clause,
+        where_clause: condition.map(Box::new),
+        limit_option: pb::LimitOption::Default as i32,
+        op: pb::SetOperation::SetopNone as i32,
+        ..pb::SelectStmt::default()
+    }
+}
+
+/// A relation under the proxy's own alias.
+pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::RangeVar {
+    pb::RangeVar {
+        catalogname: String::new(),
+        schemaname: schema.to_owned(),
+        relname: name.to_owned(),
+        inh,
+        relpersistence: "p".to_owned(),
+        alias: Some(pb::Alias { aliasname: alias.to_owned(), colnames: Vec::new() }),
+        location: -1,
+    }
+}
+
+fn subquery(
+    item: &RelationItem,
+    written: &pb::RangeVar,
+    sample: Option<&pb::RangeTableSample>,
+) -> Result<pb::SelectStmt, Denial> {
+    let relation = &item.relation;
+    let view = item.view.as_ref().ok_or_else(|| internal("a view is gone"))?;
+    let filter = view.filter.as_ref().map(|filter| instantiate(&filter.expression, INNER));
+    let mut targets = Vec::new();
+    for name in &item.system_columns {
+        targets.push(tree::target(name, tree::column(INNER, name)));
+    }
+    for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
+        let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
+        let mut value = shown(item, number, &column.name, INNER);
+        if let Some(filter) = filter.as_ref().filter(|_| item.barrier.contains(&number)) {
+            value = tree::case(filter.clone(), value, None);
+        }
+        targets.push(tree::target(&column.name, value));
+    }
+    let mut source = tree::node(NodeEnum::RangeVar(range(&relation.schema, &relation.name, written.inh, INNER)));
+    if let Some(sample) = sample {
+        source = tree::node(NodeEnum::RangeTableSample(Box::new(pb::RangeTableSample {
+            relation: tree::boxed(source),
+            ..sample.clone()
+        })));
+    }
+    let mut conditions: Vec<Node> = filter.into_iter().collect();
+    if !item.barrier.is_empty() {
+        conditions.extend(item.pushed.iter().map(|condition| instantiate(condition, INNER)));
+    }
+    let condition = (!conditions.is_empty()).then(|| tree::and(conditions));
+    Ok(select(targets, vec![source], condition))
+}
+
+fn system_subquery(sql: &str) -> Result<Node, Denial> {
+    let mut parsed = pg_query::parse(sql, 0).map_err(|_| internal("a catalog view"))?.protobuf;
+    let statement = parsed.stmts.pop().and_then(|raw| raw.stmt).filter(|_| parsed.stmts.is_empty());
+    statement.map(|statement| *statement).ok_or_else(|| internal("a catalog view"))
+}

@@ -1,0 +1,1312 @@
+//! INSERT, UPDATE, DELETE and MERGE: the target of a write can't become a view, so what is read of it is replaced column
+//! by column, and what is stored in it is guarded as it runs.
+//!
+//! **Promise.** Nothing that the client's expressions read of the target is a raw value of a masked column or of a row
+//! outside the filter. Storing a masked column's own mask keeps what is there. A row version outside the filter is not
+//! written.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use postern_crds::{MaskKind, Verb};
+
+use super::expression::each_conjunct;
+use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
+use super::select::{Output, figure_name, star_of};
+use super::tree::{self, unsupported};
+use super::view::{range, select};
+use super::{Analyzer, MASKED_WRITE_MARKER, Place, ROW_FILTER_MARKER};
+use crate::catalog::{self, Relation, names};
+use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
+use crate::decide::expression::{instantiate, instantiate_with};
+use crate::decide::{Denial, Reason};
+
+/// The target of a write.
+#[derive(Clone)]
+struct Target {
+    id: ItemId,
+    relation: Arc<Relation>,
+    view: Option<Arc<RelationView>>,
+    alias: Arc<str>,
+}
+
+impl Target {
+    fn filter(&self) -> Option<&RowFilter> {
+        self.view.as_ref()?.filter.as_ref()
+    }
+
+    /// The condition that a row of the target is inside the filter.
+    fn inside(&self) -> Option<Node> {
+        self.filter().map(|filter| instantiate(&filter.expression, &self.alias))
+    }
+
+    fn mask(&self, number: i16) -> Option<&Arc<BoundMask>> {
+        match self.view.as_ref()?.columns.get(&number)? {
+            ColumnView::Masked(mask) => Some(mask),
+            ColumnView::Hidden => None,
+        }
+    }
+
+    fn hides(&self, number: i16) -> bool {
+        self.view.as_ref().is_some_and(|view| view.hides(number))
+    }
+
+    fn name(&self) -> String {
+        format!("{}.{}", self.relation.schema, self.relation.name)
+    }
+
+    /// Columns whose raw value the identity does not see.
+    fn secret(&self) -> impl Iterator<Item = i16> {
+        self.view.iter().flat_map(|view| view.columns.keys().copied())
+    }
+}
+
+impl Analyzer<'_> {
+    /// Walks a write; what it gives is its RETURNING.
+    pub(crate) fn write(&mut self, node: &mut Node) -> Result<Output, Denial> {
+        self.out.writes = true;
+        let depth = self.scopes.levels.len();
+        self.scopes.levels.push(Scope::default());
+        let guarded = self.guarded;
+        let output = match &mut node.node {
+            Some(NodeEnum::InsertStmt(insert)) => self.insert(insert),
+            Some(NodeEnum::UpdateStmt(update)) => self.update(update),
+            Some(NodeEnum::DeleteStmt(delete)) => self.delete(delete),
+            Some(NodeEnum::MergeStmt(merge)) => self.merge(merge),
+            _ => Err(unsupported("a write of this kind")),
+        };
+        self.guarded = guarded;
+        self.scopes.levels.truncate(depth);
+        output
+    }
+
+    /// Decides the verb on the target and notes how it is seen.
+    fn target_of(&mut self, range: &mut pb::RangeVar, verb: Verb) -> Result<Target, Denial> {
+        let relation = self.relation(range)?;
+        if relation.system && !relation.temporary {
+            let name = format!("{}.{}", relation.schema, relation.name);
+            return Err(Denial::new(Reason::Forbidden, format!("{name} is a catalog relation and can't be written"))
+                .object(name));
+        }
+        let (view, _) = self.reads(&relation, verb)?;
+        let alias = Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname));
+        self.guarded |= view.as_ref().is_some_and(|view| !view.columns.is_empty());
+        if let Some(filter) = view.as_ref().and_then(|view| view.filter.as_ref()) {
+            self.out.row_filter_rule = Some(Arc::from(filter.rule.as_str()));
+        }
+        Ok(Target { id: usize::MAX, relation, view, alias })
+    }
+
+    /// Puts the target among the items that names can mean.
+    fn add_target(&mut self, target: &mut Target, range: &pb::RangeVar) {
+        target.id = self.scopes.add(self.target_item(target, target.alias.clone(), range.alias.is_some()));
+    }
+
+    fn target_item(&self, target: &Target, alias: Arc<str>, aliased: bool) -> Item {
+        Item {
+            alias: Some(alias),
+            aliased,
+            source: Source::Relation(RelationItem {
+                relation: target.relation.clone(),
+                view: target.view.clone(),
+                system_view: None,
+                write_target: true,
+                column_aliases: Vec::new(),
+                used: Default::default(),
+                barrier: Default::default(),
+                system_columns: Default::default(),
+                whole: false,
+                as_row: false,
+                pushed: Vec::new(),
+            }),
+            nullable: false,
+        }
+    }
+
+    /// A write that reads its target needs Select too, as in Postgres.
+    fn may_read(&mut self, target: &Target) -> Result<(), Denial> {
+        let read = self
+            .scopes
+            .get(target.id)
+            .and_then(|item| item.relation())
+            .is_some_and(|relation| !relation.used.is_empty());
+        if read && !target.relation.temporary {
+            let grant = self.policy.grant(&target.relation, Verb::Select)?;
+            self.out.limits = self.out.limits.and(grant.limits);
+            self.out.verbs.insert(Verb::Select);
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, update: &mut pb::UpdateStmt) -> Result<Output, Denial> {
+        self.with_clause(&mut update.with_clause)?;
+        let range = update.relation.as_mut().ok_or_else(|| unsupported("UPDATE"))?;
+        let mut target = self.target_of(range, Verb::Update)?;
+        let range = range.clone();
+        self.add_target(&mut target, &range);
+        for item in &mut update.from_clause {
+            self.from_item(item, false)?;
+        }
+        let pinned = self.write_condition(&mut update.where_clause, &target)?;
+        self.assignments(&mut update.target_list, &target)?;
+        let output = self.returning(&mut update.returning_clause, &target)?;
+        self.may_read(&target)?;
+        self.out.at_most_one_row = pinned && update.from_clause.is_empty();
+        self.key_change(update, &target)?;
+        Ok(output)
+    }
+
+    fn delete(&mut self, delete: &mut pb::DeleteStmt) -> Result<Output, Denial> {
+        self.with_clause(&mut delete.with_clause)?;
+        let range = delete.relation.as_mut().ok_or_else(|| unsupported("DELETE"))?;
+        let mut target = self.target_of(range, Verb::Delete)?;
+        let range = range.clone();
+        self.add_target(&mut target, &range);
+        for item in &mut delete.using_clause {
+            self.from_item(item, false)?;
+        }
+        let pinned = self.write_condition(&mut delete.where_clause, &target)?;
+        let output = self.returning(&mut delete.returning_clause, &target)?;
+        self.may_read(&target)?;
+        self.out.at_most_one_row = pinned && delete.using_clause.is_empty();
+        let guards = self.dependants_inside(&target, None)?;
+        if !guards.is_empty() {
+            let mut all: Vec<Node> = delete.where_clause.take().map(|condition| *condition).into_iter().collect();
+            all.extend(guards);
+            delete.where_clause = tree::boxed(tree::and(all));
+            self.changed = true;
+        }
+        Ok(output)
+    }
+
+    /// WHERE of an UPDATE or DELETE: inside the filter, and not by a masked column unless a key pins the row. Tells
+    /// whether a unique key is pinned.
+    fn write_condition(&mut self, condition: &mut Option<Box<Node>>, target: &Target) -> Result<bool, Denial> {
+        let current_of = matches!(condition.as_deref().map(|c| &c.node), Some(Some(NodeEnum::CurrentOfExpr(_))));
+        let before = self.masked_reads.len();
+        if let Some(condition) = condition.as_deref_mut() {
+            self.expression(condition, Place::PREDICATE)?;
+        }
+        let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target));
+        self.masked_condition(before, pinned || current_of, target)?;
+        // A cursor's row came through the filter when it was read.
+        if !current_of && let Some(inside) = target.inside() {
+            let written = condition.take().map(|condition| *condition);
+            *condition = tree::boxed(self.within(inside, written));
+        }
+        Ok(pinned || current_of)
+    }
+
+    /// Refuses a condition on a masked column of the target that would hit whatever has the same mask.
+    fn masked_condition(&self, before: usize, pinned: bool, target: &Target) -> Result<(), Denial> {
+        let Some((_, number)) = self.masked_reads.iter().skip(before).find(|(id, _)| *id == target.id) else {
+            return Ok(());
+        };
+        if pinned {
+            return Ok(());
+        }
+        let column = target.relation.column_at(*number).map_or("?", |column| &*column.name);
+        let name = format!("{}.{column}", target.name());
+        Err(Denial::new(
+            Reason::MaskedWrite,
+            format!("{name} is masked for you: a write by a condition on it would hit every row with the same mask"),
+        )
+        .hint("Add an equality on a unique key of unmasked columns to the condition.")
+        .object(name))
+    }
+
+    /// `inside AND <what can't raise, as written> AND CASE WHEN inside THEN <the rest> ELSE false END`: the index of
+    /// what stands beside the CASE stays usable.
+    fn within(&mut self, inside: Node, written: Option<Node>) -> Node {
+        self.changed = true;
+        let (mut beside, mut rest) = (vec![inside.clone()], Vec::new());
+        for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
+            if self.is_harmless(&conjunct) { beside.push(conjunct) } else { rest.push(conjunct) }
+        }
+        if !rest.is_empty() {
+            beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
+        }
+        tree::and(beside)
+    }
+
+    /// Whether equalities of the condition pin a unique key of the target by what does not depend on its row.
+    fn pins_key(&self, condition: &Node, target: &Target) -> bool {
+        let mut pinned = HashSet::new();
+        each_conjunct(condition, &mut |conjunct| {
+            let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
+            let equality = expr.kind == pb::AExprKind::AexprOp as i32
+                && matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+            let (Some(left), Some(right), true) = (expr.lexpr.as_deref(), expr.rexpr.as_deref(), equality) else {
+                return;
+            };
+            for (column, value) in [(left, right), (right, left)] {
+                if let Some(number) = self.column_of(column, target)
+                    && !self.mentions(value, target)
+                {
+                    pinned.insert(number);
+                }
+            }
+        });
+        names::at_most_one(&target.relation, &pinned)
+    }
+
+    /// The unmasked column of the target that a bare reference means.
+    fn column_of(&self, node: &Node, target: &Target) -> Option<i16> {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
+        let names = tree::strings(&reference.fields)?;
+        let meaning = self.scopes.meaning(&names);
+        let [(id, column)] = meaning.columns.as_slice() else { return None };
+        let number = column.origins.first().map(|(_, number)| *number)?;
+        (*id == target.id && !meaning.uncertain && target.mask(number).is_none()).then_some(number)
+    }
+
+    /// Whether an expression may read the target's row. Subqueries count as if they did.
+    fn mentions(&self, node: &Node, target: &Target) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.mentions(node, target));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.mentions(node, target));
+        match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => false,
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let meaning = tree::strings(&reference.fields).map(|names| self.scopes.meaning(&names));
+                meaning.is_none_or(|meaning| {
+                    meaning.is_empty()
+                        || meaning.uncertain
+                        || meaning.columns.iter().any(|(id, _)| *id == target.id)
+                        || meaning.whole.contains(&target.id)
+                        || meaning.system.is_some_and(|(id, _)| id == target.id)
+                })
+            }
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+            Some(NodeEnum::FuncCall(call)) => any(&call.args),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => any(&coalesce.args),
+            Some(NodeEnum::List(list)) => any(&list.items),
+            _ => true,
+        }
+    }
+
+    /// SET of an UPDATE, of ON CONFLICT DO UPDATE or of MERGE.
+    fn assignments(&mut self, list: &mut Vec<Node>, target: &Target) -> Result<(), Denial> {
+        self.split_rows(list, target)?;
+        let assigned: Vec<i16> = list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
+        for node in list.iter_mut() {
+            let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
+            self.assignment(res, target, &assigned)?;
+        }
+        if let Some(filter) = target.filter()
+            && filter.columns.iter().any(|number| assigned.contains(number))
+        {
+            self.check_new_row(list, target, filter)?;
+        }
+        Ok(())
+    }
+
+    fn assigned_column(&self, node: &Node, target: &Target) -> Option<i16> {
+        match &node.node {
+            Some(NodeEnum::ResTarget(res)) => target.relation.column(&res.name).map(|column| column.number),
+            _ => None,
+        }
+    }
+
+    /// `(a, b) = (1, 2)` becomes two assignments; a subquery as the source stays where no column needs a guard.
+    fn split_rows(&mut self, list: &mut [Node], target: &Target) -> Result<(), Denial> {
+        for node in list {
+            let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
+            let Some(NodeEnum::MultiAssignRef(multi)) = res.val.as_deref().and_then(|value| value.node.as_ref()) else {
+                continue;
+            };
+            let index = usize::try_from(multi.colno).unwrap_or(0).wrapping_sub(1);
+            if let Some(NodeEnum::RowExpr(row)) = multi.source.as_deref().and_then(|source| source.node.as_ref())
+                && let Some(value) = row.args.get(index).cloned()
+            {
+                res.val = tree::boxed(value);
+                self.changed = true;
+            } else if target.view.is_some() {
+                return Err(Denial::new(
+                    Reason::MaskedWrite,
+                    format!("{} is masked or filtered for you: a row can't be assigned from a subquery", target.name()),
+                )
+                .hint("Write one assignment for each column."));
+            }
+        }
+        Ok(())
+    }
+
+    fn assignment(&mut self, res: &mut pb::ResTarget, target: &Target, assigned: &[i16]) -> Result<(), Denial> {
+        let Some(column) = target.relation.column(&res.name).filter(|column| !target.hides(column.number)).cloned()
+        else {
+            if target.view.is_some() || target.relation.column(&res.name).is_some() {
+                return Err(no_column(target, &res.name));
+            }
+            // The server says that the column does not exist.
+            for node in res.indirection.iter_mut().chain(res.val.as_deref_mut()) {
+                self.expression(node, Place { leaky: true, ..Place::default() })?;
+            }
+            return Ok(());
+        };
+        let place = Place { leaky: true, ..Place::default() };
+        let in_filter = target.filter().is_some_and(|filter| filter.columns.contains(&column.number));
+        if !res.indirection.is_empty() {
+            if target.mask(column.number).is_some() || in_filter {
+                return Err(Denial::new(
+                    Reason::MaskedWrite,
+                    format!(
+                        "{}.{} is masked or filtered for you: a part of it can't be assigned",
+                        target.name(),
+                        column.name
+                    ),
+                ));
+            }
+            for step in &mut res.indirection {
+                self.expression(step, place)?;
+            }
+        }
+        let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("SET without a value")) };
+        if matches!(value.node, Some(NodeEnum::SetToDefault(_))) {
+            if in_filter {
+                return Err(filter_denial(target, &column.name, "DEFAULT can't be checked against it"));
+            }
+            return Ok(());
+        }
+        let as_itself = self.reads_as_itself(value, target, column.number);
+        let before = self.masked_reads.len();
+        self.expression(value, place)?;
+        let reads: Vec<(ItemId, i16)> = self.masked_reads.iter().skip(before).copied().collect();
+        if let Some(mask) = target.mask(column.number).cloned() {
+            if !reads.is_empty() && !(as_itself && reads.iter().all(|read| *read == (target.id, column.number))) {
+                let name = format!("{}.{}", target.name(), column.name);
+                return Err(Denial::new(
+                    Reason::MaskedWrite,
+                    format!("{name} is masked for you: what is stored in it can't be computed from a mask"),
+                )
+                .hint("Assign a value, or the column itself.")
+                .object(name));
+            }
+            let new = tree::take(value);
+            *value = self.keep_stored(new, &column, &mask, target)?;
+        } else if self.shares_check(target, column.number, assigned) {
+            let new = tree::take(value);
+            *value = self.unchanged_or_raise(new, &column, target)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an expression reads a masked column of the target only as itself: bare, or as a result of COALESCE,
+    /// NULLIF or CASE.
+    fn reads_as_itself(&self, node: &Node, target: &Target, number: i16) -> bool {
+        match &node.node {
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let names = tree::strings(&reference.fields).unwrap_or_default();
+                let meaning = self.scopes.meaning(&names);
+                meaning
+                    .columns
+                    .iter()
+                    .any(|(id, column)| *id == target.id && column.origins.iter().any(|(_, origin)| *origin == number))
+                    || !self.mentions(node, target)
+            }
+            Some(NodeEnum::CoalesceExpr(coalesce)) => {
+                coalesce.args.iter().all(|arg| self.reads_as_itself(arg, target, number))
+            }
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| !self.mentions(arg, target)),
+            Some(NodeEnum::AExpr(expr)) if expr.kind == pb::AExprKind::AexprNullif as i32 => {
+                expr.lexpr.as_deref().is_none_or(|left| self.reads_as_itself(left, target, number))
+                    && expr.rexpr.as_deref().is_none_or(|right| !self.mentions(right, target))
+            }
+            Some(NodeEnum::CaseExpr(case)) => {
+                let results = case.args.iter().filter_map(|when| match &when.node {
+                    Some(NodeEnum::CaseWhen(when)) => when.result.as_deref(),
+                    _ => None,
+                });
+                results.chain(case.defresult.as_deref()).all(|result| self.reads_as_itself(result, target, number))
+            }
+            _ => !self.mentions(node, target),
+        }
+    }
+
+    /// Storing a column's own mask keeps what is there.
+    fn keep_stored(
+        &mut self,
+        new: Node,
+        column: &catalog::Column,
+        mask: &BoundMask,
+        target: &Target,
+    ) -> Result<Node, Denial> {
+        self.changed = true;
+        let name = format!("{}.{}", target.name(), column.name);
+        if mask.constant {
+            self.notice(
+                &format!("{name} saved"),
+                format!("{name} is masked ({}): storing the mask keeps the stored value", mask.kind.as_str()),
+            );
+        }
+        let stored = tree::column(&target.alias, &column.name);
+        let masked = instantiate(&mask.expression, &target.alias);
+        let new = tree::cast(new, &column.type_sql)?;
+        self.evaluated_once(new, |new| {
+            let same = self.same_value(new.clone(), masked, column);
+            if matches!(mask.kind, MaskKind::Hash { .. }) {
+                // Any other value would be a guess whose hash comes back.
+                return tree::case(tree::or(vec![same, raise(MASKED_WRITE_MARKER, &name)]), stored, None);
+            }
+            tree::case(same, stored, Some(new))
+        })
+    }
+
+    /// A column that shares a CHECK with a masked one may not be changed: the error would answer questions about it.
+    fn unchanged_or_raise(&mut self, new: Node, column: &catalog::Column, target: &Target) -> Result<Node, Denial> {
+        self.changed = true;
+        let stored = tree::column(&target.alias, &column.name);
+        let new = tree::cast(new, &column.type_sql)?;
+        let name = format!("{}.{}", target.name(), column.name);
+        self.evaluated_once(new, |new| {
+            let same = self.same_value(new.clone(), stored, column);
+            tree::case(tree::or(vec![same, raise(MASKED_WRITE_MARKER, &name)]), new, None)
+        })
+    }
+
+    /// Builds on a value that must be computed once: one that calls functions goes through a subquery.
+    fn evaluated_once(&self, value: Node, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
+        if is_pure(&value) {
+            return Ok(build(value));
+        }
+        let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
+        // OFFSET 0 keeps the subquery from being merged into what reads it twice.
+        inner.limit_offset = tree::boxed(tree::parse_expression("0")?);
+        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+            lateral: false,
+            subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
+            alias: Some(pb::Alias { aliasname: "postern_new".to_owned(), colnames: Vec::new() }),
+        })));
+        let outer = select(vec![tree::target("", build(tree::column("postern_new", "v")))], vec![derived], None);
+        Ok(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
+            xpr: None,
+            sub_link_type: pb::SubLinkType::ExprSublink as i32,
+            sub_link_id: 0,
+            testexpr: None,
+            oper_name: Vec::new(),
+            subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(outer)))),
+            location: -1,
+        }))))
+    }
+
+    /// `a IS NOT DISTINCT FROM b` by the type's `=`, else as text.
+    fn same_value(&self, a: Node, b: Node, column: &catalog::Column) -> Node {
+        let comparable = self.catalog.types.get(&column.type_oid).is_some_and(|kind| {
+            let base = if kind.base != 0 { self.catalog.types.get(&kind.base).unwrap_or(kind) } else { kind };
+            base.schema.as_ref() == "pg_catalog"
+                && !matches!(
+                    &*base.name,
+                    "json"
+                        | "xml"
+                        | "point"
+                        | "polygon"
+                        | "box"
+                        | "circle"
+                        | "path"
+                        | "line"
+                        | "lseg"
+                        | "_json"
+                        | "_xml"
+                        | "refcursor"
+                )
+                || base.kind == 'e'
+        });
+        let (a, b) = if comparable { (a, b) } else { (as_text(a), as_text(b)) };
+        tree::node(NodeEnum::AExpr(Box::new(pb::AExpr {
+            kind: pb::AExprKind::AexprNotDistinct as i32,
+            name: vec![tree::string("=")],
+            lexpr: tree::boxed(a),
+            rexpr: tree::boxed(b),
+            rexpr_list_start: 0,
+            rexpr_list_end: 0,
+            location: -1,
+        })))
+    }
+
+    /// Whether a column shares a CHECK, or an expression that can raise, with a column that the identity does not see
+    /// and that the statement does not overwrite itself.
+    fn shares_check(&self, target: &Target, number: i16, assigned: &[i16]) -> bool {
+        let secret: Vec<i16> = target.secret().filter(|secret| !assigned.contains(secret)).collect();
+        if secret.is_empty() {
+            return false;
+        }
+        let both = |columns: &[i16]| columns.contains(&number) && secret.iter().any(|secret| columns.contains(secret));
+        let relation = &target.relation;
+        let named =
+            |number: i16, sql: &str| relation.column_at(number).is_some_and(|column| mentions_word(sql, &column.name));
+        relation.checks.iter().any(|check| both(&check.columns))
+            || relation.indexes.iter().any(|index| index.expressions.is_some() && both(&index.reads))
+            || relation
+                .columns
+                .iter()
+                .filter_map(|column| column.generated.as_deref())
+                .any(|sql| named(number, sql) && secret.iter().any(|secret| named(*secret, sql)))
+    }
+
+    /// The filter's columns are assigned only if the new row is inside it.
+    fn check_new_row(&mut self, list: &mut [Node], target: &Target, filter: &RowFilter) -> Result<(), Denial> {
+        let mut new: Vec<(Arc<str>, Node)> = Vec::new();
+        for number in &filter.columns {
+            let Some(column) = target.relation.column_at(*number) else { continue };
+            let value = list.iter().find_map(|node| match &node.node {
+                Some(NodeEnum::ResTarget(res)) if *res.name == *column.name => res.val.as_deref().cloned(),
+                _ => None,
+            });
+            let Some(value) = value else { continue };
+            if !is_pure(&value) {
+                return Err(filter_denial(target, &column.name, "only a value or a column can be checked against it"));
+            }
+            new.push((column.name.clone(), tree::cast(value, &column.type_sql)?));
+        }
+        let inside = instantiate_with(&filter.expression, &mut |name| {
+            let assigned = new.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
+            assigned.unwrap_or_else(|| tree::column(&target.alias, name))
+        });
+        let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
+        for node in list {
+            if let Some(NodeEnum::ResTarget(res)) = &mut node.node
+                && let Some((_, value)) = new.iter().find(|(column, _)| **column == *res.name)
+            {
+                res.val = tree::boxed(tree::case(check, value.clone(), None));
+                self.changed = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// RETURNING: what is masked is returned masked, `*` is written out where not all of the target is shown as it is.
+    fn returning(&mut self, returning: &mut Option<pb::ReturningClause>, target: &Target) -> Result<Output, Denial> {
+        let Some(returning) = returning else {
+            self.out.returns_rows = false;
+            return Ok(Output::default());
+        };
+        self.out.returns_rows = true;
+        let guarded = self.is_guarded_target(target.id);
+        self.old_and_new(returning, target);
+        let set_by_trigger = if guarded { self.set_by_triggers(target) } else { HashSet::new() };
+        if guarded {
+            self.write_out_star(returning)?;
+        }
+        let mut output = Output { columns: Vec::new(), complete: true };
+        for node in &mut returning.exprs {
+            let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("RETURNING")) };
+            let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("RETURNING")) };
+            let name = if res.name.is_empty() { figure_name(value) } else { Some(res.name.clone()) };
+            let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
+            output.complete &= star_of(value).is_none();
+            let before = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
+            let type_oid = self.expression(value, Place::default())?;
+            if !set_by_trigger.is_empty() {
+                let after = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
+                let alone =
+                    was_column && self.column_of(value, target).is_some_and(|number| set_by_trigger.contains(&number));
+                let reads_set = after.iter().flatten().any(|number| {
+                    set_by_trigger.contains(number) && !before.as_ref().is_some_and(|before| before.contains(number))
+                });
+                if alone {
+                    let column = self.column_of(value, target).and_then(|number| target.relation.column_at(number));
+                    let type_sql =
+                        column.map_or_else(|| "pg_catalog.text".to_owned(), |column| column.type_sql.to_string());
+                    *value = tree::parse_expression(&format!("NULL::{type_sql}"))?;
+                    self.changed = true;
+                } else if reads_set {
+                    return Err(Denial::new(
+                        Reason::MaskedWrite,
+                        format!(
+                            "a trigger of {} may set a column that RETURNING computes with from a masked one",
+                            target.name()
+                        ),
+                    )
+                    .hint("Return the columns themselves, or read the row with SELECT."));
+                }
+            }
+            if was_column && res.name.is_empty() && !matches!(value.node, Some(NodeEnum::ColumnRef(_))) {
+                res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
+            }
+            output.columns.push(Column { name: name.map(Arc::from), type_oid, origins: Vec::new() });
+        }
+        Ok(output)
+    }
+
+    /// RETURNING knows the row before and after the write by these names (since Postgres 18).
+    fn old_and_new(&mut self, returning: &pb::ReturningClause, target: &Target) {
+        let mut names = vec!["old".to_owned(), "new".to_owned()];
+        for option in &returning.options {
+            if let Some(NodeEnum::ReturningOption(option)) = &option.node {
+                names.push(option.value.clone());
+            }
+        }
+        // They stand a level further out: a bare column is the target's.
+        let mut level = Scope::default();
+        for name in names {
+            if self.scopes.star(&[&name]).is_empty() {
+                level.items.push(self.scopes.items.len());
+                let item = self.target_item(target, Arc::from(name), true);
+                self.scopes.items.push(item);
+            }
+        }
+        let at = self.scopes.levels.len().saturating_sub(1);
+        self.scopes.levels.insert(at, level);
+    }
+
+    fn write_out_star(&mut self, returning: &mut pb::ReturningClause) -> Result<(), Denial> {
+        let mut written = Vec::new();
+        for node in std::mem::take(&mut returning.exprs) {
+            let star = match &node.node {
+                Some(NodeEnum::ResTarget(res)) => res.val.as_deref().and_then(star_of),
+                _ => None,
+            };
+            let Some(names) = star else {
+                written.push(node);
+                continue;
+            };
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            for id in self.scopes.star(&names) {
+                let Some(alias) = self.scopes.get(id).and_then(|item| item.alias.clone()) else {
+                    return Err(unsupported("RETURNING * with an unnamed subquery"));
+                };
+                let (columns, complete) = self.scopes.columns_of(id);
+                if !complete || (self.merged_columns && names.is_empty()) {
+                    return Err(unsupported("RETURNING * beside what has unknown columns"));
+                }
+                for column in columns {
+                    let name = column.name.as_deref().unwrap_or("?column?");
+                    written.push(tree::target(name, tree::column(&alias, name)));
+                }
+            }
+            self.changed = true;
+        }
+        returning.exprs = written;
+        Ok(())
+    }
+
+    /// Unmasked columns that a BEFORE ROW trigger may set from a masked one: those whose names stand in a body that
+    /// also mentions a masked column or works on the row as a whole; all of them where the body can't be read.
+    fn set_by_triggers(&self, target: &Target) -> HashSet<i16> {
+        let relation = &target.relation;
+        let key: Vec<i16> =
+            relation.indexes.iter().filter(|index| index.primary).flat_map(|index| index.columns.clone()).collect();
+        let open = || relation.columns.iter().filter(|c| target.mask(c.number).is_none() && !target.hides(c.number));
+        let mut set = HashSet::new();
+        let (row, before) = (1, 2);
+        for trigger in relation.triggers.iter().filter(|t| t.kind & row != 0 && t.kind & before != 0) {
+            let body = self.catalog.function(trigger.function).and_then(|function| function.body.as_deref());
+            let Some(body) = body.map(str::to_ascii_lowercase) else {
+                set.extend(open().map(|column| column.number).filter(|number| !key.contains(number)));
+                continue;
+            };
+            let secret =
+                target.secret().filter_map(|number| relation.column_at(number)).any(|c| mentions_word(&body, &c.name));
+            let whole = body.contains("execute")
+                || body.contains("to_json")
+                || body.contains("row(")
+                || body.contains("new.*")
+                || body.contains("old.*")
+                || body.contains("hstore(");
+            if whole {
+                set.extend(open().map(|column| column.number).filter(|number| !key.contains(number)));
+            } else if secret {
+                set.extend(
+                    open()
+                        .filter(|column| mentions_word(&body, &column.name))
+                        .map(|column| column.number)
+                        .filter(|number| !key.contains(number)),
+                );
+            }
+        }
+        set
+    }
+
+    fn insert(&mut self, insert: &mut pb::InsertStmt) -> Result<Output, Denial> {
+        self.with_clause(&mut insert.with_clause)?;
+        let range = insert.relation.as_mut().ok_or_else(|| unsupported("INSERT"))?;
+        let mut target = self.target_of(range, Verb::Insert)?;
+        let range = range.clone();
+        let mut at_most_one = insert.select_stmt.is_none();
+        if let Some(source) = insert.select_stmt.as_deref_mut() {
+            at_most_one = matches!(&source.node, Some(NodeEnum::SelectStmt(select)) if select.values_lists.len() == 1);
+            let output = self.query(source, false)?;
+            self.insert_columns(insert, &target, &output)?;
+        }
+        self.check_insert(insert, &target)?;
+        self.add_target(&mut target, &range);
+        if let Some(conflict) = insert.on_conflict_clause.as_deref_mut() {
+            self.on_conflict(conflict, &mut target)?;
+        }
+        let output = self.returning(&mut insert.returning_clause, &target)?;
+        self.may_read(&target)?;
+        self.out.at_most_one_row = at_most_one;
+        Ok(output)
+    }
+
+    /// The column list that an INSERT must have: without one, values would shift into hidden columns.
+    fn insert_columns(&mut self, insert: &mut pb::InsertStmt, target: &Target, source: &Output) -> Result<(), Denial> {
+        if !insert.cols.is_empty() || target.view.is_none() {
+            return Ok(());
+        }
+        let width = match insert.select_stmt.as_deref().and_then(|source| source.node.as_ref()) {
+            Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty() => source.columns.len(),
+            _ if source.complete => source.columns.len(),
+            _ => usize::MAX,
+        };
+        let visible = target.relation.columns.iter().filter(|column| !target.hides(column.number));
+        insert.cols = visible.take(width).map(|column| insert_column(&column.name)).collect();
+        self.changed = true;
+        Ok(())
+    }
+
+    /// What an INSERT stores: no value of his own in a hashed column, no row outside the filter.
+    fn check_insert(&mut self, insert: &mut pb::InsertStmt, target: &Target) -> Result<(), Denial> {
+        if target.view.is_none() {
+            for column in &mut insert.cols {
+                if let Some(NodeEnum::ResTarget(res)) = &mut column.node {
+                    for step in &mut res.indirection {
+                        self.expression(step, Place::default())?;
+                    }
+                }
+            }
+            return Ok(());
+        }
+        let mut columns: Vec<catalog::Column> = Vec::new();
+        for node in &insert.cols {
+            let Some(NodeEnum::ResTarget(res)) = &node.node else { return Err(unsupported("INSERT")) };
+            if !res.indirection.is_empty() {
+                return Err(unsupported("a part of a column in an INSERT into a masked or filtered relation"));
+            }
+            let column = target.relation.column(&res.name).filter(|column| !target.hides(column.number));
+            columns.push(column.ok_or_else(|| no_column(target, &res.name))?.clone());
+        }
+        let mut rows = match insert.select_stmt.as_deref_mut().and_then(|source| source.node.as_mut()) {
+            None => Rows::Default,
+            Some(NodeEnum::SelectStmt(select))
+                if !select.values_lists.is_empty()
+                    && select.sort_clause.is_empty()
+                    && select.limit_count.is_none()
+                    && select.with_clause.is_none() =>
+            {
+                Rows::Values(&mut select.values_lists)
+            }
+            Some(_) => Rows::Query,
+        };
+        for (index, column) in columns.iter().enumerate() {
+            let hashed = target.mask(column.number).is_some_and(|mask| matches!(mask.kind, MaskKind::Hash { .. }));
+            if hashed && !rows.is_default(index) {
+                return Err(no_own_hash(target, &column.name));
+            }
+        }
+        let Some(filter) = target.filter() else { return Ok(()) };
+        match &mut rows {
+            Rows::Values(lists) => {
+                for list in lists.iter_mut() {
+                    let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
+                    self.check_values(&mut row.items, &columns, target, filter)?;
+                }
+                self.changed = true;
+                Ok(())
+            }
+            Rows::Default => self.check_values(&mut [], &columns, target, filter),
+            Rows::Query => self.check_query(insert, &columns, target, filter),
+        }
+    }
+
+    /// One row of VALUES: the first value of a filter's column is stored only if the row is inside.
+    fn check_values(
+        &mut self,
+        values: &mut [Node],
+        columns: &[catalog::Column],
+        target: &Target,
+        filter: &RowFilter,
+    ) -> Result<(), Denial> {
+        let mut new: Vec<(Arc<str>, Node)> = Vec::new();
+        let mut first = None;
+        for number in &filter.columns {
+            let Some(column) = target.relation.column_at(*number) else { continue };
+            let index = columns.iter().position(|given| given.number == *number);
+            let given = index.and_then(|index| values.get(index));
+            let value = match given {
+                Some(value) if !matches!(value.node, Some(NodeEnum::SetToDefault(_))) => {
+                    first = first.or(index);
+                    value.clone()
+                }
+                _ => default_of(column)
+                    .ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))?,
+            };
+            if !is_pure(&value) {
+                return Err(filter_denial(target, &column.name, "only a value or a column can be checked against it"));
+            }
+            new.push((column.name.clone(), tree::cast(value, &column.type_sql)?));
+        }
+        let inside = instantiate_with(&filter.expression, &mut |name| {
+            let given = new.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
+            given.unwrap_or_else(|| tree::parse_expression("NULL").unwrap_or_default())
+        });
+        let place = first.and_then(|index| Some((values.get_mut(index)?, columns.get(index)?)));
+        let Some((value, column)) = place else {
+            return Err(filter_denial(target, filter_column(target, filter), "give it a value inside the filter"));
+        };
+        let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
+        let stored = tree::cast(tree::take(value), &column.type_sql)?;
+        *value = tree::case(check, stored, None);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// INSERT … SELECT: the rows go through a subquery that checks each.
+    fn check_query(
+        &mut self,
+        insert: &mut pb::InsertStmt,
+        columns: &[catalog::Column],
+        target: &Target,
+        filter: &RowFilter,
+    ) -> Result<(), Denial> {
+        for number in &filter.columns {
+            if !columns.iter().any(|column| column.number == *number) {
+                let name = target.relation.column_at(*number).map_or("?", |column| &*column.name).to_owned();
+                return Err(filter_denial(target, &name, "give it a value"));
+            }
+        }
+        let Some(source) = insert.select_stmt.take() else { return Ok(()) };
+        let alias = "postern_new";
+        let mut inside = Some(tree::or(vec![
+            instantiate_with(&filter.expression, &mut |name| tree::column(alias, name)),
+            raise(ROW_FILTER_MARKER, &filter.rule),
+        ]));
+        let mut targets = Vec::new();
+        for column in columns {
+            let mut value = tree::cast(tree::column(alias, &column.name), &self.bare_type(column))?;
+            if filter.columns.contains(&column.number)
+                && let Some(inside) = inside.take()
+            {
+                value = tree::case(inside, value, None);
+            }
+            targets.push(tree::target(&column.name, value));
+        }
+        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+            lateral: false,
+            subquery: Some(source),
+            alias: Some(pb::Alias {
+                aliasname: alias.to_owned(),
+                colnames: columns.iter().map(|column| tree::string(&*column.name)).collect(),
+            }),
+        })));
+        insert.select_stmt =
+            tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(select(targets, vec![derived], None)))));
+        self.changed = true;
+        Ok(())
+    }
+
+    /// A column's type without its modifier: an explicit cast with one would cut what does not fit.
+    fn bare_type(&self, column: &catalog::Column) -> String {
+        match self.catalog.types.get(&column.type_oid) {
+            Some(kind) => format!("\"{}\".\"{}\"", kind.schema.replace('"', "\"\""), kind.name.replace('"', "\"\"")),
+            None => column.type_sql.to_string(),
+        }
+    }
+
+    fn on_conflict(&mut self, conflict: &mut pb::OnConflictClause, target: &mut Target) -> Result<(), Denial> {
+        if let Some(infer) = conflict.infer.as_deref_mut() {
+            for node in &infer.index_elems {
+                let Some(NodeEnum::IndexElem(element)) = &node.node else { return Err(unsupported("ON CONFLICT")) };
+                let column = target.relation.column(&element.name);
+                if column.is_some_and(|column| target.hides(column.number)) {
+                    return Err(no_column(target, &element.name));
+                }
+                // The arbiter must stay as the index has it; a copy is walked for what it calls.
+                if let Some(expression) = element.expr.as_deref() {
+                    self.expression(&mut expression.clone(), Place::default())?;
+                }
+            }
+            if let Some(condition) = infer.where_clause.as_deref() {
+                self.expression(&mut condition.clone(), Place::default())?;
+            }
+        }
+        if conflict.action != pb::OnConflictAction::OnconflictUpdate as i32 {
+            return Ok(());
+        }
+        let grant = match target.relation.temporary {
+            true => None,
+            false => Some(self.policy.grant(&target.relation, Verb::Update)?),
+        };
+        if let Some(grant) = grant {
+            self.record(&target.relation.clone(), &grant, Verb::Update);
+        }
+        // The row that was to be inserted: the client's own values.
+        let columns = target
+            .relation
+            .columns
+            .iter()
+            .filter(|column| !target.hides(column.number))
+            .map(|column| Column {
+                name: Some(column.name.clone()),
+                type_oid: Some(column.type_oid),
+                origins: Vec::new(),
+            })
+            .collect();
+        let excluded = Item {
+            alias: Some(Arc::from("excluded")),
+            aliased: true,
+            source: Source::Derived { columns, complete: true },
+            nullable: false,
+        };
+        let mut level = Scope::default();
+        level.items.push(self.scopes.items.len());
+        self.scopes.items.push(excluded);
+        let at = self.scopes.levels.len().saturating_sub(1);
+        self.scopes.levels.insert(at, level);
+        self.assignments(&mut conflict.target_list, target)?;
+        if let Some(condition) = conflict.where_clause.as_deref_mut() {
+            self.expression(condition, Place::PREDICATE)?;
+        }
+        if let Some(inside) = target.inside() {
+            let written = conflict.where_clause.take().map(|condition| *condition);
+            conflict.where_clause = tree::boxed(self.within(inside, written));
+        }
+        self.scopes.levels.remove(at);
+        Ok(())
+    }
+
+    fn merge(&mut self, merge: &mut pb::MergeStmt) -> Result<Output, Denial> {
+        self.with_clause(&mut merge.with_clause)?;
+        let range = merge.relation.as_mut().ok_or_else(|| unsupported("MERGE"))?;
+        let verbs: Vec<Verb> = merge.merge_when_clauses.iter().filter_map(merge_verb).collect();
+        let first = verbs.first().copied().unwrap_or(Verb::Select);
+        let mut target = self.target_of(range, first)?;
+        let range = range.clone();
+        if !target.relation.temporary {
+            for verb in verbs.iter().skip(1) {
+                let grant = self.policy.grant(&target.relation, *verb)?;
+                self.record(&target.relation.clone(), &grant, *verb);
+            }
+        }
+        let source = merge.source_relation.as_deref_mut().ok_or_else(|| unsupported("MERGE"))?;
+        self.from_item(source, true)?;
+        self.add_target(&mut target, &range);
+        let before = self.masked_reads.len();
+        if let Some(condition) = merge.join_condition.as_deref_mut() {
+            self.expression(condition, Place::PREDICATE)?;
+        }
+        let pinned = merge.join_condition.as_deref().is_some_and(|condition| self.pins_key(condition, &target));
+        self.masked_condition(before, pinned, &target)?;
+        if let Some(inside) = target.inside() {
+            let written = merge.join_condition.take().map(|condition| *condition);
+            merge.join_condition = tree::boxed(self.within(inside, written));
+        }
+        for node in &mut merge.merge_when_clauses {
+            let Some(NodeEnum::MergeWhenClause(when)) = &mut node.node else { return Err(unsupported("MERGE")) };
+            self.merge_when(when, &target, pinned)?;
+        }
+        let output = self.returning(&mut merge.returning_clause, &target)?;
+        self.may_read(&target)?;
+        if verbs.contains(&Verb::Delete) {
+            let guards = self.dependants_inside(&target, None)?;
+            if !guards.is_empty() {
+                return Err(Denial::new(
+                    Reason::RowFilter,
+                    format!("MERGE can't delete from {}: rows of a filtered relation depend on it", target.name()),
+                )
+                .hint("Use DELETE."));
+            }
+        }
+        Ok(output)
+    }
+
+    fn merge_when(&mut self, when: &mut pb::MergeWhenClause, target: &Target, pinned: bool) -> Result<(), Denial> {
+        let by_source = when.match_kind == pb::MergeMatchKind::MergeWhenNotMatchedBySource as i32;
+        let before = self.masked_reads.len();
+        if let Some(condition) = when.condition.as_deref_mut() {
+            self.expression(condition, Place::PREDICATE)?;
+        }
+        self.masked_condition(before, pinned && !by_source, target)?;
+        if by_source && let Some(inside) = target.inside() {
+            let written = when.condition.take().map(|condition| *condition);
+            when.condition = tree::boxed(self.within(inside, written));
+        }
+        match pb::CmdType::try_from(when.command_type) {
+            Ok(pb::CmdType::CmdUpdate) => self.assignments(&mut when.target_list, target),
+            Ok(pb::CmdType::CmdDelete | pb::CmdType::CmdNothing) => Ok(()),
+            Ok(pb::CmdType::CmdInsert) => {
+                for value in &mut when.values {
+                    self.expression(value, Place { leaky: true, ..Place::default() })?;
+                }
+                if target.view.is_none() {
+                    return Ok(());
+                }
+                if when.target_list.is_empty() {
+                    let visible = target.relation.columns.iter().filter(|column| !target.hides(column.number));
+                    when.target_list = visible.take(when.values.len()).map(|c| insert_column(&c.name)).collect();
+                    self.changed = true;
+                }
+                let mut columns = Vec::new();
+                for (index, node) in when.target_list.iter().enumerate() {
+                    let Some(NodeEnum::ResTarget(res)) = &node.node else { return Err(unsupported("MERGE")) };
+                    let column = target.relation.column(&res.name).filter(|column| !target.hides(column.number));
+                    let column = column.ok_or_else(|| no_column(target, &res.name))?.clone();
+                    let given =
+                        !matches!(when.values.get(index).map(|v| &v.node), Some(Some(NodeEnum::SetToDefault(_))));
+                    if given
+                        && target.mask(column.number).is_some_and(|mask| matches!(mask.kind, MaskKind::Hash { .. }))
+                    {
+                        return Err(no_own_hash(target, &column.name));
+                    }
+                    columns.push(column);
+                }
+                match target.filter() {
+                    Some(filter) => self.check_values(&mut when.values, &columns, target, filter),
+                    None => Ok(()),
+                }
+            }
+            _ => Err(unsupported("MERGE")),
+        }
+    }
+
+    /// A change of a key that other rows follow, where those are filtered: only if nothing outside the filter follows.
+    fn key_change(&mut self, update: &mut pb::UpdateStmt, target: &Target) -> Result<(), Denial> {
+        let assigned: Vec<i16> =
+            update.target_list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
+        let guards = self.dependants_inside(target, Some(&assigned))?;
+        if guards.is_empty() {
+            return Ok(());
+        }
+        let mut unchanged = Vec::new();
+        for node in &update.target_list {
+            if let Some(NodeEnum::ResTarget(res)) = &node.node
+                && let (Some(column), Some(value)) = (target.relation.column(&res.name), res.val.as_deref())
+                && target.relation.indexes.iter().any(|index| index.unique && index.columns.contains(&column.number))
+            {
+                let new = tree::cast(value.clone(), &column.type_sql)?;
+                unchanged.push(self.same_value(new, tree::column(&target.alias, &column.name), column));
+            }
+        }
+        let either = tree::or(vec![tree::and(unchanged), tree::and(guards)]);
+        let mut all: Vec<Node> = update.where_clause.take().map(|condition| *condition).into_iter().collect();
+        all.push(either);
+        update.where_clause = tree::boxed(tree::and(all));
+        self.changed = true;
+        Ok(())
+    }
+
+    /// For each filtered relation into which a DELETE (or a change of the assigned key columns) cascades: the condition
+    /// that no row outside its filter depends on the target's row.
+    fn dependants_inside(&self, target: &Target, assigned: Option<&[i16]>) -> Result<Vec<Node>, Denial> {
+        let mut guards = Vec::new();
+        let mut seen = HashSet::new();
+        for dependant in self.catalog.relations.values() {
+            for key in dependant.foreign_keys.iter().filter(|key| key.references == target.relation.oid) {
+                let action = if assigned.is_some() { key.on_update } else { key.on_delete };
+                let touches =
+                    assigned.is_none_or(|assigned| key.referenced_columns.iter().any(|c| assigned.contains(c)));
+                if !matches!(action, 'c' | 'n' | 'd') || !touches {
+                    continue;
+                }
+                let filter = self.policy.view(dependant.oid).and_then(|view| view.filter.as_ref());
+                if action == 'c' && self.cascades_into_filter(dependant, &mut seen) {
+                    return Err(Denial::new(
+                        Reason::RowFilter,
+                        format!("this write of {} cascades into a filtered relation over several steps", target.name()),
+                    )
+                    .hint("Delete the dependent rows first."));
+                }
+                let Some(filter) = filter else { continue };
+                let alias = "postern_dependant";
+                let mut conditions = Vec::new();
+                for (from, to) in key.columns.iter().zip(&key.referenced_columns) {
+                    let (Some(from), Some(to)) = (dependant.column_at(*from), target.relation.column_at(*to)) else {
+                        continue;
+                    };
+                    conditions.push(tree::parse_expression(&format!(
+                        "{alias}.{} OPERATOR(pg_catalog.=) {}.{}",
+                        quoted(&from.name),
+                        quoted(&target.alias),
+                        quoted(&to.name)
+                    ))?);
+                }
+                conditions.push(tree::node(NodeEnum::BooleanTest(Box::new(pb::BooleanTest {
+                    xpr: None,
+                    arg: tree::boxed(instantiate(&filter.expression, alias)),
+                    booltesttype: pb::BoolTestType::IsNotTrue as i32,
+                    location: -1,
+                }))));
+                let from = tree::node(NodeEnum::RangeVar(range(&dependant.schema, &dependant.name, true, alias)));
+                let inner = select(
+                    vec![tree::target("", tree::parse_expression("1")?)],
+                    vec![from],
+                    Some(tree::and(conditions)),
+                );
+                guards.push(tree::not(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
+                    xpr: None,
+                    sub_link_type: pb::SubLinkType::ExistsSublink as i32,
+                    sub_link_id: 0,
+                    testexpr: None,
+                    oper_name: Vec::new(),
+                    subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
+                    location: -1,
+                })))));
+            }
+        }
+        Ok(guards)
+    }
+
+    fn cascades_into_filter(&self, relation: &Relation, seen: &mut HashSet<u32>) -> bool {
+        if !seen.insert(relation.oid) {
+            return false;
+        }
+        self.catalog.relations.values().any(|dependant| {
+            let cascades = dependant
+                .foreign_keys
+                .iter()
+                .any(|key| key.references == relation.oid && matches!(key.on_delete, 'c' | 'n' | 'd'));
+            cascades
+                && (self.policy.view(dependant.oid).is_some_and(|view| view.filter.is_some())
+                    || self.cascades_into_filter(dependant, seen))
+        })
+    }
+}
+
+/// Where the rows of an INSERT come from.
+enum Rows<'r> {
+    Default,
+    Values(&'r mut Vec<Node>),
+    Query,
+}
+
+impl Rows<'_> {
+    /// Whether every row gives DEFAULT for the column at this place.
+    fn is_default(&self, index: usize) -> bool {
+        match self {
+            Rows::Default => true,
+            Rows::Query => false,
+            Rows::Values(lists) => lists.iter().all(|list| match &list.node {
+                Some(NodeEnum::List(row)) => {
+                    row.items.get(index).is_none_or(|value| matches!(value.node, Some(NodeEnum::SetToDefault(_))))
+                }
+                _ => false,
+            }),
+        }
+    }
+}
+
+fn merge_verb(node: &Node) -> Option<Verb> {
+    let Some(NodeEnum::MergeWhenClause(when)) = &node.node else { return None };
+    match pb::CmdType::try_from(when.command_type) {
+        Ok(pb::CmdType::CmdUpdate) => Some(Verb::Update),
+        Ok(pb::CmdType::CmdInsert) => Some(Verb::Insert),
+        Ok(pb::CmdType::CmdDelete) => Some(Verb::Delete),
+        _ => None,
+    }
+}
+
+fn insert_column(name: &str) -> Node {
+    tree::node(NodeEnum::ResTarget(Box::new(pb::ResTarget {
+        name: name.to_owned(),
+        indirection: Vec::new(),
+        val: None,
+        location: -1,
+    })))
+}
+
+fn no_own_hash(target: &Target, column: &str) -> Denial {
+    let name = format!("{}.{column}", target.name());
+    Denial::new(
+        Reason::MaskedWrite,
+        format!("{name} is shown to you as a hash: you can't store values of your own in it"),
+    )
+    .hint("Leave the column out.")
+    .object(name)
+}
+
+fn no_column(target: &Target, column: &str) -> Denial {
+    Denial::new(
+        Reason::UnknownColumn,
+        format!("column \"{column}\" of relation \"{}\" does not exist", target.relation.name),
+    )
+    .sqlstate("42703")
+    .object(format!("{}.{column}", target.name()))
+}
+
+fn filter_column<'t>(target: &'t Target, filter: &RowFilter) -> &'t str {
+    let number = filter.columns.first().copied().unwrap_or(0);
+    target.relation.column_at(number).map_or("?", |column| &column.name)
+}
+
+fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
+    let name = format!("{}.{column}", target.name());
+    let rule = target.filter().map(|filter| filter.rule.clone());
+    let mut denial =
+        Denial::new(Reason::RowFilter, format!("the row filter of {} reads {column}: {why}", target.name()))
+            .object(name);
+    denial.rule = rule;
+    denial
+}
+
+/// Whether computing the value twice gives the same: no function, no subquery.
+fn is_pure(node: &Node) -> bool {
+    let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(is_pure);
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::ColumnRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => coalesce.args.iter().all(is_pure),
+        Some(NodeEnum::List(list)) => list.items.iter().all(is_pure),
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_pure),
+        _ => false,
+    }
+}
+
+/// A default that is a constant; NULL for none.
+fn default_of(column: &catalog::Column) -> Option<Node> {
+    if column.generated.is_some() || column.identity.is_some() {
+        return None;
+    }
+    let sql = column.default.as_deref().unwrap_or("NULL");
+    tree::parse_expression(sql).ok().filter(is_pure)
+}
+
+/// A boolean that raises an error with this text if it is ever computed. It reads the backend's state, so that the
+/// planner can't compute it ahead.
+fn raise(marker: &str, about: &str) -> Node {
+    let text = tree::call(
+        "concat",
+        vec![tree::literal(&format!("{marker}: {about} ")), tree::call("pg_backend_pid", Vec::new())],
+    );
+    tree::node(NodeEnum::TypeCast(Box::new(pb::TypeCast {
+        arg: tree::boxed(text),
+        type_name: Some(pb::TypeName {
+            names: vec![tree::string("pg_catalog"), tree::string("bool")],
+            typemod: -1,
+            location: -1,
+            ..pb::TypeName::default()
+        }),
+        location: -1,
+    })))
+}
+
+fn as_text(value: Node) -> Node {
+    tree::node(NodeEnum::TypeCast(Box::new(pb::TypeCast {
+        arg: tree::boxed(value),
+        type_name: Some(pb::TypeName {
+            names: vec![tree::string("pg_catalog"), tree::string("text")],
+            typemod: -1,
+            location: -1,
+            ..pb::TypeName::default()
+        }),
+        location: -1,
+    })))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether a text holds a name as a word of its own.
+pub(crate) fn mentions_word(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let lower = name.to_lowercase();
+    text.to_lowercase().match_indices(&lower).any(|(at, found)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text.get(at.saturating_add(found.len())..).and_then(|t| t.chars().next());
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
