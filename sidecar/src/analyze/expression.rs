@@ -11,10 +11,10 @@ use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, Place};
 use crate::catalog::names::{CallForm, types};
 use crate::catalog::{Oid, Type};
-use postern_crds::OnPredicate;
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
+use postern_crds::OnPredicate;
 
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
@@ -489,7 +489,9 @@ impl Analyzer<'_> {
 
     fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
         match (self.operand(left), self.operand(right)) {
-            (Operand::Column(Some(left)), Operand::Column(Some(right))) => builtins::leakproof(self.catalog, name, left, right),
+            (Operand::Column(Some(left)), Operand::Column(Some(right))) => {
+                builtins::leakproof(self.catalog, name, left, right)
+            }
             (Operand::Column(Some(oid)), Operand::Constant) | (Operand::Constant, Operand::Column(Some(oid))) => {
                 builtins::leakproof(self.catalog, name, oid, oid)
             }

@@ -565,11 +565,10 @@ impl Analyzer<'_> {
                 self.out.effect = Effect::SearchPath { value: path, local };
                 Ok(())
             }
-            SetDecision::Value(_) | SetDecision::ApplicationName(_) => Err(Denial::new(
-                Reason::Setting,
-                format!("{name} can't be set to this value by set_config"),
-            )
-            .hint("Use SET.")),
+            SetDecision::Value(_) | SetDecision::ApplicationName(_) => {
+                Err(Denial::new(Reason::Setting, format!("{name} can't be set to this value by set_config"))
+                    .hint("Use SET."))
+            }
         }
     }
 
@@ -579,9 +578,12 @@ impl Analyzer<'_> {
             self.need(Verb::Notify);
             return Ok(());
         }
-        Err(Denial::new(Reason::Channel, format!("no rule lets {} use the channel {channel}", self.policy.identity.name))
-            .hint("Add it to a rule's `channels`.")
-            .object(channel.to_owned()))
+        Err(Denial::new(
+            Reason::Channel,
+            format!("no rule lets {} use the channel {channel}", self.policy.identity.name),
+        )
+        .hint("Add it to a rule's `channels`.")
+        .object(channel.to_owned()))
     }
 
     fn utility(&mut self, node: &mut Node) -> Result<(), Denial> {

@@ -621,9 +621,9 @@ impl Analyzer<'_> {
 /// Walks all expressions under a FROM item that has no other parts.
 fn each_child_expression(analyzer: &mut Analyzer<'_>, node: &mut Node) -> Result<(), Denial> {
     match &mut node.node {
-        Some(inner) => {
-            each_child(inner, &mut |child| analyzer.expression(child, Place { leaky: true, ..Place::default() }).map(|_| ()))
-        }
+        Some(inner) => each_child(inner, &mut |child| {
+            analyzer.expression(child, Place { leaky: true, ..Place::default() }).map(|_| ())
+        }),
         None => Ok(()),
     }
 }

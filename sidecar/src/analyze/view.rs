@@ -68,7 +68,7 @@ impl Analyzer<'_> {
     fn view(&self, id: ItemId, range: &pb::RangeVar, sample: Option<&pb::RangeTableSample>) -> Result<Node, Denial> {
         let item = self.scopes.get(id).and_then(|item| item.relation()).ok_or_else(|| internal("an item is gone"))?;
         let subquery = match &item.system_view {
-            Some(sql) => system_subquery(sql)?,
+            Some(sql) => system_subquery(sql, item)?,
             None => tree::node(NodeEnum::SelectStmt(Box::new(subquery(item, range, sample)?))),
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
@@ -177,8 +177,16 @@ fn subquery(
     Ok(select(targets, vec![source], condition))
 }
 
-fn system_subquery(sql: &str) -> Result<Node, Denial> {
+fn system_subquery(sql: &str, item: &RelationItem) -> Result<Node, Denial> {
     let mut parsed = pg_query::parse(sql, 0).map_err(|_| internal("a catalog view"))?.protobuf;
     let statement = parsed.stmts.pop().and_then(|raw| raw.stmt).filter(|_| parsed.stmts.is_empty());
-    statement.map(|statement| *statement).ok_or_else(|| internal("a catalog view"))
+    let mut statement = statement.ok_or_else(|| internal("a catalog view"))?;
+    match &mut statement.node {
+        Some(NodeEnum::SelectStmt(select)) => {
+            let added = item.system_columns.iter().map(|name| tree::target(name, tree::column(INNER, name)));
+            select.target_list.splice(..0, added);
+        }
+        _ => return Err(internal("a catalog view")),
+    }
+    Ok(*statement)
 }
