@@ -10,7 +10,7 @@ use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, Place};
 use crate::catalog::names::{CallForm, types};
-use crate::catalog::{Oid, Type};
+use crate::catalog::Oid;
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
