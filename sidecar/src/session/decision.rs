@@ -156,6 +156,7 @@ where
             overlay: Arc::clone(&meaning.overlay),
             overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
             prepared: Arc::clone(&self.view.prepared),
+            looked: false,
         };
         match self.shared.gate.decide(&view, text).await {
             Analysis::Decided(now) => match &now.denial {
