@@ -104,9 +104,9 @@ impl Health {
             problems.iter().take(MAX_LISTED).map(|problem| (problem.path.clone(), problem.message.clone())).collect();
     }
 
-    /// The catalog was read, changed or not.
-    pub fn catalog_read(&self, at: Instant) {
-        self.facts().catalog_read = Some(at);
+    /// How long ago the catalog was read, changed or not.
+    pub fn catalog_age(&self, age: Duration) {
+        self.facts().catalog_read = Instant::now().checked_sub(age);
     }
 
     /// Whether the database could be reached just now.

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod listen;
 pub mod metrics;
 pub mod policy_files;
+pub mod serve;
 pub mod session;
 pub mod sql;
 pub mod stream;

@@ -1,2 +1,67 @@
-//! x
-fn main() {}
+//! The command `postern-sidecar`.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_sidecar::check::{self, Verdict};
+use postern_sidecar::config::{Cli, Config, LogFormat, Run};
+use postern_sidecar::serve;
+use tracing_subscriber::EnvFilter;
+
+/// The command line is wrong, or what it names can't be read.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    // Before anything can use TLS: there is one provider in this process, and it is this one.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return fail(&"the TLS provider could not be installed");
+    }
+    let config = match Config::try_from(Cli::parse()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}\n\nFor more information, try '--help'.");
+            return ExitCode::from(USAGE);
+        }
+    };
+    // Sessions have threads of their own; this one runs what watches and answers probes.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match config {
+        Config::Check(check) => match runtime.block_on(check::run(check)) {
+            Ok(Verdict::Clean) => ExitCode::SUCCESS,
+            Ok(Verdict::Wrong) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
+        Config::Run(run) => {
+            if let Err(error) = start_log(&run) {
+                eprintln!("error: --log: {error}");
+                return ExitCode::from(USAGE);
+            }
+            match runtime.block_on(serve::run(run)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&format_args!("{error:#}")),
+            }
+        }
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+/// The log goes to standard error: standard output may be the audit's.
+fn start_log(run: &Run) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::builder().parse(&run.log)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match run.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    }
+}

@@ -65,8 +65,6 @@ pub struct SessionStart<'a> {
     pub tls: bool,
     /// The client's own application_name.
     pub application_name: &'a str,
-    /// The user name that the client sent; means nothing.
-    pub client_user: &'a str,
     /// Protocol version, such as `3.2`.
     pub protocol: &'a str,
     /// The database.
@@ -257,7 +255,6 @@ impl Envelope<'_> {
                     client_address,
                     tls,
                     application_name,
-                    client_user,
                     protocol,
                     database,
                     postgres_role,
@@ -269,7 +266,6 @@ impl Envelope<'_> {
                 map.serialize_entry("database", database)?;
                 map.serialize_entry("postgres_role", postgres_role)?;
                 map.serialize_entry("client_address", client_address)?;
-                map.serialize_entry("client_user", client_user)?;
                 map.serialize_entry("application_name", application_name)?;
                 map.serialize_entry("protocol", protocol)?;
                 map.serialize_entry("tls", tls)?;

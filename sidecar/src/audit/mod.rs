@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use postern_crds::Recording;
 
 use crate::metrics::Metrics;
@@ -54,7 +55,7 @@ pub struct AuditFull;
 #[derive(Debug)]
 pub struct Audit {
     sink: Sink,
-    recording: Recording,
+    recording: ArcSwap<Recording>,
     hasher: Hasher,
     patience: Duration,
     metrics: Arc<Metrics>,
@@ -73,6 +74,7 @@ impl Audit {
             Target::File(path) => Sink::File(FileSink::open(path)?),
             Target::Stdout => Sink::Stream(StreamSink::spawn(Box::new(io::stdout()))?),
         };
+        let recording = ArcSwap::from_pointee(recording);
         Ok(Arc::new(Audit { sink, recording, hasher: Hasher::random(), patience: PATIENCE, metrics }))
     }
 
@@ -86,6 +88,11 @@ impl Audit {
         };
         session.submit(&Body::SessionStart(start)).await?;
         Ok(session)
+    }
+
+    /// What of statements and parameters is kept from now on.
+    pub fn record_as(&self, recording: Recording) {
+        self.recording.store(Arc::new(recording));
     }
 
     /// Opens a file target anew, as after a rotation that kept the path's inode busy.
@@ -203,7 +210,7 @@ impl SessionAudit {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             body,
         };
-        envelope.to_line(self.audit.recording, &self.audit.hasher)
+        envelope.to_line(**self.audit.recording.load(), &self.audit.hasher)
     }
 }
 

@@ -42,7 +42,7 @@ fn audit(path: &Path, recording: Recording) -> Arc<Audit> {
 
 fn with_patience(sink: Sink, patience: Duration) -> Arc<Audit> {
     let metrics = Metrics::new("shop/shop").unwrap();
-    Arc::new(Audit { sink, recording: FULL, hasher: Hasher::random(), patience, metrics })
+    Arc::new(Audit { sink, recording: ArcSwap::from_pointee(FULL), hasher: Hasher::random(), patience, metrics })
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -68,7 +68,6 @@ fn start(subject: &Subject) -> SessionStart<'_> {
         client_address: "127.0.0.1:5",
         tls: false,
         application_name: "psql",
-        client_user: "me",
         protocol: "3.0",
         database: "shop",
         postgres_role: "reporting_ro",

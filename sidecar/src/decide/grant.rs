@@ -109,7 +109,7 @@ impl BoundPolicy {
 }
 
 /// Whether globs of the policy's `relations` don't match the relation, so that only its full name does.
-pub(super) fn is_special(relation: &Relation) -> bool {
+pub(crate) fn is_special(relation: &Relation) -> bool {
     relation.system
         || relation.temporary
         || matches!(relation.kind, RelationKind::ForeignTable | RelationKind::Toast | RelationKind::Index)

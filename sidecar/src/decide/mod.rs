@@ -4,7 +4,7 @@ pub mod bind;
 pub mod bound;
 pub mod builtins;
 pub mod expression;
-mod grant;
+pub(crate) mod grant;
 mod lineage;
 pub mod mask;
 mod qualify;
