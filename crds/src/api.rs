@@ -3,7 +3,9 @@
 //!
 //! The types read leniently (an unknown field must not break a watch); [`crate::strict`] is what refuses.
 
+#[cfg_attr(feature = "kube", allow(clippy::duplicated_attributes, reason = "each printer column has a type"))]
 mod identity;
+#[cfg_attr(feature = "kube", allow(clippy::duplicated_attributes, reason = "each printer column has a type"))]
 mod policy;
 mod scalar;
 mod status;

@@ -806,3 +806,436 @@ fn optional_duration(
 ) -> Duration {
     text.and_then(|text| some_duration(text, least, most, path, errors)).unwrap_or(default)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::files::{self, Object};
+
+    const EXAMPLE: &str = include_str!("../tests/example.yaml");
+
+    fn example(kind: &str) -> Value {
+        files::read(EXAMPLE)
+            .unwrap()
+            .into_iter()
+            .find_map(|object| match object {
+                Object::Policy(policy) if kind == "policy" => Some(serde_json::to_value(policy.spec).unwrap()),
+                Object::Identity(identity) if kind == "identity" => Some(serde_json::to_value(identity.spec).unwrap()),
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    /// Puts the value at the pointer; an absent key is added, `null` takes it away.
+    fn patch(spec: &mut Value, pointer: &str, value: Value) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match spec.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}")) {
+            Value::Object(fields) if value.is_null() => {
+                fields.remove(key).unwrap_or_else(|| panic!("no {pointer}"));
+            }
+            Value::Object(fields) => {
+                fields.insert(key.to_owned(), value);
+            }
+            Value::Array(items) if key == "-" => items.push(value),
+            Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn policy_errors(patches: &[(&str, Value)]) -> Vec<String> {
+        let mut spec = example("policy");
+        for (pointer, value) in patches {
+            patch(&mut spec, pointer, value.clone());
+        }
+        let spec = serde_json::from_value(spec).unwrap();
+        match compile_policy("shop", "shop", &spec) {
+            Ok(_) => vec![],
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn identity_errors(patches: &[(&str, Value)]) -> Vec<String> {
+        let mut spec = example("identity");
+        for (pointer, value) in patches {
+            patch(&mut spec, pointer, value.clone());
+        }
+        let spec = serde_json::from_value(spec).unwrap();
+        match compile_identity("shop", "nightly-report", &spec) {
+            Ok(_) => vec![],
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_policy_gives_one_message_with_its_path() {
+        let rule = |fields: Value| {
+            let mut rule = json!({"name": "more", "to": {"groups": ["x"]}});
+            rule.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            rule
+        };
+        let mask = |mask: Value| json!({"columns": ["a.b.c"], "mask": mask});
+        let long = "x".repeat(64);
+        let mut wrong = Vec::new();
+        for (pointer, value, expected) in [
+            ("/database/host", json!(""), "spec.database.host: is empty"),
+            ("/database/host", json!("a,b"), "spec.database.host: 'a,b' is neither one host name"),
+            ("/database/host", json!("a b"), "spec.database.host: 'a b' is neither"),
+            ("/database/host", json!("a\0"), "spec.database.host: 'a\0' is neither"),
+            ("/database/host", json!("pg:5432"), "spec.database.host: 'pg:5432' is neither"),
+            ("/database/host", json!("@abstract"), "spec.database.host: '@abstract' is neither"),
+            (
+                "/database/host",
+                json!("/run/postgresql"),
+                "spec.database.tls.mode: VerifyFull can't be had: a unix socket has no TLS",
+            ),
+            ("/database/port", json!(0), "spec.database.port: must be from 1 to 65535"),
+            ("/database/port", json!(-1), "spec.database.port: must be from 1 to 65535"),
+            ("/database/port", json!(65536), "spec.database.port: must be from 1 to 65535"),
+            ("/database/name", json!(""), "spec.database.name: is empty"),
+            ("/database/name", json!(long), "spec.database.name: is longer than 63 bytes"),
+            ("/database/name", json!("a\0b"), "spec.database.name: has a control character"),
+            ("/database/tls", Value::Null, "spec.database.tls: is missing"),
+            ("/database/tls", json!({}), "spec.database.tls.caSecret: is missing: VerifyFull verifies"),
+            ("/database/tls/mode", json!("Require"), "spec.database.tls.caSecret: Require does not verify"),
+            ("/database/tls/mode", json!("Disable"), "spec.database.tls.caSecret: Disable does not verify"),
+            ("/database/tls/caSecret/name", json!("Upper"), "spec.database.tls.caSecret.name: \"Upper\" is no name"),
+            ("/database/tls/caSecret/key", json!("../x"), "spec.database.tls.caSecret.key: \"../x\" is no key"),
+            ("/database/tls/caSecret/key", json!(".."), "spec.database.tls.caSecret.key: \"..\" is no key"),
+            ("/database/credentials", json!({}), "spec.database.credentials: set secret or ephemeralRole"),
+            (
+                "/database/credentials/ephemeralRole",
+                json!({"adminSecret": {"name": "a"}}),
+                "spec.database.credentials: set secret or ephemeralRole, not both",
+            ),
+            (
+                "/database/credentials/secret/name",
+                json!("../../etc"),
+                "spec.database.credentials.secret.name: \"../../etc\" is no name",
+            ),
+            ("/database/credentials/secret/name", json!(""), "spec.database.credentials.secret.name: \"\" is no name"),
+            ("/masks/0/columns", json!([]), "spec.masks[0].columns: names no column"),
+            (
+                "/masks/0/columns/1",
+                json!("public.customers"),
+                "spec.masks[0].columns[1]: 'public.customers' must be schema.relation.column",
+            ),
+            ("/masks/0/columns/1", json!("a.b.c.d"), "spec.masks[0].columns[1]: 'a.b.c.d' has 4 parts"),
+            ("/masks/0/columns/1", json!("a.b."), "spec.masks[0].columns[1]: 'a.b.' has an empty part"),
+            ("/masks/0/exempt", json!({}), "spec.masks[0].exempt: names nobody"),
+            (
+                "/masks/0/exempt/groups/0",
+                json!("\n"),
+                "spec.masks[0].exempt.groups[0]: \"\\n\": a group's name can't be",
+            ),
+            ("/masks/0/mask", json!({}), "spec.masks[0].mask: chooses no mask"),
+            ("/masks/0/mask/nullify", json!({}), "spec.masks[0].mask: chooses nullify and partial at once"),
+            ("/masks/0/mask/partial", json!({}), "spec.masks[0].mask.partial: keeps nothing"),
+            ("/masks/0/mask/partial/keepLast", json!(0), "spec.masks[0].mask.partial: keeps nothing"),
+            ("/masks/0/mask/partial/keepLast", json!(-1), "spec.masks[0].mask.partial.keepLast: must be from 0 to 64"),
+            ("/masks/0/mask/partial/keepLast", json!(65), "spec.masks[0].mask.partial.keepLast: must be from 0 to 64"),
+            ("/masks/0/mask/partial/with", json!(""), "spec.masks[0].mask.partial.with: must be exactly one character"),
+            (
+                "/masks/0/mask/partial/with",
+                json!("**"),
+                "spec.masks[0].mask.partial.with: must be exactly one character",
+            ),
+            (
+                "/masks/0/mask/partial/with",
+                json!("\0"),
+                "spec.masks[0].mask.partial.with: must be exactly one character",
+            ),
+            (
+                "/masks/-",
+                mask(json!({"bucket": {"size": 0}})),
+                "spec.masks[3].mask.bucket.size: '0' must be a positive number",
+            ),
+            (
+                "/masks/-",
+                mask(json!({"bucket": {"size": -5}})),
+                "spec.masks[3].mask.bucket.size: '-5' must be a positive number",
+            ),
+            ("/masks/-", mask(json!({"bucket": {"size": "1e3"}})), "spec.masks[3].mask.bucket.size: '1e3' must be"),
+            ("/masks/-", mask(json!({"bucket": {"size": "0.00"}})), "spec.masks[3].mask.bucket.size: '0.00' must be"),
+            (
+                "/masks/-",
+                mask(json!({"bucket": {"size": "1) OR (1"}})),
+                "spec.masks[3].mask.bucket.size: '1) OR (1' must be",
+            ),
+            ("/masks/-", mask(json!({"bucket": {"size": "NaN"}})), "spec.masks[3].mask.bucket.size: 'NaN' must be"),
+            ("/masks/-", mask(json!({"fixed": {"value": "a\0"}})), "spec.masks[3].mask.fixed.value: has a NUL"),
+            (
+                "/masks/-",
+                mask(json!({"hash": {"keySecret": {"name": "k", "key": "a/b"}}})),
+                "spec.masks[3].mask.hash.keySecret.key: \"a/b\" is no key",
+            ),
+            ("/rules/0/name", json!("Reads"), "spec.rules[0].name: 'Reads' must be lower-case"),
+            ("/rules/0/name", json!(""), "spec.rules[0].name: '' must be lower-case"),
+            (
+                "/rules/-",
+                rule(json!({"name": "reporting-reads", "allow": ["Temp"]})),
+                "spec.rules[1].name: 'reporting-reads' is the name of rules[0] too",
+            ),
+            ("/rules/0/to", json!({}), "spec.rules[0].to: names nobody"),
+            ("/rules/0/to/identities", json!(["Nightly"]), "spec.rules[0].to.identities[0]: \"Nightly\": is no name"),
+            ("/rules/0/to/groups/-", json!("reporting"), "spec.rules[0].to.groups[1]: 'reporting' is named twice"),
+            ("/rules/0/allow/-", json!("Select"), "spec.rules[0].allow[1]: Select is named twice"),
+            (
+                "/rules/0/relations/0",
+                json!("customers"),
+                "spec.rules[0].relations[0]: 'customers' does not name the schema: write schema.customers",
+            ),
+            (
+                "/rules/0/relations/0",
+                json!("public.Order Items"),
+                "spec.rules[0].relations[0]: 'public.Order Items' has the character ' ' outside of double quotes",
+            ),
+            (
+                "/rules/-",
+                rule(json!({"allow": ["Select", "CopyOut", "Temp"]})),
+                "spec.rules[1].relations: is missing: Select, CopyOut needs relations",
+            ),
+            ("/rules/-", rule(json!({"allow": ["Call"]})), "spec.rules[1].functions: is missing: Call"),
+            ("/rules/-", rule(json!({"allow": ["Notify"]})), "spec.rules[1].channels: is missing: Notify"),
+            ("/rules/-", rule(json!({})), "spec.rules[1]: allows nothing and restricts nothing"),
+            ("/rules/-", rule(json!({"relations": ["a.b"]})), "spec.rules[1]: allows nothing and restricts nothing"),
+            (
+                "/rules/-",
+                rule(json!({"allow": ["Temp"], "limits": {"rows": 1}})),
+                "spec.rules[1].limits: hold for relations",
+            ),
+            (
+                "/rules/0/hideColumns/0",
+                json!("ssn"),
+                "spec.rules[0].hideColumns[0]: 'ssn' must be schema.relation.column",
+            ),
+            (
+                "/rules/0/rowFilters/0/relation",
+                json!("orders"),
+                "spec.rules[0].rowFilters[0].relation: 'orders' does not name the schema",
+            ),
+            (
+                "/rules/0/rowFilters/0/where",
+                json!("region ="),
+                "spec.rules[0].rowFilters[0].where: the expression is not valid SQL",
+            ),
+            (
+                "/rules/0/rowFilters/0/where",
+                json!("true) OR (true"),
+                "spec.rules[0].rowFilters[0].where: the expression closes",
+            ),
+            (
+                "/rules/0/functions/0",
+                json!("fx_rate"),
+                "spec.rules[0].functions[0]: 'fx_rate' does not name the schema",
+            ),
+            (
+                "/rules/0/functions/0",
+                json!("public.fx_rate()"),
+                "spec.rules[0].functions[0]: write the name without parentheses: public.fx_rate",
+            ),
+            (
+                "/rules/0/functions/0",
+                json!("pg_catalog.*"),
+                "spec.rules[0].functions[0]: 'pg_catalog.*' matches nothing",
+            ),
+            ("/rules/0/settings/0", json!("work_mem"), "spec.rules[0].settings[0]: 'work_mem' is no custom setting"),
+            ("/rules/0/settings/0", json!("*"), "spec.rules[0].settings[0]: '*' is no custom setting"),
+            ("/rules/0/settings/0", json!("*.tenant"), "spec.rules[0].settings[0]: '*.tenant' must name the class"),
+            ("/rules/0/settings/0", json!("a*.tenant"), "spec.rules[0].settings[0]: 'a*.tenant' must name the class"),
+            (
+                "/rules/0/settings/0",
+                json!("Postern.*"),
+                "spec.rules[0].settings[0]: settings of the class 'postern' are",
+            ),
+            ("/rules/0/settings/0", json!("app."), "spec.rules[0].settings[0]: 'app.' is no name"),
+            ("/rules/0/settings/0", json!("app.a b"), "spec.rules[0].settings[0]: 'app.a b' is no name"),
+            ("/rules/0/settings/0", json!("app.é"), "spec.rules[0].settings[0]: 'app.é' is no name"),
+            ("/rules/0/channels/0", json!("a.b"), "spec.rules[0].channels[0]: 'a.b' has 2 parts: expected one name"),
+            ("/rules/0/limits", json!({}), "spec.rules[0].limits: limits nothing"),
+            ("/rules/0/limits/rows", json!(0), "spec.rules[0].limits.rows: must be at least 1"),
+            ("/rules/0/limits/rows", json!(-1), "spec.rules[0].limits.rows: must be at least 1"),
+            ("/rules/0/limits/bytes", json!("10mb"), "spec.rules[0].limits.bytes: '10mb' is not a number of bytes"),
+            ("/rules/0/limits/bytes", json!(0), "spec.rules[0].limits.bytes: must be at least 1"),
+            (
+                "/rules/0/limits/statementTimeout",
+                json!("30"),
+                "spec.rules[0].limits.statementTimeout: '30' is not a duration",
+            ),
+            (
+                "/rules/0/limits/statementTimeout",
+                json!("0s"),
+                "spec.rules[0].limits.statementTimeout: must be from 1ms to",
+            ),
+            (
+                "/rules/0/limits/statementTimeout",
+                json!("600h"),
+                "spec.rules[0].limits.statementTimeout: must be from 1ms to 596h31m23s647ms",
+            ),
+            ("/rules/0/limits/window", json!({"every": "1h"}), "spec.rules[0].limits.window: limits nothing"),
+            ("/rules/0/limits/window/every", json!("0s"), "spec.rules[0].limits.window.every: must be from 1s to 168h"),
+            ("/rules/0/limits/window/rows", json!(0), "spec.rules[0].limits.window.rows: must be at least 1"),
+            ("/bulkExport/approval/timeout", json!("0s"), "spec.bulkExport.approval.timeout: must be from 1s to 24h"),
+            (
+                "/bulkExport/approval/validFor",
+                json!("25h"),
+                "spec.bulkExport.approval.validFor: must be from 1s to 24h",
+            ),
+            ("/sidecar/env/PGHOST", json!("x"), "spec.sidecar.env.PGHOST: is set by Postern itself"),
+            ("/sidecar/env/POSTERN_AUDIT", json!("x"), "spec.sidecar.env.POSTERN_AUDIT: is set by Postern itself"),
+            ("/sidecar/env/A=B", json!("x"), "spec.sidecar.env: \"A=B\" is no name"),
+            ("/sidecar/env/URL", json!("pg://{user}:{password}@x"), "spec.sidecar.env.URL: there is no {password}"),
+            ("/sidecar/env/URL", json!("pg://{usr}@x"), "spec.sidecar.env.URL: {usr} stands for nothing"),
+            (
+                "/sidecar/resources/limits/memory",
+                json!("64MB"),
+                "spec.sidecar.resources.limits.memory: '64MB' is no quantity",
+            ),
+        ] {
+            let found = policy_errors(&[(pointer, value.clone())]);
+            if found.len() != 1 || !found[0].starts_with(expected) {
+                wrong.push(format!("{pointer} {value}: expected {expected}, found {found:#?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn each_mistake_in_an_identity_gives_one_message_with_its_path() {
+        let mut wrong = Vec::new();
+        for (pointer, value, expected) in [
+            ("/postgresRole", json!(""), "spec.postgresRole: is empty"),
+            (
+                "/postgresRole",
+                json!("pg_read_all_data"),
+                "spec.postgresRole: 'pg_read_all_data' is a role of the server's own",
+            ),
+            ("/postgresRole", json!("none"), "spec.postgresRole: 'none' is no role"),
+            ("/postgresRole", json!("public"), "spec.postgresRole: 'public' is no role"),
+            ("/postgresRole", json!("é".repeat(32)), "spec.postgresRole: is longer than 63 bytes"),
+            ("/postgresRole", json!("a\0"), "spec.postgresRole: has a control character"),
+            ("/maxLease", json!("10s"), "spec.maxLease: must be from 1m to 24h"),
+            ("/maxLease", json!("25h"), "spec.maxLease: must be from 1m to 24h"),
+            ("/maxLease", json!("1 h"), "spec.maxLease: '1 h' is not a duration"),
+            ("/outageGrace", json!("25h"), "spec.outageGrace: must be from 0s to 24h"),
+            ("/groups/-", json!("reporting"), "spec.groups[1]: 'reporting' is named twice"),
+            ("/groups/0", json!(""), "spec.groups[0]: \"\": a group's name can't be empty"),
+            ("/subjects/0", json!({}), "spec.subjects[0]: set serviceAccount or oidc"),
+            (
+                "/subjects/1/serviceAccount",
+                json!({"name": "x"}),
+                "spec.subjects[1]: set serviceAccount or oidc, not both",
+            ),
+            ("/subjects/0/serviceAccount/name", json!("A"), "spec.subjects[0].serviceAccount.name: 'A' is no name"),
+            (
+                "/subjects/1/oidc/issuer",
+                json!("http://x"),
+                "spec.subjects[1].oidc.issuer: 'http://x' must be a URL that begins with https://",
+            ),
+            ("/subjects/1/oidc/issuer", json!("https://"), "spec.subjects[1].oidc.issuer: 'https://' must be"),
+            ("/subjects/1/oidc/issuer", json!("https://a@b"), "spec.subjects[1].oidc.issuer: 'https://a@b' must be"),
+            ("/subjects/1/oidc/issuer", json!("https://a?b"), "spec.subjects[1].oidc.issuer: 'https://a?b' must be"),
+            (
+                "/subjects/1/oidc/audience",
+                json!("postern/other"),
+                "spec.subjects[1].oidc.audience: must be 'postern/shop'",
+            ),
+            ("/subjects/1/oidc/claims", json!({}), "spec.subjects[1].oidc.claims: needs at least one claim"),
+            ("/subjects/1/oidc/claims/aud", json!("x"), "spec.subjects[1].oidc.claims.aud: pins nothing"),
+            ("/subjects/1/oidc/claims/ref", json!(""), "spec.subjects[1].oidc.claims.ref: is empty"),
+            ("/subjects/1/oidc/groupsClaim", json!(""), "spec.subjects[1].oidc.groupsClaim: is empty"),
+        ] {
+            let found = identity_errors(&[(pointer, value.clone())]);
+            if found.len() != 1 || !found[0].starts_with(expected) {
+                wrong.push(format!("{pointer} {value}: expected {expected}, found {found:#?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let found = policy_errors(&[
+            ("/database/port", json!(0)),
+            ("/database/tls/mode", json!("Require")),
+            ("/masks/0/columns/0", json!("x")),
+            ("/rules/0/relations/0", json!("y")),
+            ("/rules/0/relations/1", json!("z")),
+            ("/rules/0/rowFilters/0/where", json!(";")),
+            ("/bulkExport/approval/timeout", json!("x")),
+        ]);
+        assert_eq!(found.len(), 7, "{found:#?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_safe() {
+        let mut spec = example("policy");
+        for section in ["mode", "masks", "rules", "bulkExport", "recording", "sidecar"] {
+            patch(&mut spec, &format!("/{section}"), Value::Null);
+        }
+        let policy = compile_policy("shop", "shop", &serde_json::from_value(spec).unwrap()).unwrap();
+        assert_eq!(policy.mode, Mode::Enforce);
+        assert_eq!(policy.bulk_export.action, BulkAction::Deny);
+        assert_eq!(policy.recording.statements, StatementRecording::Normalized);
+        assert_eq!(policy.recording.parameters, ParameterRecording::Hash);
+        assert!(policy.rules.is_empty());
+        let mut spec = example("identity");
+        for field in ["maxLease", "subjects", "groups"] {
+            patch(&mut spec, &format!("/{field}"), Value::Null);
+        }
+        let identity = compile_identity("shop", "x", &serde_json::from_value(spec).unwrap()).unwrap();
+        assert_eq!(identity.max_lease, HOUR);
+        let entry: api::MaskEntry =
+            serde_json::from_value(json!({"columns": ["a.b.c"], "mask": {"email": {}}})).unwrap();
+        assert_eq!(entry.on_predicate, api::OnPredicate::Notice);
+    }
+
+    #[test]
+    fn forms_that_are_right_compile() {
+        for patches in [
+            vec![("/database/host", json!("/var/run/postgresql")), ("/database/tls", Value::Null)],
+            vec![("/database/host", json!("/var/run/postgresql")), ("/database/tls", json!({"mode": "Disable"}))],
+            vec![("/database/host", json!("::1"))],
+            vec![("/database/host", json!("10.0.0.1"))],
+            vec![("/database/host", json!("pg_primary.shop.svc.cluster.local."))],
+            vec![("/database/tls", json!({"mode": "Require", "allowUnverified": true}))],
+            vec![(
+                "/database/credentials",
+                json!({"ephemeralRole": {"adminSecret": {"name": "shop-admin"}, "grants": "FromPolicy"}}),
+            )],
+            vec![("/masks/0/mask", json!({"hash": {"keySecret": {"name": "k", "key": "key"}}}))],
+            vec![("/masks/0/mask", json!({"bucket": {"size": "0.5"}}))],
+            vec![("/masks/0/mask", json!({"bucket": {"size": 1000}}))],
+            vec![("/masks/0/mask", json!({"truncateDate": {"to": "Month"}}))],
+            vec![("/masks/0/mask", json!({"fixed": {"value": ""}}))],
+            vec![("/masks/0/mask", json!({"partial": {"keepFirst": 2, "with": "•"}}))],
+            vec![("/masks/0/mask", json!({"default": {}}))],
+            vec![("/masks/0/mask", json!({"redact": {}}))],
+            vec![("/rules/0/relations", json!(["public.\"Order Items\"", "*.*", "pg_catalog.pg_stats"]))],
+            vec![("/rules/0/settings", json!(["App.Tenant_Id", "app.a.*", "app.*_id"]))],
+            vec![("/rules/0/channels", json!(["\"Order Events\"", "*"]))],
+            vec![("/rules/0/functions", json!(["public.*", "pg_catalog.pg_sleep"]))],
+            vec![("/rules/0/allow", json!([]))],
+            vec![("/rules/0/limits/bytes", json!(1048576))],
+            vec![("/sidecar/env/OPTIONS", json!("{\"a\": {}} {user}"))],
+        ] {
+            assert_eq!(policy_errors(&patches), [] as [String; 0], "{patches:?}");
+        }
+        assert_eq!(
+            identity_errors(&[("/subjects/1/oidc/audience", Value::Null), ("/outageGrace", json!("10m"))]),
+            [] as [String; 0]
+        );
+    }
+
+    #[test]
+    fn without_tls_only_a_socket_is_taken() {
+        let mut spec = example("policy");
+        patch(&mut spec, "/database/host", json!("/tmp"));
+        patch(&mut spec, "/database/tls", Value::Null);
+        let policy = compile_policy("shop", "shop", &serde_json::from_value(spec).unwrap()).unwrap();
+        assert_eq!(policy.database.tls, TlsMode::Disable);
+    }
+}

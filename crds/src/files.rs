@@ -359,65 +359,7 @@ mod tests {
     use crate::checked::{BulkAction, MaskKind, OnPredicate, TlsMode};
     use crate::verb::Verb;
 
-    const EXAMPLE: &str = r#"
-apiVersion: postern.dev/v1alpha1
-kind: NonHumanIdentity
-metadata: {name: nightly-report, namespace: shop}
-spec:
-  subjects:
-  - serviceAccount: {name: nightly-report}
-  - oidc:
-      issuer: https://token.actions.githubusercontent.com
-      audience: postern/shop
-      claims: {repository_id: "4711", ref: refs/heads/main}
-      groupsClaim: groups
-  groups: [reporting]
-  postgresRole: reporting_ro
-  maxLease: 15m
----
-# a comment alone is no object
----
-apiVersion: postern.dev/v1alpha1
-kind: DatabaseAccessPolicy
-metadata: {name: shop, namespace: shop}
-spec:
-  mode: Enforce
-  database:
-    host: pg.shop.svc
-    port: 5432
-    name: shop
-    tls: {mode: VerifyFull, caSecret: {name: shop-pg-ca, key: ca.crt}}
-    credentials:
-      secret: {name: shop-postern}
-  masks:
-  - columns: [public.customers.card_number, public.payments.card_number]
-    mask: {partial: {keepLast: 4}}
-    exempt: {groups: [fraud]}
-  - columns: ["*.*.email"]
-    mask: {email: {}}
-  - columns: [public.employees.salary]
-    mask: {nullify: {}}
-    onPredicate: Refuse
-  rules:
-  - name: reporting-reads
-    to: {groups: [reporting]}
-    allow: [Select]
-    relations: [public.customers, public.orders, "reporting.*"]
-    hideColumns: [public.customers.ssn]
-    rowFilters: [{relation: public.orders, where: "region = 'eu'"}]
-    functions: [public.fx_rate]
-    settings: ["app.*"]
-    channels: [order_events]
-    limits: {rows: 10000, bytes: 10Mi, statementTimeout: 30s, window: {every: 1h, rows: 100000, bytes: 100Mi}}
-  bulkExport:
-    action: RequireApproval
-    approval: {timeout: 10m, validFor: 30m}
-  recording: {statements: Full, parameters: Hash}
-  sidecar:
-    env: {DATABASE_URL: "postgresql://{user}@{host}:{port}/{database}"}
-    resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {cpu: 1}}
-    restartOnChange: false
-"#;
+    const EXAMPLE: &str = include_str!("../tests/example.yaml");
 
     #[test]
     fn the_example_of_the_design_reads_and_compiles() {

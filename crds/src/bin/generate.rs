@@ -1,13 +1,12 @@
-//! Writes the CustomResourceDefinitions into the folder that is given.
+//! Writes the CustomResourceDefinitions into the folder that is given, or else into `crds/yaml`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: generate FOLDER");
-        return ExitCode::from(2);
-    };
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/yaml")), PathBuf::from);
     match write(&folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
