@@ -23,9 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::config::ListenAddress;
+use crate::sql::deep::WORKER_STACK;
 
-/// Statements are parsed and walked on the worker's own stack, up to the depth that the bounds allow inline.
-const WORKER_STACK: usize = 16 << 20;
+/// Threads of a worker for host names and for keys, however many sessions start at once.
+const BLOCKING_THREADS: usize = 4;
 /// Connections that wait for a busy worker to take them.
 const WORKER_QUEUE: usize = 64;
 /// Connections over the maximum that are told so at a time; those beyond are closed without a word.
@@ -342,7 +343,8 @@ where
     H: Fn(Accepted) -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
     std::thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK).spawn(move || {
         let sessions = LocalSet::new();
         sessions.spawn_local(async move {

@@ -294,7 +294,10 @@ impl Connected {
         }
         let search_path = match parameter(&upstream, "search_path") {
             Some(path) => path.to_owned(),
-            None => first_value(upstream.query("SHOW search_path").await?),
+            None => {
+                let rows = timeout(terms.upstream.timeout, upstream.query("SHOW search_path")).await;
+                first_value(rows.map_err(|_| ConnectError::Timeout)??)
+            }
         };
         let version = parameter(&upstream, "server_version").unwrap_or_default();
         Ok(Self {

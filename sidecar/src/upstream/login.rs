@@ -14,6 +14,8 @@ use crate::wire::{Malformed, backend::TransactionStatus, frontend};
 
 /// No message of a login is longer; one that claims to be would only make us wait and hold.
 const MAX_MESSAGE: usize = 64 << 10;
+/// More settings than any server reports.
+const MAX_PARAMETERS: usize = 256;
 /// All of a login together.
 const MAX_LOGIN: usize = 1 << 20;
 
@@ -73,9 +75,10 @@ pub(super) async fn login(
             (backend::AUTHENTICATION, _) => step = login.authenticate(step, &body).await?,
             (backend::PARAMETER_STATUS, Step::Through) => {
                 let ParameterStatus { name, value } = ParameterStatus::read(&body)?;
-                match statuses.iter_mut().find(|(have, _)| *have == name) {
-                    Some((_, have)) => *have = value.into_owned(),
-                    None => statuses.push((name.into_owned(), value.into_owned())),
+                statuses.retain(|(have, _)| *have != name);
+                statuses.push((name.into_owned(), value.into_owned()));
+                if statuses.len() > MAX_PARAMETERS {
+                    return Err(ConnectError::Unexpected);
                 }
             }
             (backend::BACKEND_KEY_DATA, Step::Through) => {

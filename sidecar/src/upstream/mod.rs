@@ -4,6 +4,8 @@ mod cancel;
 mod login;
 mod query;
 mod scram;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::SocketAddr;
