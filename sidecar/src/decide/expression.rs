@@ -4,7 +4,7 @@
 //! The set is closed by construction: [`for_each_child`] refuses a node it doesn't know, and `bind` puts every
 //! expression through it once ([`columns_of`]) before it comes into force. So an instantiation can't skip a column.
 
-use pg_query::protobuf::{ColumnRef, JoinExpr, Node, SelectStmt, WithClause, node::Node as Kind};
+use pg_query::protobuf::{ColumnRef, JoinExpr, Node, SelectStmt, WindowDef, WithClause, node::Node as Kind};
 
 use super::bound::ROW;
 
@@ -139,12 +139,13 @@ pub fn for_each_child(node: &mut Node, visit: &mut Visit<'_>) -> Result<(), Unkn
         }
         Kind::BoolExpr(it) => many(&mut it.args, visit),
         Kind::FuncCall(it) => {
-            if it.over.is_some() {
-                return Err(UnknownNode("a window function".to_owned()));
-            }
             many(&mut it.args, visit)?;
             many(&mut it.agg_order, visit)?;
-            one(&mut it.agg_filter, visit)
+            one(&mut it.agg_filter, visit)?;
+            match &mut it.over {
+                Some(window) => for_each_child_of_window(window, visit),
+                None => Ok(()),
+            }
         }
         Kind::NamedArgExpr(it) => one(&mut it.arg, visit),
         Kind::TypeCast(it) => one(&mut it.arg, visit),
@@ -180,6 +181,9 @@ pub fn for_each_child(node: &mut Node, visit: &mut Visit<'_>) -> Result<(), Unkn
         Kind::SelectStmt(it) => for_each_child_of_select(it, visit),
         Kind::ResTarget(it) => one(&mut it.val, visit),
         Kind::SortBy(it) => one(&mut it.node, visit),
+        Kind::WindowDef(it) => for_each_child_of_window(it, visit),
+        Kind::GroupingSet(it) => many(&mut it.content, visit),
+        Kind::GroupingFunc(it) => many(&mut it.args, visit),
         Kind::RangeSubselect(it) => one(&mut it.subquery, visit),
         Kind::JoinExpr(it) => for_each_child_of_join(it, visit),
         Kind::CommonTableExpr(it) => {
@@ -200,9 +204,6 @@ pub fn for_each_child_of_select(select: &mut SelectStmt, visit: &mut Visit<'_>) 
     if !select.locking_clause.is_empty() {
         return Err(UnknownNode("a locking clause".to_owned()));
     }
-    if !select.window_clause.is_empty() {
-        return Err(UnknownNode("a window".to_owned()));
-    }
     if let Some(WithClause { ctes, .. }) = &mut select.with_clause {
         many(ctes, visit)?;
     }
@@ -212,6 +213,7 @@ pub fn for_each_child_of_select(select: &mut SelectStmt, visit: &mut Visit<'_>) 
     one(&mut select.where_clause, visit)?;
     many(&mut select.group_clause, visit)?;
     one(&mut select.having_clause, visit)?;
+    many(&mut select.window_clause, visit)?;
     many(&mut select.values_lists, visit)?;
     many(&mut select.sort_clause, visit)?;
     one(&mut select.limit_offset, visit)?;
@@ -220,6 +222,13 @@ pub fn for_each_child_of_select(select: &mut SelectStmt, visit: &mut Visit<'_>) 
         for_each_child_of_select(branch, visit)?;
     }
     Ok(())
+}
+
+fn for_each_child_of_window(window: &mut WindowDef, visit: &mut Visit<'_>) -> Result<(), UnknownNode> {
+    many(&mut window.partition_clause, visit)?;
+    many(&mut window.order_clause, visit)?;
+    one(&mut window.start_offset, visit)?;
+    one(&mut window.end_offset, visit)
 }
 
 fn for_each_child_of_join(join: &mut JoinExpr, visit: &mut Visit<'_>) -> Result<(), UnknownNode> {
