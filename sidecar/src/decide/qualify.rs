@@ -19,6 +19,9 @@ use super::mask::parse_expression;
 use crate::catalog::names::{Choice, PG_CATALOG, types};
 use crate::catalog::{Catalog, Oid, Relation};
 
+/// `smallint`
+const INT2: Oid = 21;
+
 /// A filter in which every name is qualified.
 pub(super) struct Qualified {
     /// Over `ROW`.
@@ -374,11 +377,19 @@ impl Qualifier<'_> {
         &mut self,
         left: (Node, Option<Oid>),
         items: Vec<Node>,
-        types: &[Option<Oid>],
+        operands: &[Option<Oid>],
         negated: bool,
     ) -> Result<(Node, Option<Oid>), String> {
         let name = string(if negated { "<>" } else { "=" });
         let constants = items.iter().all(|item| matches!(&item.node, Some(Kind::AConst(it)) if !it.isnull));
+        let numbers = operands.iter().all(|typed| *typed == Some(types::INT4));
+        if constants && numbers && matches!(left.1, Some(INT2 | types::INT4 | types::INT8)) {
+            let elements = AArrayExpr { elements: items, list_start: -1, list_end: -1, location: -1 };
+            let right = Node { node: Some(Kind::AArrayExpr(elements)) };
+            let (name, _) = self.operator_name(&[name], Some(left.1), Some(types::INT4))?;
+            let kind = if negated { AExprKind::AexprOpAll } else { AExprKind::AexprOpAny };
+            return Ok((binary(kind, name, Some(left.0), right), Some(types::BOOL)));
+        }
         if constants && let Some(array) = left.1.and_then(|oid| self.array_type(oid)) {
             let elements = AArrayExpr { elements: items, list_start: -1, list_end: -1, location: -1 };
             let arg = Some(Box::new(Node { node: Some(Kind::AArrayExpr(elements)) }));
@@ -389,7 +400,7 @@ impl Qualifier<'_> {
             return Ok((binary(kind, name, Some(left.0), right), Some(types::BOOL)));
         }
         let mut tests = Vec::new();
-        for (item, typed) in items.into_iter().zip(types) {
+        for (item, typed) in items.into_iter().zip(operands) {
             tests.push(self.operator(&[name.clone()], Some(left.clone()), (item, *typed))?.0);
         }
         let all = if negated { BoolExprType::AndExpr } else { BoolExprType::OrExpr };
@@ -400,7 +411,8 @@ impl Qualifier<'_> {
     /// would be beside a column: of integers and the like a list may hold numbers that don't fit.
     fn array_type(&self, oid: Oid) -> Option<TypeName> {
         let kind = self.catalog.types.get(&oid)?;
-        let fits = matches!((&*kind.schema, &*kind.name), (PG_CATALOG, "text" | "varchar" | "uuid")) || kind.kind == 'e';
+        let fits =
+            matches!((&*kind.schema, &*kind.name), (PG_CATALOG, "text" | "varchar" | "uuid")) || kind.kind == 'e';
         if !fits || kind.array == 0 {
             return None;
         }
@@ -496,10 +508,11 @@ impl Qualifier<'_> {
         let found = self.catalog.type_named(schema, bare);
         let found = found.ok_or_else(|| format!("there is no type {schema}.{bare}; write its schema"))?;
         let oid = if name.array_bounds.is_empty() { found.oid } else { found.array };
-        if name.names.len() == 1 {
-            name.names.insert(0, string(PG_CATALOG));
+        if oid == 0 {
+            return Err(format!("there is no array of {schema}.{bare}"));
         }
-        if oid == 0 { Err(format!("there is no array of {schema}.{bare}")) } else { Ok(oid) }
+        name.names = vec![string(schema), string(bare)];
+        Ok(oid)
     }
 
     fn collation(&self, names: &mut Vec<Node>) -> Result<(), String> {
@@ -634,7 +647,9 @@ impl Qualifier<'_> {
                 let outputs = self.query(inner);
                 self.scopes.extend(neighbours);
                 let columns = outputs?;
-                let Some(written) = it.alias.take() else { return Err("a sub-select in FROM needs an alias".to_owned()) };
+                let Some(written) = it.alias.take() else {
+                    return Err("a sub-select in FROM needs an alias".to_owned());
+                };
                 it.alias = Some(self.add_item(written.aliasname, &written.colnames, columns)?);
                 Ok(())
             }
@@ -784,12 +799,8 @@ fn case_of(branches: Vec<(Node, Node)>, otherwise: Option<Node>) -> Node {
         };
         Node { node: Some(Kind::CaseWhen(Box::new(when))) }
     });
-    let case = CaseExpr {
-        args: args.collect(),
-        defresult: otherwise.map(Box::new),
-        location: -1,
-        ..CaseExpr::default()
-    };
+    let case =
+        CaseExpr { args: args.collect(), defresult: otherwise.map(Box::new), location: -1, ..CaseExpr::default() };
     Node { node: Some(Kind::CaseExpr(Box::new(case))) }
 }
 
