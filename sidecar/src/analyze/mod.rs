@@ -1,10 +1,12 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod ddl;
 mod expression;
 mod function;
 mod scope;
 mod select;
 mod tree;
+mod utility;
 mod view;
 mod write;
 
@@ -584,13 +586,6 @@ impl Analyzer<'_> {
         )
         .hint("Add it to a rule's `channels`.")
         .object(channel.to_owned()))
-    }
-
-    fn utility(&mut self, node: &mut Node) -> Result<(), Denial> {
-        match &node.node {
-            Some(NodeEnum::TransactionStmt(_)) => Ok(()),
-            _ => Err(tree::unsupported("a utility statement")),
-        }
     }
 
     /// Whether a SELECT is proven to return at most one row.

@@ -1,0 +1,888 @@
+//! Definitions: CREATE, ALTER, DROP of relations, indexes, types, schemas and comments, and temporary relations.
+//!
+//! **Promise.** Only what is named here is defined, and only where a rule has `Ddl` for the name as it is and as it
+//! becomes (`Temp` for temporary relations). A relation with masks, hidden columns or filters, or with a descendant that
+//! has some, is not touched by any of it, nor does a view or index come to hold raw values of one. Expressions in
+//! definitions are decided like any other.
+
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use postern_crds::Verb;
+
+use super::scope::Column;
+use super::tree::{self, string_of, unsupported};
+use super::utility::{forbidden, plain_columns};
+use super::{Analyzer, Effect};
+use crate::catalog::{Relation, RelationKind, load::is_system_schema};
+use crate::decide::bound::Grant;
+use crate::decide::{Denial, Reason};
+
+/// The schema under which temporary relations are known.
+const PG_TEMP: &str = "pg_temp";
+
+impl Analyzer<'_> {
+    /// Decides a definition.
+    pub(crate) fn define(&mut self, node: &mut Node) -> Result<(), Denial> {
+        let Some(statement) = &mut node.node else { return Err(unsupported("an empty statement")) };
+        let mut names = Vec::new();
+        let temporary = match statement {
+            NodeEnum::SelectStmt(_) => self.select_into(node, &mut names)?,
+            NodeEnum::CreateTableAsStmt(create) => self.create_as(create, &mut names)?,
+            NodeEnum::CreateStmt(create) => self.create_table(create, &mut names)?,
+            NodeEnum::ViewStmt(view) => self.create_view(view, &mut names)?,
+            NodeEnum::IndexStmt(index) => self.create_index(index)?,
+            NodeEnum::CreateSeqStmt(create) => {
+                let range = create.sequence.as_mut().ok_or_else(|| unsupported("CREATE SEQUENCE"))?;
+                let temporary = self.new_relation(range, &mut names)?;
+                self.sequence_options(&mut create.options)?;
+                temporary
+            }
+            NodeEnum::AlterSeqStmt(alter) => {
+                let missing_ok = alter.missing_ok;
+                let range = alter.sequence.as_mut().ok_or_else(|| unsupported("ALTER SEQUENCE"))?;
+                let sequence = self.defined(range, missing_ok, &mut names)?;
+                self.sequence_options(&mut alter.options)?;
+                sequence.is_some_and(|sequence| sequence.temporary)
+            }
+            NodeEnum::CreateSchemaStmt(create) => self.create_schema(create)?,
+            NodeEnum::CreateEnumStmt(create) => self.new_type(&mut create.type_name)?,
+            NodeEnum::CompositeTypeStmt(create) => {
+                let range = create.typevar.as_mut().ok_or_else(|| unsupported("CREATE TYPE"))?;
+                let temporary = self.new_relation(range, &mut names)?;
+                for column in &mut create.coldeflist {
+                    self.column_definition(column, &[], true)?;
+                }
+                temporary
+            }
+            NodeEnum::CreateDomainStmt(create) => {
+                self.type_name(create.type_name.as_ref())?;
+                for constraint in &mut create.constraints {
+                    self.constraint(constraint, &[named("value")], true)?;
+                }
+                self.new_type(&mut create.domainname)?
+            }
+            NodeEnum::AlterEnumStmt(alter) => self.existing_type(&alter.type_name)?,
+            NodeEnum::AlterDomainStmt(alter) => {
+                if let Some(definition) = alter.def.as_deref_mut() {
+                    match &definition.node {
+                        Some(NodeEnum::Constraint(_)) => self.constraint(definition, &[named("value")], true)?,
+                        _ => self.alone(definition)?,
+                    }
+                }
+                self.existing_type(&alter.type_name)?
+            }
+            NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, &mut names)?,
+            NodeEnum::RenameStmt(rename) => self.rename(rename, &mut names)?,
+            NodeEnum::AlterObjectSchemaStmt(alter) => self.move_to_schema(alter, &mut names)?,
+            NodeEnum::DropStmt(drop) => self.drop_objects(drop, &mut names)?,
+            NodeEnum::CommentStmt(comment) => self.comment(comment)?,
+            other => return Err(unsupported(&tree::kind(other))),
+        };
+        self.out.writes = true;
+        self.out.returns_rows = false;
+        self.out.effect = Effect::CatalogChange { names, temporary };
+        Ok(())
+    }
+
+    /// Decides that a relation of a new name may be made; its name is written out. Tells whether it is temporary.
+    fn new_relation(
+        &mut self,
+        range: &mut pb::RangeVar,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        self.own_database(range)?;
+        if range.relpersistence == "t" || range.schemaname == PG_TEMP {
+            let grant = self.policy.allows(Verb::Temp)?;
+            self.granted(&grant, Verb::Temp);
+            names.push((Some(PG_TEMP.to_owned()), range.relname.clone()));
+            return Ok(true);
+        }
+        if range.schemaname.is_empty() {
+            range.schemaname = self.creation_schema()?;
+            self.changed = true;
+        }
+        self.may_define(&range.schemaname.clone(), &range.relname.clone())?;
+        names.push((Some(range.schemaname.clone()), range.relname.clone()));
+        Ok(false)
+    }
+
+    fn own_database(&mut self, range: &mut pb::RangeVar) -> Result<(), Denial> {
+        if range.catalogname.is_empty() {
+            return Ok(());
+        }
+        if range.catalogname != self.policy.policy.database.name {
+            return Err(
+                Denial::new(Reason::UnknownRelation, "cross-database references are not implemented").sqlstate("0A000")
+            );
+        }
+        range.catalogname.clear();
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Where an unqualified new name goes: the first schema of the search_path that exists.
+    fn creation_schema(&self) -> Result<String, Denial> {
+        let path = self.session.search_path.iter();
+        let found =
+            path.filter(|schema| *schema != "$user").find(|schema| self.catalog.schemas.contains_key(schema.as_str()));
+        found.cloned().ok_or_else(|| {
+            Denial::new(Reason::UnknownRelation, "no schema has been selected to create in").sqlstate("3F000")
+        })
+    }
+
+    /// Ddl for a name.
+    fn may_define(&mut self, schema: &str, name: &str) -> Result<(), Denial> {
+        if is_system_schema(schema) || schema.starts_with("pg_") {
+            return Err(forbidden("changes to the system catalogs"));
+        }
+        let Some((rule, limits)) = self.policy.policy.grant(&self.policy.identity, schema, name, false, Verb::Ddl)
+        else {
+            return Err(Denial::new(
+                Reason::NoRule,
+                format!("permission denied: no rule lets {} define {schema}.{name}", self.policy.identity.name),
+            )
+            .object(format!("{schema}.{name}"))
+            .hint(format!("a rule with `allow: [Ddl]` and `relations: [\"{schema}.{name}\"]` would allow it")));
+        };
+        let grant = Grant { rule: Arc::from(rule.name.as_str()), limits };
+        self.granted(&grant, Verb::Ddl);
+        Ok(())
+    }
+
+    /// Decides that an existing relation may be changed. None if it isn't there and needn't be.
+    fn defined(
+        &mut self,
+        range: &mut pb::RangeVar,
+        missing_ok: bool,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<Option<Arc<Relation>>, Denial> {
+        let relation = match self.relation(range) {
+            Ok(relation) => relation,
+            // Looked up and not there: the server says that it skips it.
+            Err(denial) if missing_ok && self.session.looked && denial.reason == Reason::UnknownRelation => {
+                self.unknown.clear();
+                let grant = self.policy.allows(Verb::Ddl).or_else(|_| self.policy.allows(Verb::Temp))?;
+                self.granted(&grant, Verb::Ddl);
+                if range.schemaname.is_empty() {
+                    // Should it be made in the meantime, it must be the name that was decided on.
+                    range.schemaname = self.creation_schema()?;
+                    self.changed = true;
+                }
+                if range.schemaname != PG_TEMP {
+                    self.may_define(&range.schemaname.clone(), &range.relname.clone())?;
+                }
+                return Ok(None);
+            }
+            Err(denial) => return Err(denial),
+        };
+        self.may_change(&relation)?;
+        let schema = if relation.temporary { PG_TEMP } else { &*relation.schema };
+        names.push((Some(schema.to_owned()), relation.name.to_string()));
+        Ok(Some(relation))
+    }
+
+    /// Ddl on a relation that exists, and nothing of it or under it is masked or filtered.
+    fn may_change(&mut self, relation: &Arc<Relation>) -> Result<(), Denial> {
+        if relation.temporary {
+            let grant = self.policy.allows(Verb::Temp)?;
+            self.granted(&grant, Verb::Temp);
+            return Ok(());
+        }
+        if relation.system {
+            return Err(forbidden("changes to the system catalogs"));
+        }
+        match (relation.kind, relation.owned_by) {
+            (RelationKind::Index, Some((owner, _))) => {
+                let Some(owner) = self.catalog.relations.get(&owner).cloned() else {
+                    return Err(unsupported("an index whose table is not known"));
+                };
+                return self.may_change(&owner);
+            }
+            (RelationKind::Toast | RelationKind::ForeignTable, _) => {
+                return Err(forbidden("changes to foreign and toast tables"));
+            }
+            _ => {}
+        }
+        let grant = self.policy.grant(relation, Verb::Ddl)?;
+        self.record(relation, &grant, Verb::Ddl);
+        self.is_plain(relation)
+    }
+
+    /// Refuses if the identity sees the relation, or one under it, otherwise than it is.
+    fn is_plain(&self, relation: &Relation) -> Result<(), Denial> {
+        let seen = self.with_descendants(relation).into_iter().find(|oid| {
+            let view = self.policy.view(*oid);
+            view.is_some_and(|view| view.closed.is_some() || view.filter.is_some() || !view.columns.is_empty())
+        });
+        let Some(oid) = seen else { return Ok(()) };
+        let name = self.catalog.relations.get(&oid).map_or_else(|| relation.qualified_name(), |r| r.qualified_name());
+        Err(Denial::new(
+            Reason::Forbidden,
+            format!("permission denied: {name} has masks or row filters for you, so no DDL"),
+        )
+        .object(name)
+        .hint("Definitions would print or copy raw values; run migrations as an identity that is exempt."))
+    }
+
+    /// Nothing that was read is masked or filtered: what is defined over it would hold that view for everyone.
+    fn read_only_plain(&self) -> Result<(), Denial> {
+        for oid in &self.out.touched {
+            if let Some(relation) = self.catalog.relations.get(oid) {
+                self.is_plain(relation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn select_into(&mut self, node: &mut Node, names: &mut Vec<(Option<String>, String)>) -> Result<bool, Denial> {
+        let Some(NodeEnum::SelectStmt(select)) = &mut node.node else { return Err(unsupported("SELECT INTO")) };
+        let mut into = select.into_clause.take().ok_or_else(|| unsupported("SELECT INTO"))?;
+        let range = into.rel.as_mut().ok_or_else(|| unsupported("SELECT INTO"))?;
+        let temporary = self.new_relation(range, names)?;
+        self.select(select, false)?;
+        self.put_views(node)?;
+        if let Some(NodeEnum::SelectStmt(select)) = &mut node.node {
+            select.into_clause = Some(into);
+        }
+        Ok(temporary)
+    }
+
+    fn create_as(
+        &mut self,
+        create: &mut pb::CreateTableAsStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        let into = create.into.as_deref_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
+        let range = into.rel.as_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
+        let temporary = self.new_relation(range, names)?;
+        let query = create.query.as_deref_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else {
+            return Err(unsupported("CREATE TABLE AS EXECUTE"));
+        };
+        self.select(select, false)?;
+        self.put_views(query)?;
+        if create.objtype == pb::ObjectType::ObjectMatview as i32 {
+            self.read_only_plain()?;
+        }
+        Ok(temporary)
+    }
+
+    fn create_view(
+        &mut self,
+        view: &mut pb::ViewStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        let range = view.view.as_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
+        let temporary = self.new_relation(range, names)?;
+        if view.replace
+            && !temporary
+            && let Some(existing) = self.catalog.relation(&range.schemaname, &range.relname).cloned()
+        {
+            self.may_change(&existing)?;
+        }
+        let query = view.query.as_deref_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return Err(unsupported("CREATE VIEW")) };
+        self.select(select, false)?;
+        self.put_views(query)?;
+        self.read_only_plain()?;
+        Ok(temporary)
+    }
+
+    fn create_table(
+        &mut self,
+        create: &mut pb::CreateStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
+        let temporary = self.new_relation(range, names)?;
+        self.type_name(create.of_typename.as_ref())?;
+        let mut complete = create.of_typename.is_none();
+        for parent in &mut create.inh_relations {
+            let Some(NodeEnum::RangeVar(parent)) = &mut parent.node else { return Err(unsupported("INHERITS")) };
+            self.defined(parent, false, &mut Vec::new())?;
+            complete = false;
+        }
+        let mut columns = Vec::new();
+        for element in &create.table_elts {
+            match &element.node {
+                Some(NodeEnum::ColumnDef(column)) => columns.push(named(&column.colname)),
+                Some(NodeEnum::TableLikeClause(_)) => complete = false,
+                _ => {}
+            }
+        }
+        for element in &mut create.table_elts {
+            match &mut element.node {
+                Some(NodeEnum::ColumnDef(_)) => self.column_definition(element, &columns, complete)?,
+                Some(NodeEnum::Constraint(_)) => self.constraint(element, &columns, complete)?,
+                Some(NodeEnum::TableLikeClause(like)) => {
+                    let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
+                    let source = self.relation(range)?;
+                    self.reads(&source, Verb::Select)?;
+                    self.is_plain(&source)?;
+                }
+                _ => return Err(unsupported("an element of CREATE TABLE")),
+            }
+        }
+        for constraint in create.constraints.iter_mut().chain(&mut create.nnconstraints) {
+            self.constraint(constraint, &columns, complete)?;
+        }
+        if let Some(spec) = &mut create.partspec {
+            for part in &mut spec.part_params {
+                let Some(NodeEnum::PartitionElem(part)) = &mut part.node else {
+                    return Err(unsupported("PARTITION BY"));
+                };
+                if let Some(expression) = part.expr.as_deref_mut() {
+                    self.over(columns.clone(), complete, "", expression)?;
+                }
+            }
+        }
+        if let Some(bound) = &mut create.partbound {
+            self.partition_bound(bound)?;
+        }
+        Ok(temporary)
+    }
+
+    fn partition_bound(&mut self, bound: &mut pb::PartitionBoundSpec) -> Result<(), Denial> {
+        let pb::PartitionBoundSpec { listdatums, lowerdatums, upperdatums, .. } = bound;
+        for datum in listdatums.iter_mut().chain(lowerdatums).chain(upperdatums) {
+            // MINVALUE and MAXVALUE are read as column names.
+            let is_end = match &datum.node {
+                Some(NodeEnum::ColumnRef(reference)) => matches!(
+                    tree::strings(&reference.fields).as_deref(),
+                    Some([name]) if name.eq_ignore_ascii_case("minvalue") || name.eq_ignore_ascii_case("maxvalue")
+                ),
+                Some(NodeEnum::PartitionRangeDatum(_)) => true,
+                _ => false,
+            };
+            if !is_end {
+                self.alone(datum)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn column_definition(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
+        let Some(NodeEnum::ColumnDef(column)) = &mut node.node else { return Err(unsupported("a column definition")) };
+        if !column.fdwoptions.is_empty() {
+            return Err(forbidden("changes to foreign tables"));
+        }
+        self.type_name(column.type_name.as_ref())?;
+        if let Some(default) = column.raw_default.as_deref_mut() {
+            self.alone(default)?;
+        }
+        for constraint in &mut column.constraints {
+            self.constraint(constraint, columns, complete)?;
+        }
+        Ok(())
+    }
+
+    fn constraint(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
+        use pb::ConstrType as Kind;
+        let Some(NodeEnum::Constraint(constraint)) = &mut node.node else { return Err(unsupported("a constraint")) };
+        match Kind::try_from(constraint.contype) {
+            Ok(Kind::ConstrDefault) => {
+                if let Some(expression) = constraint.raw_expr.as_deref_mut() {
+                    self.alone(expression)?;
+                }
+                Ok(())
+            }
+            Ok(Kind::ConstrCheck | Kind::ConstrGenerated) => {
+                if let Some(expression) = constraint.raw_expr.as_deref_mut() {
+                    self.over(columns.to_vec(), complete, "", expression)?;
+                }
+                Ok(())
+            }
+            Ok(Kind::ConstrIdentity) => self.sequence_options(&mut constraint.options),
+            Ok(Kind::ConstrForeign) => {
+                let range = constraint.pktable.as_mut().ok_or_else(|| unsupported("a foreign key"))?;
+                // A key of it is checked against what it holds.
+                self.defined(range, false, &mut Vec::new())?;
+                Ok(())
+            }
+            Ok(Kind::ConstrExclusion) => {
+                for exclusion in &mut constraint.exclusions {
+                    let Some(NodeEnum::List(pair)) = &mut exclusion.node else { return Err(unsupported("EXCLUDE")) };
+                    if let Some(element) = pair.items.first_mut() {
+                        self.index_element(element, columns, complete)?;
+                    }
+                }
+                match constraint.where_clause.as_deref_mut() {
+                    Some(condition) => self.over(columns.to_vec(), complete, "", condition),
+                    None => Ok(()),
+                }
+            }
+            Ok(
+                Kind::ConstrNull
+                | Kind::ConstrNotnull
+                | Kind::ConstrPrimary
+                | Kind::ConstrUnique
+                | Kind::ConstrAttrDeferrable
+                | Kind::ConstrAttrNotDeferrable
+                | Kind::ConstrAttrDeferred
+                | Kind::ConstrAttrImmediate
+                | Kind::ConstrAttrEnforced
+                | Kind::ConstrAttrNotEnforced,
+            ) => Ok(()),
+            Ok(Kind::Undefined) | Err(_) => Err(unsupported("a constraint")),
+        }
+    }
+
+    fn index_element(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
+        let Some(NodeEnum::IndexElem(element)) = &mut node.node else { return Err(unsupported("an index column")) };
+        match element.expr.as_deref_mut() {
+            Some(expression) => self.over(columns.to_vec(), complete, "", expression),
+            None => Ok(()),
+        }
+    }
+
+    fn create_index(&mut self, index: &mut pb::IndexStmt) -> Result<bool, Denial> {
+        let range = index.relation.as_mut().ok_or_else(|| unsupported("CREATE INDEX"))?;
+        let relation = self.relation(range)?;
+        self.may_change(&relation)?;
+        let columns = plain_columns(&relation);
+        for element in index.index_params.iter_mut().chain(&mut index.index_including_params) {
+            self.index_element(element, &columns, true)?;
+        }
+        if let Some(condition) = index.where_clause.as_deref_mut() {
+            self.over(columns, true, &relation.name, condition)?;
+        }
+        Ok(relation.temporary)
+    }
+
+    /// OWNED BY names a column of a relation; the rest are numbers and flags.
+    fn sequence_options(&mut self, options: &mut [Node]) -> Result<(), Denial> {
+        for option in options {
+            let Some(NodeEnum::DefElem(option)) = &mut option.node else {
+                return Err(unsupported("a sequence option"));
+            };
+            match option.defname.as_str() {
+                "as" | "cache" | "cycle" | "increment" | "maxvalue" | "minvalue" | "restart" | "start" | "logged"
+                | "unlogged" => {}
+                "owned_by" => {
+                    let Some(NodeEnum::List(list)) = option.arg.as_deref_mut().and_then(|arg| arg.node.as_mut()) else {
+                        return Err(unsupported("OWNED BY"));
+                    };
+                    let parts: Vec<String> = list.items.iter().filter_map(string_of).map(str::to_owned).collect();
+                    if parts.len() != list.items.len() {
+                        return Err(unsupported("OWNED BY"));
+                    }
+                    match parts.as_slice() {
+                        [none] if none == "none" => {}
+                        [table, column] => {
+                            let relation = self.relation_named(None, table)?;
+                            self.may_change(&relation)?;
+                            let schema = tree::string(&*relation.schema);
+                            list.items = vec![schema, tree::string(table.as_str()), tree::string(column.as_str())];
+                            self.changed = true;
+                        }
+                        [schema, table, _] => {
+                            let relation = self.relation_named(Some(schema), table)?;
+                            self.may_change(&relation)?;
+                        }
+                        _ => return Err(unsupported("OWNED BY")),
+                    }
+                }
+                _ => return Err(unsupported("a sequence option")),
+            }
+        }
+        Ok(())
+    }
+
+    fn create_schema(&mut self, create: &pb::CreateSchemaStmt) -> Result<bool, Denial> {
+        if create.authrole.is_some() || create.schemaname.is_empty() {
+            return Err(forbidden("CREATE SCHEMA AUTHORIZATION"));
+        }
+        if !create.schema_elts.is_empty() {
+            return Err(unsupported("CREATE SCHEMA with what is in it").hint("Create its relations one by one."));
+        }
+        if create.schemaname.starts_with("pg_") {
+            return Err(forbidden("changes to the system catalogs"));
+        }
+        let grant = self.policy.allows(Verb::Ddl)?;
+        self.granted(&grant, Verb::Ddl);
+        Ok(false)
+    }
+
+    /// Ddl for a type of a new name, which is written out.
+    fn new_type(&mut self, names: &mut Vec<Node>) -> Result<bool, Denial> {
+        match tree::strings(names).as_deref() {
+            Some([name]) => {
+                let (schema, name) = (self.creation_schema()?, (*name).to_owned());
+                self.may_define(&schema, &name)?;
+                *names = vec![tree::string(schema), tree::string(name)];
+                self.changed = true;
+            }
+            Some([PG_TEMP, _]) => {
+                let grant = self.policy.allows(Verb::Temp)?;
+                self.granted(&grant, Verb::Temp);
+                return Ok(true);
+            }
+            Some([schema, name]) => {
+                let (schema, name) = ((*schema).to_owned(), (*name).to_owned());
+                self.may_define(&schema, &name)?;
+            }
+            _ => return Err(unsupported("a type's name")),
+        }
+        Ok(false)
+    }
+
+    /// Ddl for a type that exists, by the name that it has in the catalog.
+    fn existing_type(&mut self, names: &[Node]) -> Result<bool, Denial> {
+        let (schema, name) = match tree::strings(names).as_deref() {
+            Some([name]) => (None, (*name).to_owned()),
+            Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),
+            _ => return Err(unsupported("a type's name")),
+        };
+        let found =
+            self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema.as_deref(), &name);
+        let Some((schema, name)) = found.map(|found| (found.schema.to_string(), found.name.to_string())) else {
+            self.unknown.push((schema, name.clone()));
+            return Err(
+                Denial::new(Reason::UnknownRelation, format!("type \"{name}\" does not exist")).sqlstate("42704")
+            );
+        };
+        self.may_define(&schema, &name)?;
+        Ok(false)
+    }
+
+    fn alter_table(
+        &mut self,
+        alter: &mut pb::AlterTableStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        use pb::ObjectType as Of;
+        match Of::try_from(alter.objtype) {
+            Ok(
+                Of::ObjectTable
+                | Of::ObjectIndex
+                | Of::ObjectView
+                | Of::ObjectMatview
+                | Of::ObjectSequence
+                | Of::ObjectType,
+            ) => {}
+            _ => return Err(forbidden("ALTER of this kind of object")),
+        }
+        let range = alter.relation.as_mut().ok_or_else(|| unsupported("ALTER TABLE"))?;
+        let Some(relation) = self.defined(range, alter.missing_ok, names)? else { return Ok(false) };
+        let mut columns = plain_columns(&relation);
+        for command in &alter.cmds {
+            if let Some(NodeEnum::AlterTableCmd(command)) = &command.node
+                && let Some(NodeEnum::ColumnDef(column)) = command.def.as_deref().and_then(|def| def.node.as_ref())
+            {
+                columns.push(named(&column.colname));
+            }
+        }
+        for command in &mut alter.cmds {
+            let Some(NodeEnum::AlterTableCmd(command)) = &mut command.node else {
+                return Err(unsupported("ALTER TABLE"));
+            };
+            self.alter_command(command, &columns)?;
+        }
+        Ok(relation.temporary)
+    }
+
+    fn alter_command(&mut self, command: &mut pb::AlterTableCmd, columns: &[Column]) -> Result<(), Denial> {
+        use pb::AlterTableType as Kind;
+        let definition = command.def.as_deref_mut();
+        match Kind::try_from(command.subtype) {
+            Ok(Kind::AtAddColumn) => {
+                let definition = definition.ok_or_else(|| unsupported("ADD COLUMN"))?;
+                self.column_definition(definition, columns, true)
+            }
+            Ok(Kind::AtColumnDefault | Kind::AtSetExpression) => match definition {
+                Some(expression) => self.over(columns.to_vec(), true, "", expression),
+                None => Ok(()),
+            },
+            Ok(Kind::AtAlterColumnType) => {
+                let Some(NodeEnum::ColumnDef(column)) = definition.and_then(|def| def.node.as_mut()) else {
+                    return Err(unsupported("ALTER COLUMN TYPE"));
+                };
+                self.type_name(column.type_name.as_ref())?;
+                match column.raw_default.as_deref_mut() {
+                    Some(using) => self.over(columns.to_vec(), true, "", using),
+                    None => Ok(()),
+                }
+            }
+            Ok(Kind::AtAddConstraint) => {
+                let definition = definition.ok_or_else(|| unsupported("ADD CONSTRAINT"))?;
+                self.constraint(definition, columns, true)
+            }
+            Ok(Kind::AtAddIdentity) => {
+                let definition = definition.ok_or_else(|| unsupported("ADD GENERATED"))?;
+                self.constraint(definition, columns, true)
+            }
+            Ok(Kind::AtSetIdentity) => match definition.and_then(|def| def.node.as_mut()) {
+                Some(NodeEnum::List(options)) => {
+                    // `generated` is the kind, the others are those of a sequence.
+                    options.items.iter().try_for_each(|option| match &option.node {
+                        Some(NodeEnum::DefElem(option)) if option.defname != "owned_by" => Ok(()),
+                        _ => Err(unsupported("SET GENERATED")),
+                    })
+                }
+                _ => Err(unsupported("SET GENERATED")),
+            },
+            Ok(Kind::AtAddInherit | Kind::AtDropInherit) => {
+                let Some(NodeEnum::RangeVar(range)) = definition.and_then(|def| def.node.as_mut()) else {
+                    return Err(unsupported("INHERIT"));
+                };
+                self.defined(range, false, &mut Vec::new()).map(|_| ())
+            }
+            Ok(Kind::AtAttachPartition | Kind::AtDetachPartition | Kind::AtDetachPartitionFinalize) => {
+                let Some(NodeEnum::PartitionCmd(partition)) = definition.and_then(|def| def.node.as_mut()) else {
+                    return Err(unsupported("a partition command"));
+                };
+                if let Some(range) = partition.name.as_mut() {
+                    self.defined(range, false, &mut Vec::new())?;
+                }
+                match partition.bound.as_mut() {
+                    Some(bound) => self.partition_bound(bound),
+                    None => Ok(()),
+                }
+            }
+            Ok(
+                Kind::AtDropNotNull
+                | Kind::AtSetNotNull
+                | Kind::AtDropExpression
+                | Kind::AtSetStatistics
+                | Kind::AtSetOptions
+                | Kind::AtResetOptions
+                | Kind::AtSetStorage
+                | Kind::AtSetCompression
+                | Kind::AtDropColumn
+                | Kind::AtAlterConstraint
+                | Kind::AtValidateConstraint
+                | Kind::AtDropConstraint
+                | Kind::AtClusterOn
+                | Kind::AtDropCluster
+                | Kind::AtSetLogged
+                | Kind::AtSetUnLogged
+                | Kind::AtSetTableSpace
+                | Kind::AtSetRelOptions
+                | Kind::AtResetRelOptions
+                | Kind::AtReplicaIdentity
+                | Kind::AtDropIdentity,
+            ) => Ok(()),
+            Ok(Kind::AtChangeOwner) => Err(forbidden("a change of owner")),
+            Ok(
+                Kind::AtEnableTrig
+                | Kind::AtEnableAlwaysTrig
+                | Kind::AtEnableReplicaTrig
+                | Kind::AtDisableTrig
+                | Kind::AtEnableTrigAll
+                | Kind::AtDisableTrigAll
+                | Kind::AtEnableTrigUser
+                | Kind::AtDisableTrigUser
+                | Kind::AtEnableRule
+                | Kind::AtEnableAlwaysRule
+                | Kind::AtEnableReplicaRule
+                | Kind::AtDisableRule,
+            ) => Err(forbidden("switching triggers and rules")),
+            Ok(
+                Kind::AtEnableRowSecurity
+                | Kind::AtDisableRowSecurity
+                | Kind::AtForceRowSecurity
+                | Kind::AtNoForceRowSecurity,
+            ) => Err(forbidden("switching row level security")),
+            _ => Err(unsupported("this form of ALTER TABLE")),
+        }
+    }
+
+    fn rename(
+        &mut self,
+        rename: &mut pb::RenameStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        use pb::ObjectType as Of;
+        match Of::try_from(rename.rename_type) {
+            Ok(
+                of @ (Of::ObjectTable
+                | Of::ObjectView
+                | Of::ObjectMatview
+                | Of::ObjectSequence
+                | Of::ObjectIndex
+                | Of::ObjectColumn
+                | Of::ObjectAttribute
+                | Of::ObjectTabconstraint),
+            ) => {
+                if rename.relation_type == Of::ObjectForeignTable as i32 {
+                    return Err(forbidden("changes to foreign tables"));
+                }
+                let range = rename.relation.as_mut().ok_or_else(|| unsupported("RENAME"))?;
+                let Some(relation) = self.defined(range, rename.missing_ok, names)? else { return Ok(false) };
+                let whole = !matches!(of, Of::ObjectColumn | Of::ObjectAttribute | Of::ObjectTabconstraint);
+                if whole {
+                    let schema = if relation.temporary { PG_TEMP } else { &*relation.schema };
+                    names.push((Some(schema.to_owned()), rename.newname.clone()));
+                    // An index is no relation that a rule names.
+                    if !relation.temporary && relation.kind != RelationKind::Index {
+                        self.may_define(&relation.schema, &rename.newname.clone())?;
+                    }
+                }
+                Ok(relation.temporary)
+            }
+            Ok(Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint) => {
+                let listed = match rename.object.as_deref().and_then(|object| object.node.as_ref()) {
+                    Some(NodeEnum::List(list)) => list.items.clone(),
+                    Some(NodeEnum::TypeName(name)) => name.names.clone(),
+                    _ => return Err(unsupported("RENAME")),
+                };
+                self.existing_type(&listed)
+            }
+            _ => Err(forbidden("RENAME of this kind of object")),
+        }
+    }
+
+    fn move_to_schema(
+        &mut self,
+        alter: &mut pb::AlterObjectSchemaStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        use pb::ObjectType as Of;
+        match Of::try_from(alter.object_type) {
+            Ok(Of::ObjectTable | Of::ObjectView | Of::ObjectMatview | Of::ObjectSequence) => {}
+            _ => return Err(forbidden("SET SCHEMA of this kind of object")),
+        }
+        let range = alter.relation.as_mut().ok_or_else(|| unsupported("SET SCHEMA"))?;
+        let Some(relation) = self.defined(range, alter.missing_ok, names)? else { return Ok(false) };
+        self.may_define(&alter.newschema.clone(), &relation.name)?;
+        names.push((Some(alter.newschema.clone()), relation.name.to_string()));
+        Ok(relation.temporary)
+    }
+
+    fn drop_objects(
+        &mut self,
+        drop: &mut pb::DropStmt,
+        names: &mut Vec<(Option<String>, String)>,
+    ) -> Result<bool, Denial> {
+        use pb::ObjectType as Of;
+        let kind = Of::try_from(drop.remove_type);
+        let mut all_temporary = true;
+        for object in &mut drop.objects {
+            let temporary = match (kind, &mut object.node) {
+                (
+                    Ok(Of::ObjectTable | Of::ObjectView | Of::ObjectMatview | Of::ObjectIndex | Of::ObjectSequence),
+                    Some(NodeEnum::List(list)),
+                ) => {
+                    let mut range = range_of(&list.items)?;
+                    let relation = self.defined(&mut range, drop.missing_ok, names)?;
+                    // The name as it was resolved.
+                    let mut parts = Vec::new();
+                    if !range.schemaname.is_empty() {
+                        parts.push(tree::string(range.schemaname));
+                    }
+                    parts.push(tree::string(range.relname));
+                    self.changed |= parts.len() != list.items.len();
+                    list.items = parts;
+                    relation.is_some_and(|relation| relation.temporary)
+                }
+                (Ok(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
+                    let listed = name.names.clone();
+                    match self.existing_type(&listed) {
+                        Err(denial) if drop.missing_ok && self.session.looked && denial.sqlstate == "42704" => {
+                            self.unknown.clear();
+                            let grant = self.policy.allows(Verb::Ddl)?;
+                            self.granted(&grant, Verb::Ddl);
+                            false
+                        }
+                        other => other?,
+                    }
+                }
+                (Ok(Of::ObjectSchema), Some(NodeEnum::String(name))) => {
+                    let name = name.sval.clone();
+                    self.drop_schema(&name, drop.behavior == pb::DropBehavior::DropCascade as i32)?;
+                    false
+                }
+                _ => return Err(forbidden("DROP of this kind of object")),
+            };
+            all_temporary &= temporary;
+        }
+        Ok(all_temporary)
+    }
+
+    fn drop_schema(&mut self, schema: &str, cascade: bool) -> Result<(), Denial> {
+        if is_system_schema(schema) || schema.starts_with("pg_") {
+            return Err(forbidden("changes to the system catalogs"));
+        }
+        let grant = self.policy.allows(Verb::Ddl)?;
+        self.granted(&grant, Verb::Ddl);
+        if cascade {
+            let inside: Vec<Arc<Relation>> = self
+                .catalog
+                .relation_names
+                .get(schema)
+                .into_iter()
+                .flat_map(|names| names.values())
+                .filter_map(|oid| self.catalog.relations.get(oid))
+                .filter(|relation| !matches!(relation.kind, RelationKind::Index | RelationKind::Toast))
+                .cloned()
+                .collect();
+            for relation in inside {
+                self.may_change(&relation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn comment(&mut self, comment: &mut pb::CommentStmt) -> Result<bool, Denial> {
+        use pb::ObjectType as Of;
+        let object = comment.object.as_deref_mut().ok_or_else(|| unsupported("COMMENT"))?;
+        let kind = Of::try_from(comment.objtype);
+        match (kind, &mut object.node) {
+            (
+                Ok(Of::ObjectTable | Of::ObjectView | Of::ObjectMatview | Of::ObjectIndex | Of::ObjectSequence),
+                Some(NodeEnum::List(list)),
+            ) => self.commented(&mut list.items, 0),
+            // The last name is the column's or the constraint's; in the text of a constraint it comes first.
+            (Ok(Of::ObjectColumn | Of::ObjectTabconstraint), Some(NodeEnum::List(list))) => {
+                self.commented(&mut list.items, 1)
+            }
+            (Ok(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
+                let listed = name.names.clone();
+                self.existing_type(&listed)
+            }
+            (Ok(Of::ObjectSchema), Some(NodeEnum::String(_))) => {
+                let grant = self.policy.allows(Verb::Ddl)?;
+                self.granted(&grant, Verb::Ddl);
+                Ok(false)
+            }
+            _ => Err(forbidden("COMMENT on this kind of object")),
+        }
+    }
+
+    fn commented(&mut self, items: &mut Vec<Node>, trailing: usize) -> Result<bool, Denial> {
+        let end = items.len().checked_sub(trailing).ok_or_else(|| unsupported("COMMENT"))?;
+        let mut range = range_of(items.get(..end).unwrap_or_default())?;
+        let relation = self.defined(&mut range, false, &mut Vec::new())?;
+        if end == 1 && !range.schemaname.is_empty() {
+            items.insert(0, tree::string(range.schemaname));
+            self.changed = true;
+        }
+        Ok(relation.is_some_and(|relation| relation.temporary))
+    }
+}
+
+fn named(name: &str) -> Column {
+    Column { name: Some(Arc::from(name)), ..Column::default() }
+}
+
+/// A relation's name, as DROP and COMMENT list it.
+fn range_of(items: &[Node]) -> Result<pb::RangeVar, Denial> {
+    let names = tree::strings(items).ok_or_else(|| unsupported("a relation's name"))?;
+    let (catalogname, schemaname, relname) = match names.as_slice() {
+        [name] => ("", "", *name),
+        [schema, name] => ("", *schema, *name),
+        [database, schema, name] => (*database, *schema, *name),
+        _ => return Err(unsupported("a relation's name")),
+    };
+    Ok(pb::RangeVar {
+        catalogname: catalogname.to_owned(),
+        schemaname: schemaname.to_owned(),
+        relname: relname.to_owned(),
+        inh: true,
+        relpersistence: "p".to_owned(),
+        alias: None,
+        location: -1,
+    })
+}

@@ -1,0 +1,772 @@
+//! Utility statements: everything that is not SELECT, INSERT, UPDATE, DELETE or MERGE.
+//!
+//! **Promise.** Every kind of statement that the grammar knows is named here or in [`super::ddl`], with what it needs or
+//! that no policy can allow it; one that is not named is refused. A statement within a statement (PREPARE, DECLARE,
+//! EXPLAIN, COPY) is decided as it would be alone.
+
+use std::sync::Arc;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+use postern_crds::{MaskKind, Verb};
+
+use super::scope::{Column, Item, Scope, Source};
+use super::tree::{self, string_of, unsupported};
+use super::view::select;
+use super::{Analyzer, Effect, Place, function};
+use crate::catalog::{Relation, RelationKind};
+use crate::decide::bound::ColumnView;
+use crate::decide::settings::{self, SetDecision, ShowDecision};
+use crate::decide::{Denial, Reason};
+use crate::sql;
+
+/// Refuses a kind of statement that no policy can allow.
+pub(crate) fn forbidden(what: &str) -> Denial {
+    Denial::new(Reason::Forbidden, format!("permission denied: no policy can allow {what}"))
+}
+
+/// `CURSOR_OPT_HOLD` of the server.
+const CURSOR_HOLD: i32 = 0x0020;
+
+/// Lock mode of SELECT.
+const ACCESS_SHARE: i32 = 1;
+
+/// Longest name that the server keeps, application_name's too.
+const MAX_NAME: usize = 63;
+
+/// Options of EXPLAIN that the proxy knows.
+const EXPLAIN_OPTIONS: [&str; 11] = [
+    "analyze",
+    "verbose",
+    "costs",
+    "settings",
+    "generic_plan",
+    "buffers",
+    "serialize",
+    "wal",
+    "timing",
+    "summary",
+    "memory",
+];
+
+/// Options of COPY that the proxy knows.
+const COPY_OPTIONS: [&str; 15] = [
+    "format",
+    "freeze",
+    "delimiter",
+    "null",
+    "default",
+    "header",
+    "quote",
+    "escape",
+    "force_quote",
+    "force_not_null",
+    "force_null",
+    "encoding",
+    "on_error",
+    "reject_limit",
+    "log_verbosity",
+];
+
+impl Analyzer<'_> {
+    /// Decides a statement that is no query and no plain write.
+    pub(crate) fn utility(&mut self, node: &mut Node) -> Result<(), Denial> {
+        let Some(statement) = &mut node.node else { return Err(unsupported("an empty statement")) };
+        match statement {
+            // The session
+            NodeEnum::TransactionStmt(transaction) => self.transaction(transaction),
+            NodeEnum::VariableSetStmt(set) => self.set(set),
+            NodeEnum::VariableShowStmt(show) if show.name.eq_ignore_ascii_case("all") => self.show_all(node),
+            NodeEnum::VariableShowStmt(show) => self.show(&show.name),
+            NodeEnum::DiscardStmt(discard) => self.discard(discard.target),
+            NodeEnum::ConstraintsSetStmt(_) => Ok(()),
+            NodeEnum::LockStmt(lock) => self.lock(lock),
+            NodeEnum::ListenStmt(listen) => {
+                let channel = listen.conditionname.clone();
+                self.may_notify(&channel)
+            }
+            NodeEnum::NotifyStmt(notify) => {
+                let channel = notify.conditionname.clone();
+                self.may_notify(&channel)
+            }
+            NodeEnum::UnlistenStmt(_) => Ok(()),
+            // Statements within statements
+            NodeEnum::PrepareStmt(prepare) => self.prepare(prepare),
+            NodeEnum::ExecuteStmt(execute) => self.execute(execute),
+            NodeEnum::DeallocateStmt(deallocate) => {
+                let name = Some(deallocate.name.clone()).filter(|name| !deallocate.isall && !name.is_empty());
+                self.out.effect = Effect::Deallocate(name);
+                Ok(())
+            }
+            NodeEnum::DeclareCursorStmt(declare) => self.declare(declare),
+            NodeEnum::FetchStmt(fetch) => {
+                self.out.effect = Effect::Fetch { name: fetch.portalname.clone() };
+                self.out.returns_rows = !fetch.ismove;
+                Ok(())
+            }
+            NodeEnum::ClosePortalStmt(close) => {
+                let name = Some(close.portalname.clone()).filter(|name| !name.is_empty());
+                self.out.effect = Effect::CloseCursor(name);
+                Ok(())
+            }
+            NodeEnum::ExplainStmt(explain) => self.explain(explain),
+            NodeEnum::CopyStmt(copy) => self.copy(copy),
+            NodeEnum::CallStmt(call) => self.call(call),
+            // Relations as a whole
+            NodeEnum::TruncateStmt(truncate) => self.truncate(truncate),
+            NodeEnum::VacuumStmt(vacuum) => self.vacuum(vacuum),
+            NodeEnum::ReindexStmt(reindex) => self.reindex(reindex),
+            NodeEnum::ClusterStmt(cluster) => match &mut cluster.relation {
+                Some(range) => {
+                    let relation = self.maintains(range)?;
+                    self.no_verbose(&cluster.params, &relation)
+                }
+                None => Err(name_the_tables("CLUSTER")),
+            },
+            NodeEnum::RefreshMatViewStmt(refresh) => {
+                let range = refresh.relation.as_mut().ok_or_else(|| unsupported("REFRESH"))?;
+                self.maintains(range).map(|_| ())
+            }
+            NodeEnum::CheckPointStmt(_) => {
+                let grant = self.policy.allows(Verb::Maintenance)?;
+                self.granted(&grant, Verb::Maintenance);
+                Ok(())
+            }
+            // Definitions
+            NodeEnum::SelectStmt(_)
+            | NodeEnum::CreateTableAsStmt(_)
+            | NodeEnum::CreateStmt(_)
+            | NodeEnum::ViewStmt(_)
+            | NodeEnum::IndexStmt(_)
+            | NodeEnum::CreateSeqStmt(_)
+            | NodeEnum::AlterSeqStmt(_)
+            | NodeEnum::CreateSchemaStmt(_)
+            | NodeEnum::CreateEnumStmt(_)
+            | NodeEnum::CompositeTypeStmt(_)
+            | NodeEnum::CreateDomainStmt(_)
+            | NodeEnum::AlterEnumStmt(_)
+            | NodeEnum::AlterDomainStmt(_)
+            | NodeEnum::AlterTableStmt(_)
+            | NodeEnum::RenameStmt(_)
+            | NodeEnum::AlterObjectSchemaStmt(_)
+            | NodeEnum::DropStmt(_)
+            | NodeEnum::CommentStmt(_) => self.define(node),
+            other => Err(refusal(other)),
+        }
+    }
+
+    fn transaction(&mut self, transaction: &pb::TransactionStmt) -> Result<(), Denial> {
+        use pb::TransactionStmtKind as Kind;
+        let name = transaction.savepoint_name.clone();
+        let chain = transaction.chain;
+        self.out.effect = match Kind::try_from(transaction.kind) {
+            Ok(Kind::TransStmtBegin | Kind::TransStmtStart) => Effect::Begin,
+            Ok(Kind::TransStmtCommit) => Effect::Commit { chain },
+            Ok(Kind::TransStmtRollback) => Effect::Rollback { chain },
+            Ok(Kind::TransStmtSavepoint) => Effect::Savepoint(name),
+            Ok(Kind::TransStmtRelease) => Effect::Release(name),
+            Ok(Kind::TransStmtRollbackTo) => Effect::RollbackTo(name),
+            // Their errors and locks would outlive the session that the proxy watches.
+            Ok(Kind::TransStmtPrepare | Kind::TransStmtCommitPrepared | Kind::TransStmtRollbackPrepared) => {
+                return Err(forbidden("two-phase commit"));
+            }
+            Ok(Kind::Undefined) | Err(_) => return Err(unsupported("a transaction statement")),
+        };
+        Ok(())
+    }
+
+    fn set(&mut self, set: &mut pb::VariableSetStmt) -> Result<(), Denial> {
+        use pb::VariableSetKind as Kind;
+        let kind = Kind::try_from(set.kind).unwrap_or(Kind::Undefined);
+        let values: Option<Vec<String>> = match kind {
+            Kind::VarSetValue => {
+                let values = set.args.iter().map(function::text_of).collect::<Option<Vec<String>>>();
+                Some(values.ok_or_else(|| unsupported("the value of this setting"))?)
+            }
+            Kind::VarSetDefault | Kind::VarReset => None,
+            Kind::VarResetAll => {
+                self.out.effect = Effect::ResetAll;
+                return Ok(());
+            }
+            // SET TRANSACTION, SET SESSION CHARACTERISTICS: isolation, read only, deferrable, snapshot.
+            Kind::VarSetMulti => return Ok(()),
+            Kind::VarSetCurrent | Kind::Undefined => return Err(unsupported("SET … FROM CURRENT")),
+        };
+        if values.is_none() && set.name == "session_authorization" {
+            // Connection pools send it. On some versions of the server it would end the role too; the role's own
+            // reset is all that it can mean here.
+            set.name = "role".to_owned();
+            self.changed = true;
+            self.out.session_rewrite = true;
+        }
+        match self.settings(|context| settings::set(context, &set.name, values.as_deref()))? {
+            SetDecision::Pass => {}
+            SetDecision::SearchPath(value) => {
+                self.out.effect = Effect::SearchPath { value, local: set.is_local };
+            }
+            SetDecision::ApplicationName(value) => {
+                if let Some(name) = &value {
+                    let identity = &self.policy.identity;
+                    let full = format!("postern/{}/{}/{name}", identity.namespace, identity.name);
+                    let end = (0..=MAX_NAME.min(full.len())).rev().find(|end| full.is_char_boundary(*end)).unwrap_or(0);
+                    set.args = vec![tree::literal(full.get(..end).unwrap_or_default())];
+                    self.changed = true;
+                    self.out.session_rewrite = true;
+                }
+                self.out.effect = Effect::ApplicationName { value, local: set.is_local };
+            }
+            SetDecision::Value(value) => {
+                set.kind = Kind::VarSetValue as i32;
+                set.args = vec![tree::literal(&value)];
+                self.changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, name: &str) -> Result<(), Denial> {
+        self.out.returns_rows = true;
+        self.out.at_most_one_row = true;
+        match self.settings(|context| settings::show(context, name))? {
+            ShowDecision::Pass => {}
+            ShowDecision::ApplicationName => self.out.effect = Effect::ShowApplicationName,
+        }
+        Ok(())
+    }
+
+    /// SHOW ALL as a query over what pg_settings shows to the identity.
+    fn show_all(&mut self, node: &mut Node) -> Result<(), Denial> {
+        let sql = "SELECT s.name, s.setting, s.short_desc AS description FROM pg_catalog.pg_settings s ORDER BY 1";
+        let mut tree = sql::parse(sql, &sql::ParseLimits::default())?.tree;
+        let statement = tree.stmts.pop().and_then(|raw| raw.stmt).ok_or_else(|| unsupported("SHOW ALL"))?;
+        *node = *statement;
+        self.changed = true;
+        self.statement(node)
+    }
+
+    fn discard(&mut self, target: i32) -> Result<(), Denial> {
+        use pb::DiscardMode as Mode;
+        self.out.effect = match Mode::try_from(target) {
+            Ok(Mode::DiscardAll) => Effect::DiscardAll,
+            Ok(Mode::DiscardTemp) => Effect::DiscardTemp,
+            Ok(Mode::DiscardPlans | Mode::DiscardSequences) => Effect::None,
+            Ok(Mode::Undefined) | Err(_) => return Err(unsupported("DISCARD")),
+        };
+        Ok(())
+    }
+
+    fn lock(&mut self, lock: &mut pb::LockStmt) -> Result<(), Denial> {
+        for node in &mut lock.relations {
+            let Some(NodeEnum::RangeVar(range)) = &mut node.node else { return Err(unsupported("LOCK")) };
+            let relation = self.relation(range)?;
+            if relation.temporary {
+                continue;
+            }
+            if relation.system {
+                return Err(forbidden("LOCK of a catalog relation"));
+            }
+            // pg_dump locks what it reads; stronger modes are in the way of others.
+            let verb = if lock.mode == ACCESS_SHARE { Verb::Select } else { Verb::Lock };
+            let grant = self.policy.grant(&relation, verb)?;
+            self.record(&relation, &grant, verb);
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, prepare: &mut pb::PrepareStmt) -> Result<(), Denial> {
+        for kind in &prepare.argtypes {
+            match &kind.node {
+                Some(NodeEnum::TypeName(name)) => _ = self.type_name(Some(name))?,
+                _ => return Err(unsupported("PREPARE")),
+            }
+        }
+        let query = prepare.query.as_deref_mut().ok_or_else(|| unsupported("PREPARE"))?;
+        // Kept as the client meant it, to be decided again under another policy.
+        let inner = pb::ParseResult {
+            version: 0,
+            stmts: vec![pb::RawStmt { stmt: Some(Box::new(query.clone())), stmt_location: 0, stmt_len: 0 }],
+        };
+        let inner = sql::emit(&inner)?;
+        self.statement(query)?;
+        let decided = Box::new(self.out.clone());
+        self.out.returns_rows = false;
+        self.out.writes = false;
+        self.out.effect = Effect::Prepare { name: prepare.name.clone(), inner: inner.into(), decided };
+        Ok(())
+    }
+
+    fn execute(&mut self, execute: &mut pb::ExecuteStmt) -> Result<(), Denial> {
+        for parameter in &mut execute.params {
+            self.alone(parameter)?;
+        }
+        self.out.returns_rows = true;
+        self.out.effect = Effect::Execute { name: execute.name.clone() };
+        Ok(())
+    }
+
+    fn declare(&mut self, declare: &mut pb::DeclareCursorStmt) -> Result<(), Denial> {
+        let query = declare.query.as_deref_mut().ok_or_else(|| unsupported("DECLARE"))?;
+        if !matches!(query.node, Some(NodeEnum::SelectStmt(_))) {
+            return Err(unsupported("a cursor over something that is no query"));
+        }
+        self.statement(query)?;
+        let decided = Box::new(self.out.clone());
+        self.out.returns_rows = false;
+        self.out.effect =
+            Effect::Declare { name: declare.portalname.clone(), hold: declare.options & CURSOR_HOLD != 0, decided };
+        Ok(())
+    }
+
+    fn call(&mut self, call: &mut pb::CallStmt) -> Result<(), Denial> {
+        let inner = call.funccall.take().ok_or_else(|| unsupported("CALL"))?;
+        let mut node = tree::node(NodeEnum::FuncCall(inner));
+        self.alone(&mut node)?;
+        match node.node {
+            Some(NodeEnum::FuncCall(walked)) => call.funccall = Some(walked),
+            _ => return Err(unsupported("CALL")),
+        }
+        self.need(Verb::Call);
+        self.out.writes = true;
+        // INOUT arguments come back as a row.
+        self.out.returns_rows = true;
+        self.out.at_most_one_row = true;
+        Ok(())
+    }
+
+    /// Walks an expression that stands alone: no columns are in its scope.
+    pub(crate) fn alone(&mut self, node: &mut Node) -> Result<(), Denial> {
+        self.over(Vec::new(), true, "", node)
+    }
+
+    /// Walks an expression over columns that hold what the client gives, such as those of a relation that it defines.
+    pub(crate) fn over(
+        &mut self,
+        columns: Vec<Column>,
+        complete: bool,
+        alias: &str,
+        node: &mut Node,
+    ) -> Result<(), Denial> {
+        self.scopes.levels.push(Scope::default());
+        self.scopes.add(Item {
+            alias: Some(Arc::from(alias)).filter(|_| !alias.is_empty()),
+            aliased: true,
+            source: Source::Derived { columns, complete },
+            nullable: false,
+        });
+        let result = self.expression(node, Place::default()).map(|_| ());
+        self.scopes.levels.pop();
+        result
+    }
+
+    fn explain(&mut self, explain: &mut pb::ExplainStmt) -> Result<(), Denial> {
+        let mut analyze = false;
+        for option in &explain.options {
+            let Some(NodeEnum::DefElem(option)) = &option.node else { return Err(unsupported("EXPLAIN")) };
+            let name = option.defname.to_ascii_lowercase();
+            if name != "format" && !EXPLAIN_OPTIONS.contains(&name.as_str()) {
+                return Err(unsupported(&format!("EXPLAIN ({name})")));
+            }
+            // The last of several holds; any that may be on counts here.
+            analyze |= name == "analyze" && is_on(option);
+        }
+        let query = explain.query.as_deref_mut().ok_or_else(|| unsupported("EXPLAIN"))?;
+        match &query.node {
+            Some(
+                NodeEnum::SelectStmt(_)
+                | NodeEnum::InsertStmt(_)
+                | NodeEnum::UpdateStmt(_)
+                | NodeEnum::DeleteStmt(_)
+                | NodeEnum::MergeStmt(_)
+                | NodeEnum::DeclareCursorStmt(_),
+            ) => {}
+            _ => {
+                return Err(unsupported("EXPLAIN of something else than a query or a write")
+                    .hint("EXPLAIN the statement itself, not its EXECUTE or CREATE TABLE AS."));
+            }
+        }
+        self.statement(query)?;
+        self.out.effect = Effect::None;
+        self.out.writes &= analyze;
+        self.out.returns_rows = true;
+        self.out.at_most_one_row = false;
+        let filtered = |oid| self.policy.view(oid).is_some_and(|view| view.filter.is_some());
+        let Some(oid) = self.out.touched.iter().copied().find(|oid| filtered(*oid)) else { return Ok(()) };
+        if analyze {
+            let name = self.catalog.relations.get(&oid).map(|relation| relation.qualified_name()).unwrap_or_default();
+            return Err(Denial::new(
+                Reason::RowFilter,
+                format!("EXPLAIN ANALYZE would count rows of {name} that a row filter hides"),
+            )
+            .object(name)
+            .hint("EXPLAIN without ANALYZE shows the plan."));
+        }
+        // Estimates come from all rows.
+        explain.options.retain(|option| match &option.node {
+            Some(NodeEnum::DefElem(option)) => option.defname.eq_ignore_ascii_case("format"),
+            _ => false,
+        });
+        explain.options.push(tree::node(NodeEnum::DefElem(Box::new(pb::DefElem {
+            defname: "costs".to_owned(),
+            arg: tree::boxed(tree::string("off")),
+            defaction: pb::DefElemAction::DefelemUnspec as i32,
+            location: -1,
+            ..pb::DefElem::default()
+        }))));
+        self.changed = true;
+        Ok(())
+    }
+
+    fn copy(&mut self, copy: &mut pb::CopyStmt) -> Result<(), Denial> {
+        if copy.is_program || !copy.filename.is_empty() {
+            return Err(forbidden("COPY with a file or program of the server").hint("COPY … TO STDOUT or FROM STDIN."));
+        }
+        for option in &copy.options {
+            let Some(NodeEnum::DefElem(option)) = &option.node else { return Err(unsupported("COPY")) };
+            if !COPY_OPTIONS.contains(&option.defname.to_ascii_lowercase().as_str()) {
+                return Err(unsupported(&format!("COPY with the option {}", option.defname)));
+            }
+        }
+        if copy.is_from { self.copy_in(copy) } else { self.copy_out(copy) }
+    }
+
+    fn copy_out(&mut self, copy: &mut pb::CopyStmt) -> Result<(), Denial> {
+        self.out.effect = Effect::CopyOut;
+        self.out.main_verb = Some(Verb::CopyOut);
+        if let Some(range) = &mut copy.relation {
+            let relation = self.relation(range)?;
+            let (view, system_view) = self.reads(&relation, Verb::Select)?;
+            if view.is_some() || system_view.is_some() {
+                // The server copies neither; and what it may learn to copy would not be the view.
+                if matches!(relation.kind, RelationKind::View | RelationKind::PartitionedTable) && !relation.system {
+                    return Err(Denial::new(
+                        Reason::Unsupported,
+                        format!("cannot copy from \"{}\": it is no plain table", relation.name),
+                    )
+                    .sqlstate("42809")
+                    .hint("Try the COPY (SELECT ...) TO variant."));
+                }
+                let names = self.copied_columns(&relation, &copy.attlist)?;
+                let targets = names.iter().map(|name| tree::target("", tree::column(&relation.name, name))).collect();
+                let only = pb::RangeVar { inh: false, alias: None, ..range.clone() };
+                let query = select(targets, vec![tree::node(NodeEnum::RangeVar(only))], None);
+                copy.query = tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(query))));
+                copy.relation = None;
+                copy.attlist.clear();
+                self.changed = true;
+            }
+        }
+        if let Some(query) = copy.query.as_deref_mut() {
+            self.statement(query)?;
+            self.out.effect = Effect::CopyOut;
+            self.out.returns_rows = false;
+        }
+        self.may_copy_out()
+    }
+
+    /// CopyOut: the verb on everything that is read, and the policy's own word.
+    fn may_copy_out(&mut self) -> Result<(), Denial> {
+        let mut any = false;
+        for oid in self.out.touched.clone() {
+            let Some(relation) = self.catalog.relations.get(&oid).cloned() else { continue };
+            if relation.system || relation.temporary {
+                continue;
+            }
+            any = true;
+            let grant = self
+                .policy
+                .grant(&relation, Verb::CopyOut)
+                .map_err(|denial| Denial { reason: Reason::BulkExport, ..denial })?;
+            self.record(&relation, &grant, Verb::CopyOut);
+        }
+        if !any {
+            let grant = self.policy.allows(Verb::CopyOut)?;
+            self.granted(&grant, Verb::CopyOut);
+        }
+        self.out.main_verb = Some(Verb::CopyOut);
+        self.policy.bulk_export()
+    }
+
+    /// The columns that COPY of a relation means: those listed, else all that are visible and not generated.
+    fn copied_columns(&self, relation: &Relation, listed: &[Node]) -> Result<Vec<String>, Denial> {
+        if !listed.is_empty() {
+            let names = listed.iter().map(|node| string_of(node).map(str::to_owned)).collect::<Option<Vec<_>>>();
+            return names.ok_or_else(|| unsupported("a column list"));
+        }
+        let names: Vec<String> = relation
+            .columns
+            .iter()
+            .filter(|column| column.generated.is_none() && !self.policy.hidden(relation.oid, column.number))
+            .map(|column| column.name.to_string())
+            .collect();
+        if names.is_empty() { Err(unsupported("COPY of a relation without columns")) } else { Ok(names) }
+    }
+
+    fn copy_in(&mut self, copy: &mut pb::CopyStmt) -> Result<(), Denial> {
+        self.out.effect = Effect::CopyIn;
+        self.out.writes = true;
+        let range = copy.relation.as_mut().ok_or_else(|| unsupported("COPY FROM"))?;
+        let relation = self.relation(range)?;
+        if relation.system && !relation.temporary {
+            return Err(forbidden("a write to a catalog relation"));
+        }
+        if !relation.temporary {
+            let grant = self.policy.grant(&relation, Verb::CopyIn)?;
+            self.record(&relation, &grant, Verb::CopyIn);
+        }
+        let name = relation.qualified_name();
+        for oid in self.with_descendants(&relation) {
+            if let Some(filter) = self.policy.view(oid).and_then(|view| view.filter.as_ref()) {
+                return Err(Denial {
+                    rule: Some(filter.rule.clone()),
+                    ..Denial::new(Reason::RowFilter, format!("COPY into {name} can't be held to its row filter"))
+                        .object(name)
+                        .hint("Use INSERT: its rows are checked one by one.")
+                });
+            }
+        }
+        let view = self.policy.view(relation.oid).cloned();
+        if let Some(view) = view.filter(|view| !view.columns.is_empty()) {
+            let names = self.copied_columns(&relation, &copy.attlist)?;
+            for written in &names {
+                let Some(column) = relation.column(written) else { continue };
+                match view.columns.get(&column.number) {
+                    Some(ColumnView::Hidden) => {
+                        return Err(Denial::new(
+                            Reason::UnknownColumn,
+                            format!("column \"{written}\" of relation \"{}\" does not exist", relation.name),
+                        )
+                        .sqlstate("42703")
+                        .object(format!("{name}.{written}")));
+                    }
+                    Some(ColumnView::Masked(mask)) if matches!(mask.kind, MaskKind::Hash { .. }) => {
+                        return Err(Denial::new(
+                            Reason::MaskedWrite,
+                            format!("{name}.{written} is seen as a hash and can't be written"),
+                        )
+                        .object(format!("{name}.{written}"))
+                        .hint("Leave the column out of the list."));
+                    }
+                    Some(ColumnView::Masked(_)) | None => {}
+                }
+            }
+            if copy.attlist.is_empty() {
+                copy.attlist = names.iter().map(tree::string).collect();
+                self.changed = true;
+            }
+        }
+        if let Some(condition) = copy.where_clause.as_deref_mut() {
+            // It reads what the client sends, not what is stored.
+            let columns = plain_columns(&relation);
+            self.over(columns, true, &relation.name, condition)?;
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, truncate: &mut pb::TruncateStmt) -> Result<(), Denial> {
+        self.out.writes = true;
+        let cascade = truncate.behavior == pb::DropBehavior::DropCascade as i32;
+        let mut todo = Vec::new();
+        for node in &mut truncate.relations {
+            let Some(NodeEnum::RangeVar(range)) = &mut node.node else { return Err(unsupported("TRUNCATE")) };
+            todo.push(self.relation(range)?);
+        }
+        let mut done = Vec::new();
+        while let Some(relation) = todo.pop() {
+            if done.contains(&relation.oid) || relation.temporary {
+                continue;
+            }
+            done.push(relation.oid);
+            if relation.system {
+                return Err(forbidden("a write to a catalog relation"));
+            }
+            let grant = self.policy.grant(&relation, Verb::Truncate)?;
+            self.record(&relation, &grant, Verb::Truncate);
+            for oid in self.with_descendants(&relation) {
+                if let Some(filter) = self.policy.view(oid).and_then(|view| view.filter.as_ref()) {
+                    let name = relation.qualified_name();
+                    return Err(Denial {
+                        rule: Some(filter.rule.clone()),
+                        ..Denial::new(
+                            Reason::RowFilter,
+                            format!("TRUNCATE of {name} would remove rows that don't exist for you"),
+                        )
+                        .object(name)
+                        .hint("Use DELETE.")
+                    });
+                }
+                if cascade {
+                    let referencing = self.catalog.referenced_by.get(&oid).into_iter().flatten();
+                    todo.extend(referencing.filter_map(|oid| self.catalog.relations.get(oid)).cloned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A relation and all that inherit from it.
+    pub(crate) fn with_descendants(&self, relation: &Relation) -> Vec<u32> {
+        let mut all = self.catalog.descendants(relation.oid);
+        if !all.contains(&relation.oid) {
+            all.push(relation.oid);
+        }
+        all
+    }
+
+    fn maintains(&mut self, range: &mut pb::RangeVar) -> Result<Arc<Relation>, Denial> {
+        let mut relation = self.relation(range)?;
+        if relation.temporary {
+            return Ok(relation);
+        }
+        if let (RelationKind::Index, Some((owner, _))) = (relation.kind, relation.owned_by)
+            && let Some(owner) = self.catalog.relations.get(&owner)
+        {
+            relation = owner.clone();
+        }
+        if relation.system {
+            return Err(forbidden("maintenance of a catalog relation"));
+        }
+        let grant = self.policy.grant(&relation, Verb::Maintenance)?;
+        self.record(&relation, &grant, Verb::Maintenance);
+        Ok(relation)
+    }
+
+    /// VERBOSE counts all rows.
+    fn no_verbose(&self, options: &[Node], relation: &Relation) -> Result<(), Denial> {
+        let verbose = options.iter().any(|option| match &option.node {
+            Some(NodeEnum::DefElem(option)) => option.defname.eq_ignore_ascii_case("verbose") && is_on(option),
+            _ => true,
+        });
+        let filtered = self
+            .with_descendants(relation)
+            .into_iter()
+            .any(|oid| self.policy.view(oid).is_some_and(|view| view.filter.is_some()));
+        if verbose && filtered {
+            let name = relation.qualified_name();
+            return Err(Denial::new(
+                Reason::RowFilter,
+                format!("VERBOSE would count rows of {name} that a row filter hides"),
+            )
+            .object(name)
+            .hint("Leave VERBOSE out."));
+        }
+        Ok(())
+    }
+
+    fn vacuum(&mut self, vacuum: &mut pb::VacuumStmt) -> Result<(), Denial> {
+        if vacuum.rels.is_empty() {
+            return Err(name_the_tables("VACUUM and ANALYZE"));
+        }
+        let options = vacuum.options.clone();
+        for node in &mut vacuum.rels {
+            let Some(NodeEnum::VacuumRelation(of)) = &mut node.node else { return Err(unsupported("VACUUM")) };
+            let range = of.relation.as_mut().ok_or_else(|| unsupported("VACUUM"))?;
+            let relation = self.maintains(range)?;
+            self.no_verbose(&options, &relation)?;
+        }
+        Ok(())
+    }
+
+    fn reindex(&mut self, reindex: &mut pb::ReindexStmt) -> Result<(), Denial> {
+        use pb::ReindexObjectType as Kind;
+        match (Kind::try_from(reindex.kind), &mut reindex.relation) {
+            (Ok(Kind::ReindexObjectIndex | Kind::ReindexObjectTable), Some(range)) => {
+                let relation = self.maintains(range)?;
+                self.no_verbose(&reindex.params, &relation)
+            }
+            _ => Err(name_the_tables("REINDEX")),
+        }
+    }
+}
+
+fn name_the_tables(what: &str) -> Denial {
+    forbidden(&format!("{what} of the whole database")).hint("Name the tables.")
+}
+
+/// The columns of a relation, as ones that hold what the client gives.
+pub(crate) fn plain_columns(relation: &Relation) -> Vec<Column> {
+    let plain = |column: &crate::catalog::Column| Column {
+        name: Some(column.name.clone()),
+        type_oid: Some(column.type_oid),
+        origins: Vec::new(),
+    };
+    relation.columns.iter().map(plain).collect()
+}
+
+/// Whether an option is on, or may be.
+fn is_on(option: &pb::DefElem) -> bool {
+    let Some(value) = &option.arg else { return true };
+    match &value.node {
+        Some(NodeEnum::String(text)) => !matches!(text.sval.to_ascii_lowercase().as_str(), "off" | "false" | "0"),
+        Some(NodeEnum::Integer(number)) => number.ival != 0,
+        Some(NodeEnum::Boolean(value)) => value.boolval,
+        _ => true,
+    }
+}
+
+/// What a statement is refused with that no policy can allow.
+fn refusal(statement: &NodeEnum) -> Denial {
+    let what = match statement {
+        NodeEnum::DoStmt(_) => "DO: its code would run unseen",
+        NodeEnum::CreateFunctionStmt(_) | NodeEnum::AlterFunctionStmt(_) => "CREATE or ALTER FUNCTION",
+        NodeEnum::CreateTrigStmt(_) | NodeEnum::CreateEventTrigStmt(_) | NodeEnum::AlterEventTrigStmt(_) => "triggers",
+        NodeEnum::RuleStmt(_) => "rewrite rules",
+        NodeEnum::GrantStmt(_) | NodeEnum::GrantRoleStmt(_) | NodeEnum::AlterDefaultPrivilegesStmt(_) => {
+            "GRANT or REVOKE"
+        }
+        NodeEnum::CreateRoleStmt(_)
+        | NodeEnum::AlterRoleStmt(_)
+        | NodeEnum::AlterRoleSetStmt(_)
+        | NodeEnum::DropRoleStmt(_)
+        | NodeEnum::DropOwnedStmt(_)
+        | NodeEnum::ReassignOwnedStmt(_)
+        | NodeEnum::AlterOwnerStmt(_) => "roles and ownership",
+        NodeEnum::CreatePolicyStmt(_) | NodeEnum::AlterPolicyStmt(_) => "row level security policies",
+        NodeEnum::CreateExtensionStmt(_)
+        | NodeEnum::AlterExtensionStmt(_)
+        | NodeEnum::AlterExtensionContentsStmt(_) => "extensions",
+        NodeEnum::CreateFdwStmt(_)
+        | NodeEnum::AlterFdwStmt(_)
+        | NodeEnum::CreateForeignServerStmt(_)
+        | NodeEnum::AlterForeignServerStmt(_)
+        | NodeEnum::CreateForeignTableStmt(_)
+        | NodeEnum::CreateUserMappingStmt(_)
+        | NodeEnum::AlterUserMappingStmt(_)
+        | NodeEnum::DropUserMappingStmt(_)
+        | NodeEnum::ImportForeignSchemaStmt(_) => "foreign servers and tables",
+        NodeEnum::CreatePublicationStmt(_)
+        | NodeEnum::AlterPublicationStmt(_)
+        | NodeEnum::CreateSubscriptionStmt(_)
+        | NodeEnum::AlterSubscriptionStmt(_)
+        | NodeEnum::DropSubscriptionStmt(_) => "publications and subscriptions",
+        NodeEnum::CreatedbStmt(_)
+        | NodeEnum::AlterDatabaseStmt(_)
+        | NodeEnum::AlterDatabaseRefreshCollStmt(_)
+        | NodeEnum::AlterDatabaseSetStmt(_)
+        | NodeEnum::DropdbStmt(_)
+        | NodeEnum::CreateTableSpaceStmt(_)
+        | NodeEnum::DropTableSpaceStmt(_)
+        | NodeEnum::AlterTableSpaceOptionsStmt(_)
+        | NodeEnum::AlterTableMoveAllStmt(_) => "databases and tablespaces",
+        NodeEnum::AlterSystemStmt(_) | NodeEnum::LoadStmt(_) => "the server's configuration and code",
+        NodeEnum::CreateAmStmt(_)
+        | NodeEnum::CreatePlangStmt(_)
+        | NodeEnum::DefineStmt(_)
+        | NodeEnum::CreateRangeStmt(_)
+        | NodeEnum::AlterTypeStmt(_)
+        | NodeEnum::CreateOpClassStmt(_)
+        | NodeEnum::CreateOpFamilyStmt(_)
+        | NodeEnum::AlterOpFamilyStmt(_)
+        | NodeEnum::AlterOperatorStmt(_)
+        | NodeEnum::AlterCollationStmt(_)
+        | NodeEnum::CreateConversionStmt(_)
+        | NodeEnum::CreateCastStmt(_)
+        | NodeEnum::CreateTransformStmt(_)
+        | NodeEnum::AlterTsdictionaryStmt(_)
+        | NodeEnum::AlterTsconfigurationStmt(_)
+        | NodeEnum::AlterObjectDependsStmt(_) => "aggregates, operators, base types, casts, languages and the like",
+        NodeEnum::SecLabelStmt(_) => "security labels",
+        NodeEnum::CreateStatsStmt(_) | NodeEnum::AlterStatsStmt(_) => "extended statistics",
+        other => return unsupported(&tree::kind(other)),
+    };
+    forbidden(what)
+}
