@@ -21,6 +21,8 @@ use super::{
 pub const FIRST_USER_OID: Oid = 16384;
 /// A longer body of a function isn't kept: nothing is proven from it, which is always safe.
 pub const MAX_BODY: usize = 64 << 10;
+/// All bodies together; those over it are left out likewise.
+pub const MAX_BODIES: usize = 8 << 20;
 /// The oldest server that is supported.
 pub const MIN_SERVER: u32 = 140_000;
 
@@ -180,17 +182,17 @@ const COLLATIONS: &str = "\
     FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
     WHERE c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))";
 
-/// Indexes and toast tables of the system's own relations are left out: nothing names them.
+/// Left out are indexes of the system's own relations, which nothing names, and all toast tables: what isn't known can't
+/// be read, and they hold values without their masks.
 const RELATIONS: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltype, c.relrowsecurity,
            EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
            CASE WHEN c.relkind IN ('v', 'm') AND c.oid >= 16384 THEN pg_get_viewdef(c.oid) END,
-           coalesce(x.indrelid, o.oid, 0)
+           coalesce(x.indrelid, 0)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_index x ON x.indexrelid = c.oid
-    LEFT JOIN pg_class o ON c.relkind = 't' AND o.reltoastrelid = c.oid
-    WHERE c.relpersistence <> 't'
-      AND (c.relkind NOT IN ('i', 'I', 't') OR (c.oid >= 16384 AND (n.nspname <> 'pg_toast' OR c.relkind = 't')))";
+    WHERE c.relpersistence <> 't' AND c.relkind <> 't'
+      AND (c.relkind NOT IN ('i', 'I') OR (c.oid >= 16384 AND n.nspname <> 'pg_toast'))";
 
 /// Columns with their types as SQL; in the order of relations, so that each one's columns come together.
 const COLUMNS: &str = "\
@@ -264,7 +266,8 @@ const FUNCTIONS: &str = "\
            array_to_string(p.proargnames, E'\\x1f')
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
     WHERE n.nspname !~ '^pg_(toast_)?temp_'
-      AND NOT (p.oid < 16384 AND 2281 = ANY (p.proargtypes::oid[]))";
+      AND NOT (p.oid < 16384 AND 2281 = ANY (p.proargtypes::oid[]))
+    ORDER BY p.prorettype <> 'trigger'::regtype, p.oid";
 
 const OPERATORS: &str = "\
     SELECT o.oid, n.nspname, o.oprname, o.oprleft, o.oprright, o.oprresult, o.oprcode::oid
@@ -302,8 +305,9 @@ const FINGERPRINT: &str = "\
       (SELECT count(*) || ':' || coalesce(sum(xmin::text::int8), 0) FROM pg_collation),
       (SELECT count(*) || ':' || coalesce(sum(xmin::text::int8), 0) FROM pg_extension),
       (SELECT count(*) || ':' || coalesce(sum(xmin::text::int8), 0) FROM pg_depend
-        WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
-          AND refobjsubid > 0 AND objid NOT IN (TABLE hidden)),
+        WHERE deptype = 'e'
+           OR (classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+               AND refobjsubid > 0 AND objid NOT IN (TABLE hidden))),
       (SELECT count(*) || ':' || coalesce(sum(hashtext(rolname || rolsuper::text)::int8), 0) FROM pg_roles))";
 
 /// A value that changes whenever something that [`load`] reads has changed.
@@ -379,6 +383,8 @@ struct Loader {
     function_extensions: HashMap<Oid, Name>,
     operator_extensions: HashMap<Oid, Name>,
     relation_extensions: HashMap<Oid, Name>,
+    /// Bytes of bodies so far.
+    bodies: usize,
 }
 
 /// Whether a schema is the system's.
@@ -574,12 +580,18 @@ impl Loader {
             leakproof: row.flag()?,
             security_definer: row.flag()?,
             language: self.names.name(row.text()?),
-            body: row.optional()?.filter(|body| body.len() <= MAX_BODY).map(Name::from),
+            body: self.body(row.optional()?),
             extension: self.function_extensions.remove(&oid),
             out_columns: self.out_columns(row)?,
         };
         self.catalog.add_function(function);
         Ok(())
+    }
+
+    fn body(&mut self, text: Option<&str>) -> Option<Name> {
+        let text = text.filter(|text| text.len() <= MAX_BODY)?;
+        self.bodies = self.bodies.saturating_add(text.len());
+        (self.bodies <= MAX_BODIES).then(|| text.into())
     }
 
     fn out_columns(&mut self, row: &mut Row<'_>) -> Result<Box<[(Name, Oid)]>, LoadError> {

@@ -117,8 +117,7 @@ pub struct Relation {
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
-    /// For a sequence: the (relation, attribute number) that owns it. For an index or a toast table: the relation that it
-    /// is of, with 0.
+    /// For a sequence: the (relation, attribute number) that owns it. For an index: the relation that it is on, with 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub owned_by: Option<(Oid, i16)>,
     /// Whether row level security is on.
@@ -146,7 +145,7 @@ pub enum RelationKind {
     Sequence,
     /// c
     Composite,
-    /// t
+    /// t; never in a snapshot, see [`load`].
     Toast,
     /// i and I
     Index,
@@ -356,8 +355,8 @@ pub struct Function {
     /// Its language.
     #[serde(with = "snapshot::one")]
     pub language: Name,
-    /// Its body, for functions in SQL and PL/pgSQL that are not built in; `None` for one longer than
-    /// [`load::MAX_BODY`].
+    /// Its body, for functions in SQL and PL/pgSQL that are not built in; `None` where that
+    /// would be too long, see [`load::MAX_BODY`] and [`load::MAX_BODIES`].
     #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub body: Option<Name>,
     /// The extension that it belongs to.
@@ -490,6 +489,16 @@ impl Catalog {
         self.type_names.shrink_to_fit();
         self.functions.shrink_to_fit();
         self.function_names.shrink_to_fit();
+    }
+
+    /// Keeps the older snapshot's relation wherever it is the same, so that the new one can be dropped and who remembers
+    /// relations sees by the pointer what has not changed.
+    fn share_with(&mut self, old: &Catalog) {
+        for (oid, relation) in &mut self.relations {
+            if let Some(same) = old.relations.get(oid).filter(|same| *same == relation) {
+                relation.clone_from(same);
+            }
+        }
     }
 
     /// Adds an operator.

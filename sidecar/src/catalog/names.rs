@@ -977,8 +977,8 @@ impl Relation {
     }
 }
 
-/// An identifier as SQL text. Always quoted unless it is plain lower case, digits and underscores and no longer a word
-/// that the grammar might reserve.
+/// An identifier as SQL text, quoted unless it is plain lower case, digits and underscores, and no word that the grammar
+/// keeps for itself anywhere.
 pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -988,7 +988,10 @@ pub fn quote_identifier(name: &str) -> String {
 fn is_keyword(name: &str) -> bool {
     // Asking the scanner costs microseconds and never goes stale.
     match pg_query::scan(name) {
-        Ok(scanned) => scanned.tokens.iter().any(|token| token.keyword_kind != 0),
+        Ok(scanned) => scanned
+            .tokens
+            .iter()
+            .any(|token| token.keyword_kind > pg_query::protobuf::KeywordKind::UnreservedKeyword as i32),
         Err(_) => true,
     }
 }

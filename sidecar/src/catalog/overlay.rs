@@ -46,6 +46,7 @@ found AS MATERIALIZED (
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
   WHERE (c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
          OR c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char")
+    AND c.relkind OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"
     AND EXISTS (SELECT FROM wanted w
                 WHERE c.relname OPERATOR(pg_catalog.=) w.name::pg_catalog.name
                   AND (w.schema IS NULL OR n.nspname OPERATOR(pg_catalog.=) w.schema::pg_catalog.name

@@ -321,6 +321,7 @@ impl<C: Connect> Task<C> {
             return;
         }
         catalog.version = old.version.saturating_add(1);
+        catalog.share_with(&old);
         info!(version = catalog.version, relations = catalog.relations.len(), ?took, "the catalog is loaded");
         self.publish.send_replace(Arc::new(catalog));
     }

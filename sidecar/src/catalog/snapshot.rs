@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::load::FIRST_USER_OID;
-use super::{Cast, Catalog, Collation, Function, Name, Oid, Operator, Relation, RelationKind, Type, is_default};
+use super::{Cast, Catalog, Collation, Function, Name, Oid, Operator, Relation, Type, is_default};
 
 /// What the file says it is.
 pub const FORMAT: &str = "postern.dev/schema/v1";
@@ -62,9 +62,7 @@ struct FileCast {
 pub fn write(catalog: &Catalog) -> Result<String, SnapshotError> {
     let oids = stable_oids(catalog);
     let map = |oid: Oid| oids.get(&oid).copied().unwrap_or(oid);
-    // The names of toast tables are made of oids, and no policy names them.
-    let kept = catalog.relations.values().filter(|found| found.kind != RelationKind::Toast);
-    let mut relations: Vec<Relation> = kept.map(|found| renumbered(found, &map)).collect();
+    let mut relations: Vec<Relation> = catalog.relations.values().map(|found| renumbered(found, &map)).collect();
     relations.sort_by(|a, b| (a.system, &a.schema, &a.name).cmp(&(b.system, &b.schema, &b.name)));
     let mut types: Vec<Type> = catalog.types.values().cloned().collect();
     for found in &mut types {
