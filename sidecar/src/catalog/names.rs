@@ -457,6 +457,10 @@ impl Catalog {
             for (parameter, argument) in pairs().filter(|(parameter, _)| is_compatible_family(*parameter)) {
                 elements.push(self.element_for(parameter, argument?)?);
             }
+            // Untyped literals have no say unless there is nothing else.
+            if elements.iter().any(|oid| *oid != types::UNKNOWN) {
+                elements.retain(|oid| *oid != types::UNKNOWN);
+            }
             let element = self.common_type(&elements)?;
             return match result {
                 types::ANYCOMPATIBLE | types::ANYCOMPATIBLENONARRAY => Some(element),
@@ -993,5 +997,187 @@ fn is_keyword(name: &str) -> bool {
             .iter()
             .any(|token| token.keyword_kind > pg_query::protobuf::KeywordKind::UnreservedKeyword as i32),
         Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::catalog::load::FIRST_USER_OID;
+
+    fn relation(oid: Oid, schema: &str, name: &str) -> Relation {
+        Relation {
+            oid,
+            schema: schema.into(),
+            name: name.into(),
+            kind: RelationKind::Table,
+            temporary: schema == PG_TEMP,
+            system: false,
+            columns: Vec::new(),
+            row_type: 0,
+            indexes: Vec::new(),
+            checks: Vec::new(),
+            foreign_keys: Vec::new(),
+            triggers: Vec::new(),
+            has_rules: false,
+            parents: Vec::new(),
+            children: Vec::new(),
+            definition: None,
+            depends_on: Vec::new(),
+            owned_by: None,
+            row_security: false,
+            extension: None,
+        }
+    }
+
+    fn function(oid: Oid, schema: &str, name: &str, arguments: &[Oid]) -> Function {
+        Function {
+            oid,
+            schema: schema.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+            defaults: 0,
+            variadic: 0,
+            result: types::TEXT,
+            set_returning: false,
+            kind: 'f',
+            volatility: 'i',
+            leakproof: false,
+            security_definer: false,
+            language: "sql".into(),
+            body: None,
+            extension: None,
+            out_columns: Box::default(),
+        }
+    }
+
+    fn path(schemas: &[&str]) -> Vec<String> {
+        schemas.iter().map(|schema| (*schema).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_relation_is_the_first_on_the_path_with_temporary_ones_and_the_system_before_it() {
+        let mut catalog = Catalog::default();
+        for (oid, schema) in [(1, "a"), (2, "b"), (3, PG_CATALOG)] {
+            catalog.add_relation(relation(oid, schema, "t"));
+        }
+        catalog.add_relation(relation(4, "b", "only"));
+        let temporary = [Arc::new(relation(9, PG_TEMP, "t"))];
+        for (schemas, overlay, schema, name, wanted) in [
+            (&["a", "b"] as &[&str], &[] as &[Arc<Relation>], None, "t", Some(3)),
+            (&["a", "b", PG_CATALOG], &[], None, "t", Some(1)),
+            (&["b", "a", PG_CATALOG], &[], None, "t", Some(2)),
+            (&["b", PG_CATALOG], &temporary, None, "t", Some(9)),
+            (&["b", PG_CATALOG, PG_TEMP], &temporary, None, "t", Some(2)),
+            (&["missing", "b", PG_CATALOG], &[], None, "t", Some(2)),
+            (&[], &[], Some("a"), "t", Some(1)),
+            (&["a"], &temporary, Some(PG_TEMP), "t", Some(9)),
+            (&["a"], &[], Some(PG_TEMP), "t", None),
+            (&["a"], &[], None, "only", None),
+            (&["a", "b"], &[], None, "T", None),
+            (&["a", "b"], &[], None, "only", Some(4)),
+        ] {
+            let found = catalog.resolve_relation(&path(schemas), overlay, schema, name).found();
+            assert_eq!(found.map(|found| found.oid), wanted, "{schema:?}.{name} on {schemas:?}");
+        }
+    }
+
+    #[test]
+    fn the_overlay_hides_what_it_replaces_and_what_it_renamed() {
+        let mut catalog = Catalog::default();
+        catalog.add_relation(relation(1, "a", "old"));
+        catalog.add_relation(relation(2, "b", "old"));
+        catalog.add_relation(relation(3, "a", "same"));
+        let overlay = [Arc::new(relation(1, "a", "new")), Arc::new(relation(30, "a", "same"))];
+        let resolve = |name| catalog.resolve_relation(&path(&["a", "b"]), &overlay, None, name).found();
+        assert_eq!(resolve("old").unwrap().oid, 2);
+        assert_eq!(resolve("new").unwrap().oid, 1);
+        assert_eq!(resolve("same").unwrap().oid, 30);
+    }
+
+    #[test]
+    fn only_the_system_hides_a_function_for_sure() {
+        let mut catalog = Catalog::default();
+        for (oid, schema) in [(1, PG_CATALOG), (2, "a"), (3, "b")] {
+            catalog.add_function(function(oid, schema, "f", &[types::TEXT]));
+        }
+        let oids = |schemas: &[&str]| {
+            let found = catalog.function_candidates(&path(schemas), None, "f", 1);
+            found.into_iter().map(|found| found.oid).collect::<Vec<_>>()
+        };
+        assert_eq!(oids(&["a", "b"]), [1]);
+        assert_eq!(oids(&["a", "b", PG_CATALOG]), [1, 2, 3], "a schema on the path may be one that the role can't use");
+        assert_eq!(oids(&[PG_TEMP, "a"]), [1], "temporary functions need their schema's name");
+        let chosen = catalog.resolve_function(&path(&["a", PG_CATALOG]), None, "f", &[Some(types::TEXT)]);
+        assert_eq!(chosen.one().unwrap().oid, 2);
+    }
+
+    #[test]
+    fn defaults_variadic_and_named_calls_match_by_number() {
+        let mut catalog = Catalog::default();
+        catalog.add_function(Function { defaults: 1, ..function(1, "a", "f", &[types::INT4, types::INT4]) });
+        catalog.add_function(Function { variadic: types::TEXT, ..function(2, "a", "f", &[types::INT4, 1009]) });
+        let oids = |given, form| {
+            let mut found: Vec<Oid> = catalog
+                .resolve_call(&path(&["a"]), None, "f", &vec![None; given], form)
+                .all()
+                .iter()
+                .map(|found| found.oid)
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(oids(0, CallForm::Positional), [0; 0]);
+        assert_eq!(oids(1, CallForm::Positional), [1]);
+        assert_eq!(oids(2, CallForm::Positional), [1, 2]);
+        assert_eq!(oids(5, CallForm::Positional), [2]);
+        assert_eq!(oids(2, CallForm::Variadic), [2]);
+        assert_eq!(oids(1, CallForm::Named), [1]);
+    }
+
+    #[test]
+    fn a_type_that_the_overlay_makes_is_not_taken_for_another() {
+        let mut catalog = Catalog::default();
+        catalog.add_type(Type {
+            oid: FIRST_USER_OID,
+            schema: "a".into(),
+            name: "word".into(),
+            kind: 'e',
+            category: 'E',
+            element: 0,
+            array: 0,
+            base: 0,
+            relation: 0,
+            collation: 0,
+            preferred: false,
+            range_of: 0,
+            base_modifier: -1,
+            labels: Vec::new(),
+            not_null: false,
+            has_checks: false,
+        });
+        let overlay = [Arc::new(relation(9, PG_TEMP, "word"))];
+        assert!(catalog.resolve_type(&path(&["a"]), &[], None, "word").is_some());
+        assert!(catalog.resolve_type(&path(&["a"]), &overlay, None, "word").is_none());
+        assert!(catalog.resolve_type(&path(&["a"]), &overlay, Some("a"), "word").is_some());
+    }
+
+    #[test]
+    fn identifiers_are_quoted_where_the_server_would() {
+        for (name, wanted) in [
+            ("orders", "orders"),
+            ("name", "name"),
+            ("user", "\"user\""),
+            ("select", "\"select\""),
+            ("Upper", "\"Upper\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("", "\"\""),
+            ("1a", "\"1a\""),
+            ("é", "\"é\""),
+        ] {
+            assert_eq!(quote_identifier(name), wanted);
+        }
     }
 }
