@@ -487,7 +487,8 @@ where
         {
             fields.write_error(self.down.out());
         }
-        if matches!(end, End::ClientGone) && self.pending.iter().any(|pending| reads(&pending.kind)) {
+        let nothing_lost = self.pending.front().is_some() && self.pending.iter().all(|pending| reads(&pending.kind));
+        if matches!(end, End::ClientGone | End::ClientClosed) && nothing_lost {
             // Nobody waits for these rows any more.
             (self.cancel)().await;
         }
@@ -544,7 +545,7 @@ fn reads(kind: &Kind) -> bool {
         Kind::Execute(running) | Kind::Query(running) => {
             running.decided.statements.iter().all(|statement| statement.returns_rows && !statement.writes)
         }
-        _ => false,
+        _ => true,
     }
 }
 
