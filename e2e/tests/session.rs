@@ -235,7 +235,6 @@ impl Fixture {
                             client_address: "test",
                             tls: false,
                             application_name: "",
-                            client_user: "",
                             protocol: "3.0",
                             database: &name,
                             postgres_role: ADMIN,

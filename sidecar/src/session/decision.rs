@@ -56,6 +56,8 @@ where
             }
         }
         self.refresh_view();
+        // What the session's own connection doesn't know does not exist.
+        self.view.looked = self.looked_up;
         let began = Instant::now();
         let analysis = self.shared.gate.decide(&self.view, text).await;
         self.shared.metrics.decision_took(began.elapsed());
