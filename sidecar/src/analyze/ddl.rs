@@ -808,7 +808,7 @@ impl Analyzer<'_> {
         let grant = self.policy.allows(Verb::Ddl)?;
         self.granted(&grant, Verb::Ddl);
         if cascade {
-            let inside: Vec<Arc<Relation>> = self
+            let mut inside: Vec<Arc<Relation>> = self
                 .catalog
                 .relation_names
                 .get(schema)
@@ -818,6 +818,8 @@ impl Analyzer<'_> {
                 .filter(|relation| !matches!(relation.kind, RelationKind::Index | RelationKind::Toast))
                 .cloned()
                 .collect();
+            // In one order, so that the same text always gets the same answer.
+            inside.sort_by(|a, b| a.name.cmp(&b.name));
             for relation in inside {
                 self.may_change(&relation)?;
             }

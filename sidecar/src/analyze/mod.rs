@@ -7,6 +7,8 @@ mod scope;
 mod select;
 mod tree;
 mod utility;
+#[cfg(test)]
+mod utility_tests;
 mod view;
 mod write;
 

@@ -554,3 +554,164 @@ fn pairs_of_text<'a>(one: &str, other: &str, pairs: impl Iterator<Item = (&'a St
         ))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use postern_crds::files::{Object, read};
+
+    use super::*;
+    use crate::catalog::{Catalog, Index, RelationKind};
+    use crate::decide::bind::bind;
+    use crate::decide::bound::RelationView;
+    use crate::decide::testing;
+    use crate::sql;
+
+    /// A policy that says nothing about what is in the catalog.
+    fn unrestricted(catalog: Catalog) -> BoundPolicy {
+        let text = r#"
+apiVersion: postern.dev/v1alpha1
+kind: DatabaseAccessPolicy
+metadata: {name: shop}
+spec:
+  database: {host: localhost, name: shop, tls: {mode: Disable}, credentials: {secret: {name: shop}}}
+  rules:
+  - {name: reads, to: {identities: [nightly]}, allow: [Select], relations: ["app.*"]}
+---
+apiVersion: postern.dev/v1alpha1
+kind: NonHumanIdentity
+metadata: {name: nightly}
+spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
+"#;
+        let (mut policy, mut identity) = (None, None);
+        for object in read(text).unwrap() {
+            match object {
+                Object::Policy(found) => policy = Some(found.compile().unwrap()),
+                Object::Identity(found) => identity = Some(found.compile().unwrap()),
+            }
+        }
+        bind(Arc::new(policy.unwrap()), Arc::new(identity.unwrap()), Arc::new(catalog), 1, None)
+    }
+
+    /// `shop.customers (id, ssn, note)` with an index on ssn; ssn is hidden or not.
+    fn policy(hide: bool) -> BoundPolicy {
+        let mut catalog = testing::catalog();
+        catalog.schemas.insert("shop".into(), 100);
+        let columns = [("id", "integer"), ("ssn", "text"), ("note", "text")];
+        let mut customers = testing::table(&catalog, 1000, "shop", "customers", &columns);
+        customers.indexes.push(Index {
+            name: "customers_ssn_key".into(),
+            oid: 1001,
+            unique: true,
+            primary: false,
+            valid: true,
+            columns: vec![2],
+            expressions: None,
+            predicate: None,
+            reads: Vec::new(),
+        });
+        catalog.add_relation(customers);
+        let mut bound = unrestricted(catalog);
+        if hide {
+            let view = RelationView { columns: HashMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
+            bound.views.insert(1000, Arc::new(view));
+        }
+        bound
+    }
+
+    fn view(schema: &str, name: &str, columns: &[(&str, &str)], hide: bool) -> SystemView {
+        let policy = policy(hide);
+        let mut relation = testing::table(&policy.catalog, 1249, schema, name, columns);
+        relation.system = true;
+        if schema == "information_schema" || name == "pg_settings" {
+            relation.kind = RelationKind::View;
+        }
+        system_view(&relation, &policy)
+    }
+
+    fn sql_of(view: SystemView) -> String {
+        let SystemView::Replace(text) = view else { panic!("{view:?}") };
+        let tree = sql::parse(&text, &sql::ParseLimits::default()).unwrap().tree;
+        sql::emit(&tree).unwrap();
+        text
+    }
+
+    #[test]
+    fn the_tables_are_sorted() {
+        assert!(OPEN.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(DENIED.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(STANDARD_OPEN.windows(2).all(|pair| pair[0] < pair[1]));
+        for (name, _) in DENIED {
+            assert!(!OPEN.contains(name) && BLANKED.iter().all(|(blanked, ..)| blanked != name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_shows_data_sessions_or_secrets_is_closed_and_the_unknown_too() {
+        for name in [
+            "pg_statistic",
+            "pg_stats",
+            "pg_authid",
+            "pg_shadow",
+            "pg_largeobject",
+            "pg_hba_file_rules",
+            "pg_statistic_ext_data",
+            "pg_stat_wal_receiver",
+            "pg_some_new_relation",
+        ] {
+            assert!(matches!(view("pg_catalog", name, &[], false), SystemView::Denied(_)), "{name}");
+        }
+        assert!(matches!(view("pg_toast", "pg_toast_1000", &[], false), SystemView::Denied(_)));
+        assert!(matches!(view("information_schema", "user_mapping_options", &[], false), SystemView::Denied(_)));
+        assert!(matches!(view("information_schema", "_pg_user_mappings", &[], false), SystemView::Denied(_)));
+    }
+
+    #[test]
+    fn what_clients_need_is_open() {
+        for name in ["pg_class", "pg_type", "pg_attribute", "pg_index", "pg_constraint", "pg_namespace", "pg_roles"] {
+            assert_eq!(view("pg_catalog", name, &[], false), SystemView::Open, "{name}");
+        }
+        assert_eq!(view("information_schema", "columns", &[], false), SystemView::Open);
+        assert_eq!(view("information_schema", "tables", &[], true), SystemView::Open);
+    }
+
+    #[test]
+    fn statements_of_sessions_are_blank_and_the_proxys_settings_are_left_out() {
+        let activity = sql_of(view("pg_catalog", "pg_stat_activity", &[("pid", "integer"), ("query", "text")], false));
+        assert_eq!(
+            activity,
+            "SELECT r.\"pid\", NULL::pg_catalog.text AS \"query\" FROM \"pg_catalog\".\"pg_stat_activity\" r"
+        );
+        let settings = sql_of(view("pg_catalog", "pg_settings", &[("name", "text"), ("setting", "text")], false));
+        assert!(settings.contains("'postern.'") && settings.contains("'primary_conninfo'"));
+    }
+
+    #[test]
+    fn a_hidden_column_is_a_dropped_one() {
+        let columns =
+            [("attrelid", "integer"), ("attname", "name"), ("attnum", "smallint"), ("attisdropped", "boolean")];
+        let text = sql_of(view("pg_catalog", "pg_attribute", &columns, true));
+        assert!(text.contains("........pg.dropped."), "{text}");
+        assert!(text.contains("r.attrelid OPERATOR(pg_catalog.=) 1000::pg_catalog.oid"), "{text}");
+        assert!(text.contains("ANY (ARRAY[2]::pg_catalog.int4[])"), "{text}");
+        // Its index has a column of its name.
+        assert!(text.contains("WHERE NOT (r.attrelid OPERATOR(pg_catalog.=) ANY (ARRAY[1001]"), "{text}");
+    }
+
+    #[test]
+    fn what_names_a_hidden_column_leaves_it_out() {
+        let of = |schema, name, columns: &[(&str, &str)]| sql_of(view(schema, name, columns, true));
+        assert!(of("pg_catalog", "pg_index", &[("indrelid", "integer")]).contains("r.indkey"));
+        assert!(of("pg_catalog", "pg_class", &[("oid", "integer")]).contains("1001"));
+        assert!(of("pg_catalog", "pg_attrdef", &[("adrelid", "integer")]).contains("r.adnum"));
+        assert!(of("pg_catalog", "pg_constraint", &[("conrelid", "integer")]).contains("r.confkey"));
+        assert!(of("pg_catalog", "pg_indexes", &[("indexname", "name")]).contains("'customers_ssn_key'"));
+        assert!(of("information_schema", "columns", &[("column_name", "text")]).contains("'ssn'"));
+        let constraints = of("information_schema", "table_constraints", &[("constraint_name", "text")]);
+        assert!(constraints.contains("'customers_ssn_key'") && constraints.contains("'100_1000_2_not_null'"));
+    }
+}

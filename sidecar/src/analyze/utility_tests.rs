@@ -1,0 +1,172 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+
+use postern_crds::files::{Object, read};
+
+use super::*;
+use crate::decide::bind::bind;
+use crate::decide::testing;
+use crate::sql;
+
+const POLICY: &str = r#"
+apiVersion: postern.dev/v1alpha1
+kind: DatabaseAccessPolicy
+metadata: {name: shop, namespace: shop}
+spec:
+  database:
+    host: localhost
+    name: shop
+    tls: {mode: Disable}
+    credentials: {secret: {name: shop}}
+  masks:
+  - columns: [shop.customers.card]
+    mask: {nullify: {}}
+  rules:
+  - name: reads
+    to: {identities: [nightly]}
+    allow: [Select, CopyIn]
+    relations: [shop.customers, shop.orders, shop.notes]
+    hideColumns: [shop.customers.ssn]
+    rowFilters: [{relation: shop.orders, where: "region IS NOT NULL"}]
+    settings: ["app.*"]
+    channels: [events]
+    limits: {statementTimeout: 30s}
+  - name: exports
+    to: {identities: [nightly]}
+    allow: [CopyOut]
+    relations: [shop.customers, shop.notes]
+  - name: migrations
+    to: {identities: [nightly]}
+    allow: [Select, Ddl, Temp, Truncate, Maintenance]
+    relations: ["app.*", shop.notes, shop.orders]
+  bulkExport: {action: Allow}
+---
+apiVersion: postern.dev/v1alpha1
+kind: NonHumanIdentity
+metadata: {name: nightly, namespace: shop}
+spec:
+  subjects: [{serviceAccount: {name: nightly}}]
+  postgresRole: reporting
+"#;
+
+fn bound() -> BoundPolicy {
+    let mut catalog = testing::catalog();
+    for (schema, oid) in [("pg_catalog", 11), ("shop", 100), ("app", 101), ("public", 102)] {
+        catalog.schemas.insert(schema.into(), oid);
+    }
+    let mut oid = 1000;
+    for (name, columns) in [
+        ("customers", [("id", "integer"), ("card", "text"), ("ssn", "text")].as_slice()),
+        ("orders", [("id", "integer"), ("region", "text")].as_slice()),
+        ("notes", [("id", "integer"), ("body", "text")].as_slice()),
+        ("other", [("id", "integer")].as_slice()),
+    ] {
+        oid += 1;
+        let relation = testing::table(&catalog, oid, "shop", name, columns);
+        catalog.add_relation(relation);
+    }
+    let (mut policy, mut identity) = (None, None);
+    for object in read(POLICY).unwrap() {
+        match object {
+            Object::Policy(found) => policy = Some(found.compile().unwrap()),
+            Object::Identity(found) => identity = Some(found.compile().unwrap()),
+        }
+    }
+    let bound = bind(Arc::new(policy.unwrap()), Arc::new(identity.unwrap()), Arc::new(catalog), 1, None);
+    assert!(bound.problems.is_empty(), "{:?}", bound.problems);
+    bound
+}
+
+fn decide_text(policy: &BoundPolicy, text: &str) -> Arc<Decided> {
+    let session = SessionView {
+        search_path: Arc::from(["app".to_owned(), "public".to_owned()].as_slice()),
+        looked: true,
+        ..SessionView::default()
+    };
+    let measure = sql::measure(text, &sql::ParseLimits::default()).unwrap();
+    match analyze(text, measure, policy, &session) {
+        Analysis::Decided(decided) => decided,
+        Analysis::Lookup(names) => panic!("{text}: {names:?}"),
+    }
+}
+
+/// What is sent, with the mask by name, as the cases write it.
+fn outcome(decided: &Decided) -> String {
+    match (&decided.denial, &decided.rewritten) {
+        (Some(denial), _) => format!("! {}", denial.reason.as_str()),
+        (None, Some(text)) => text.replace("NULL::pg_catalog.text", "MASK"),
+        (None, None) => "=".to_owned(),
+    }
+}
+
+#[test]
+fn utility_statements_are_decided_as_the_table_says() {
+    let policy = bound();
+    let mut wrong = Vec::new();
+    let mut lines = include_str!("utility_cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut count = 0;
+    while let Some(text) = lines.next() {
+        let text = text.strip_prefix("> ").expect(text);
+        let wanted = lines.next().unwrap();
+        let decided = decide_text(&policy, text);
+        let found = outcome(&decided);
+        count += 1;
+        if found != wanted {
+            wrong.push(format!("> {text}\n  wanted {wanted}\n  found  {found} {:?}", decided.denial));
+        }
+    }
+    assert!(count > 100);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_a_statement_does_to_the_session_is_told() {
+    let policy = bound();
+    let effect = |text: &str| format!("{:?}", decide_text(&policy, text).statements[0].effect);
+    assert_eq!(effect("COMMIT AND CHAIN"), "Commit { chain: true }");
+    assert_eq!(effect("SAVEPOINT a"), "Savepoint(\"a\")");
+    assert_eq!(
+        effect("SET LOCAL search_path TO a, \"B c\""),
+        "SearchPath { value: Some([\"a\", \"B c\"]), local: true }"
+    );
+    assert_eq!(effect("RESET search_path"), "SearchPath { value: None, local: false }");
+    assert_eq!(effect("SET application_name = 'x'"), "ApplicationName { value: Some(\"x\"), local: false }");
+    assert_eq!(effect("SHOW application_name"), "ShowApplicationName");
+    assert_eq!(effect("DISCARD ALL"), "DiscardAll");
+    assert_eq!(effect("FETCH ALL IN c"), "Fetch { name: \"c\" }");
+    assert_eq!(effect("CLOSE c"), "CloseCursor(Some(\"c\"))");
+    assert_eq!(effect("DEALLOCATE p"), "Deallocate(Some(\"p\"))");
+    assert_eq!(effect("COPY shop.notes TO STDOUT"), "CopyOut");
+    assert_eq!(effect("COPY shop.notes FROM STDIN"), "CopyIn");
+    assert_eq!(
+        effect("CREATE TABLE t (a int4)"),
+        "CatalogChange { names: [(Some(\"app\"), \"t\")], temporary: false }"
+    );
+    assert_eq!(
+        effect("CREATE TEMP TABLE t (a int4)"),
+        "CatalogChange { names: [(Some(\"pg_temp\"), \"t\")], temporary: true }"
+    );
+    assert!(effect("DECLARE c CURSOR WITH HOLD FOR SELECT 1").contains("hold: true"));
+    assert!(effect("EXPLAIN SELECT 1").starts_with("None"));
+}
+
+#[test]
+fn a_prepared_statement_is_kept_as_the_client_wrote_it() {
+    let policy = bound();
+    let decided = decide_text(&policy, "PREPARE p AS SELECT card FROM shop.customers WHERE id = $1");
+    let statement = &decided.statements[0];
+    let Effect::Prepare { name, inner, decided } = &statement.effect else { panic!("{:?}", statement.effect) };
+    assert_eq!((&**name, &**inner), ("p", "SELECT card FROM shop.customers WHERE id = $1"));
+    assert!(decided.returns_rows && decided.second_wall);
+    assert!(!statement.returns_rows);
+}
+
+#[test]
+fn export_needs_its_verb_and_the_policys_word() {
+    let mut policy = bound();
+    let checked = Arc::make_mut(&mut policy.policy);
+    checked.bulk_export.action = postern_crds::BulkAction::Deny;
+    let denial = decide_text(&policy, "COPY shop.notes TO STDOUT").denial.clone().unwrap();
+    assert_eq!(denial.reason, Reason::BulkExport);
+}
