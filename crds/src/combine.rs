@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::checked::{CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Limits, Window};
+use crate::checked::{CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Limits, To, Window};
 use crate::pattern::RelationPattern;
 use crate::verb::Verb;
 
@@ -16,9 +16,15 @@ use crate::verb::Verb;
 pub const RESERVED_SETTING_CLASS: &str = "postern";
 
 impl CheckedPolicy {
+    /// Whether the words mean the identity. The namespace is the boundary: a policy means identities of its own only,
+    /// whatever name or group one elsewhere has.
+    fn is_for(&self, to: &To, identity: &CheckedIdentity) -> bool {
+        self.namespace == identity.namespace && to.includes(identity)
+    }
+
     /// The rules that apply to the identity, in the policy's order.
     pub fn rules_for<'a>(&'a self, identity: &'a CheckedIdentity) -> impl Iterator<Item = &'a CheckedRule> {
-        self.rules.iter().filter(move |rule| rule.to.includes(identity))
+        self.rules.iter().filter(move |rule| self.is_for(&rule.to, identity))
     }
 
     /// The first rule that allows the verb on the relation, with the limits that hold for the relation.
@@ -32,7 +38,7 @@ impl CheckedPolicy {
         verb: Verb,
     ) -> Option<(&CheckedRule, Limits)> {
         let rule = self.rules.iter().find(|rule| {
-            rule.to.includes(identity) && rule.allow.contains(verb) && rule.covers(schema, relation, special)
+            self.is_for(&rule.to, identity) && rule.allow.contains(verb) && rule.covers(schema, relation, special)
         })?;
         Some((rule, self.limits(identity, schema, relation, special)))
     }
@@ -40,7 +46,7 @@ impl CheckedPolicy {
     /// The first rule that has the verb at all; for what has no relation, such as temporary tables, advisory locks or
     /// CREATE SCHEMA.
     pub fn allows(&self, identity: &CheckedIdentity, verb: Verb) -> Option<&CheckedRule> {
-        self.rules.iter().find(|rule| rule.to.includes(identity) && rule.allow.contains(verb))
+        self.rules.iter().find(|rule| self.is_for(&rule.to, identity) && rule.allow.contains(verb))
     }
 
     /// The limits that hold for a relation: the minimum over every rule of the identity that names it, whatever verbs
@@ -48,7 +54,7 @@ impl CheckedPolicy {
     pub fn limits(&self, identity: &CheckedIdentity, schema: &str, relation: &str, special: bool) -> Limits {
         self.rules
             .iter()
-            .filter(|rule| rule.to.includes(identity) && rule.covers(schema, relation, special))
+            .filter(|rule| self.is_for(&rule.to, identity) && rule.covers(schema, relation, special))
             .fold(Limits::default(), |limits, rule| limits.and(rule.limits))
     }
 
@@ -63,7 +69,7 @@ impl CheckedPolicy {
     ) -> Vec<(&CheckedRule, &CheckedFilter)> {
         self.rules
             .iter()
-            .filter(|rule| rule.to.includes(identity))
+            .filter(|rule| self.is_for(&rule.to, identity))
             .flat_map(|rule| rule.row_filters.iter().map(move |filter| (rule, filter)))
             .filter(|(_, filter)| filter.relation.matches(schema, relation, special))
             .collect()
@@ -73,7 +79,7 @@ impl CheckedPolicy {
     pub fn hides(&self, identity: &CheckedIdentity, schema: &str, relation: &str, special: bool, column: &str) -> bool {
         self.rules
             .iter()
-            .filter(|rule| rule.to.includes(identity))
+            .filter(|rule| self.is_for(&rule.to, identity))
             .flat_map(|rule| &rule.hide_columns)
             .any(|pattern| pattern.matches(schema, relation, special, column))
     }
@@ -90,7 +96,7 @@ impl CheckedPolicy {
     ) -> Option<&CheckedMask> {
         self.masks
             .iter()
-            .filter(|mask| !mask.exempt.includes(identity))
+            .filter(|mask| !self.is_for(&mask.exempt, identity))
             .filter(|mask| mask.columns.iter().any(|pattern| pattern.matches(schema, relation, special, column)))
             // `reduce` and not `max_by_key`, which would take the last of equals.
             .reduce(|held, mask| if mask.kind.privacy() > held.kind.privacy() { mask } else { held })
@@ -98,13 +104,22 @@ impl CheckedPolicy {
 
     /// The first rule that names the function. A function of a system schema is named only by a pattern without stars.
     pub fn function_allowed(&self, identity: &CheckedIdentity, schema: &str, name: &str) -> Option<&CheckedRule> {
-        self.rules.iter().find(|rule| rule.to.includes(identity) && names(&rule.functions, schema, name))
+        self.rules.iter().find(|rule| self.is_for(&rule.to, identity) && names(&rule.functions, schema, name))
+    }
+
+    /// The limits that hold for a statement that calls the function: the minimum over every rule of the identity that
+    /// names it, for a function can return as much as a table.
+    pub fn function_limits(&self, identity: &CheckedIdentity, schema: &str, name: &str) -> Limits {
+        self.rules
+            .iter()
+            .filter(|rule| self.is_for(&rule.to, identity) && names(&rule.functions, schema, name))
+            .fold(Limits::default(), |limits, rule| limits.and(rule.limits))
     }
 
     /// The first rule that names the procedure and has `Call`: a procedure may commit, so naming it is not enough.
     pub fn procedure_allowed(&self, identity: &CheckedIdentity, schema: &str, name: &str) -> Option<&CheckedRule> {
         self.rules.iter().find(|rule| {
-            rule.to.includes(identity) && rule.allow.contains(Verb::Call) && names(&rule.functions, schema, name)
+            self.is_for(&rule.to, identity) && rule.allow.contains(Verb::Call) && names(&rule.functions, schema, name)
         })
     }
 
@@ -119,14 +134,14 @@ impl CheckedPolicy {
         }
         self.rules
             .iter()
-            .find(|rule| rule.to.includes(identity) && rule.settings.iter().any(|pattern| pattern.matches(&name)))
+            .find(|rule| self.is_for(&rule.to, identity) && rule.settings.iter().any(|pattern| pattern.matches(&name)))
     }
 
     /// The first rule that names the channel.
     pub fn channel_allowed(&self, identity: &CheckedIdentity, channel: &str) -> Option<&CheckedRule> {
-        self.rules
-            .iter()
-            .find(|rule| rule.to.includes(identity) && rule.channels.iter().any(|pattern| pattern.matches(channel)))
+        self.rules.iter().find(|rule| {
+            self.is_for(&rule.to, identity) && rule.channels.iter().any(|pattern| pattern.matches(channel))
+        })
     }
 }
 
@@ -193,7 +208,7 @@ mod tests {
     use super::*;
     use crate::checked::{
         BulkAction, BulkExport, Database, MaskKind, Mode, OnPredicate, ParameterRecording, Recording,
-        StatementRecording, TlsMode, To,
+        StatementRecording, TlsMode,
     };
     use crate::pattern::{ColumnPattern, NamePattern};
 
@@ -457,6 +472,27 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_of_another_namespace_is_nobody_to_a_policy() {
+        let mut all = rule("all", to("job", "team"), &Verb::ALL, "*.*");
+        all.functions = vec![RelationPattern::parse("*.*").unwrap()];
+        all.settings = vec![NamePattern::Glob(vec!["app.".into(), String::new()])];
+        all.channels = vec![NamePattern::parse("*").unwrap()];
+        let policy = policy(vec![mask("m0", "*.*.*", MaskKind::Redact, to("job", "team"))], vec![all]);
+        let mut job = identity("job", "team");
+        assert!(policy.grant(&job, "public", "x", false, Verb::Select).is_some());
+        assert_eq!(policy.mask(&job, "public", "x", false, "c"), None);
+        job.namespace = "elsewhere".into();
+        assert_eq!(policy.rules_for(&job).count(), 0);
+        assert_eq!(policy.grant(&job, "public", "x", false, Verb::Select), None);
+        assert_eq!(policy.allows(&job, Verb::Temp), None);
+        assert!(policy.mask(&job, "public", "x", false, "c").is_some(), "nor is it exempt");
+        assert_eq!(policy.function_allowed(&job, "public", "f"), None);
+        assert_eq!(policy.procedure_allowed(&job, "public", "f"), None);
+        assert_eq!(policy.setting_allowed(&job, "app.x"), None);
+        assert_eq!(policy.channel_allowed(&job, "c"), None);
+    }
+
+    #[test]
     fn privacy_ranks_as_the_api_lists_the_masks() {
         let ranked = [
             MaskKind::Nullify,
@@ -484,6 +520,7 @@ mod tests {
         named.channels = vec![NamePattern::parse("order_*").unwrap()];
         let mut caller = rule("caller", to("job", ""), &[Verb::Call], "");
         caller.functions = vec![RelationPattern::parse("public.settle").unwrap()];
+        caller.limits.rows = Some(10);
         let policy = policy(vec![], vec![named, caller]);
         let job = identity("job", "");
         let other = identity("other", "");
@@ -505,6 +542,8 @@ mod tests {
         }
         assert_eq!(name(policy.procedure_allowed(&job, "public", "settle")).as_deref(), Some("caller"));
         assert_eq!(name(policy.procedure_allowed(&job, "public", "fx_rate")), None, "naming a procedure is not Call");
+        assert_eq!(policy.function_limits(&job, "public", "settle").rows, Some(10));
+        assert_eq!(policy.function_limits(&job, "public", "fx_rate").rows, None);
         for (setting, expected) in [
             ("app.tenant", true),
             ("App.Tenant", true),

@@ -15,6 +15,7 @@ use crate::checked::{
 use crate::combine::RESERVED_SETTING_CLASS;
 use crate::filter;
 use crate::pattern::{ColumnPattern, MAX_NAME_BYTES, NamePattern, PatternError, RelationPattern};
+use crate::strict::show_key;
 use crate::units;
 use crate::verb::{Verb, VerbSet};
 
@@ -133,7 +134,7 @@ struct Errors(Vec<CompileError>);
 
 impl Errors {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(CompileError { path: path.into(), message: message.into() });
+        self.0.push(CompileError { path: path.into(), message: printable(&message.into()) });
     }
 
     fn unless_any<T>(self, value: T) -> Result<T, Vec<CompileError>> {
@@ -144,6 +145,22 @@ impl Errors {
     fn take<T, E: fmt::Display>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(path, error.to_string())).ok()
     }
+}
+
+/// The text with control characters written out: a message quotes what a file says, and goes to terminals and logs.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control()
+            || "\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}"
+                .contains(character)
+        {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 fn compile_database(database: &api::Database, errors: &mut Errors) -> Database {
@@ -409,8 +426,8 @@ fn compile_rule(rule: &api::Rule, path: String, errors: &mut Errors) -> CheckedR
         && limits.is_none()
     {
         errors.add(&rule.path, "allows nothing and restricts nothing: set allow");
-    } else if limits.is_some() && relations.is_empty() {
-        errors.add(format!("{}.limits", rule.path), "hold for relations, and the rule names none");
+    } else if limits.is_some() && relations.is_empty() && functions.is_empty() {
+        errors.add(format!("{}.limits", rule.path), "hold for relations and functions, and the rule names none");
     }
     rule
 }
@@ -619,7 +636,7 @@ fn check_sidecar(sidecar: &api::Sidecar, errors: &mut Errors) {
             for (name, quantity) in quantities {
                 if !units::is_resource_quantity(&quantity.0) {
                     errors.add(
-                        format!("spec.sidecar.resources.{field}.{name}"),
+                        format!("spec.sidecar.resources.{field}.{}", show_key(name)),
                         format!("'{}' is no quantity: write it as 50m, 0.5 or 64Mi", quantity.0),
                     );
                 }
@@ -673,13 +690,11 @@ fn check_subject(subject: &api::Subject, namespace: &str, path: &str, errors: &m
         errors.add(format!("{path}.claims"), "needs at least one claim: anyone can get a token of this issuer");
     }
     for (claim, value) in claims {
+        let path = format!("{path}.claims.{}", show_key(claim));
         if ["iss", "aud", "exp", "nbf", "iat", "jti"].contains(&claim.as_str()) {
-            errors.add(
-                format!("{path}.claims.{claim}"),
-                "pins nothing: Postern checks issuer, audience and times by itself",
-            );
+            errors.add(path, "pins nothing: Postern checks issuer, audience and times by itself");
         } else if claim.is_empty() || value.is_empty() {
-            errors.add(format!("{path}.claims.{claim}"), "is empty");
+            errors.add(path, "is empty");
         }
     }
     if groups_claim.as_ref().is_some_and(String::is_empty) {
@@ -884,7 +899,7 @@ mod tests {
             ("/database/host", json!(""), "spec.database.host: is empty"),
             ("/database/host", json!("a,b"), "spec.database.host: 'a,b' is neither one host name"),
             ("/database/host", json!("a b"), "spec.database.host: 'a b' is neither"),
-            ("/database/host", json!("a\0"), "spec.database.host: 'a\0' is neither"),
+            ("/database/host", json!("a\0"), "spec.database.host: 'a\\u{0}' is neither"),
             ("/database/host", json!("pg:5432"), "spec.database.host: 'pg:5432' is neither"),
             ("/database/host", json!("@abstract"), "spec.database.host: '@abstract' is neither"),
             (
@@ -1005,7 +1020,7 @@ mod tests {
             (
                 "/rules/-",
                 rule(json!({"allow": ["Temp"], "limits": {"rows": 1}})),
-                "spec.rules[1].limits: hold for relations",
+                "spec.rules[1].limits: hold for relations and functions",
             ),
             (
                 "/rules/0/hideColumns/0",

@@ -133,6 +133,10 @@ pub fn read(text: &str) -> Result<Vec<Object>, Vec<FileError>> {
             }
         }
     }
+    for error in &mut errors {
+        error.message = compile::printable(&error.message);
+        error.object = error.object.as_deref().map(compile::printable);
+    }
     if errors.is_empty() { Ok(objects) } else { Err(errors) }
 }
 

@@ -15,15 +15,6 @@ pub fn check(value: &Value, schema: &Value, path: &str) -> Vec<CompileError> {
     mistakes
 }
 
-/// Tells fields that the schema does not know, and nothing else; for objects whose types the API server has checked.
-pub fn unknown_fields(value: &Value, schema: &Value, path: &str) -> Vec<CompileError> {
-    let mut mistakes = check(value, schema, path);
-    mistakes.retain(|mistake| mistake.message.starts_with(UNKNOWN_FIELD));
-    mistakes
-}
-
-const UNKNOWN_FIELD: &str = "unknown field";
-
 fn check_value(value: &Value, schema: &Value, path: &str, mistakes: &mut Vec<CompileError>) {
     // A schema that says nothing takes everything.
     if mistakes.len() >= MAX_MISTAKES || schema.as_object().is_some_and(Map::is_empty) {
@@ -90,6 +81,7 @@ fn check_value(value: &Value, schema: &Value, path: &str, mistakes: &mut Vec<Com
                     tell(format!("must be at most {}", limit("maximum").unwrap_or_default()));
                 }
             }
+            None if number.is_u64() => tell(format!("{number} is too large")),
             None => tell(format!("must be a whole number, not {number}")),
         },
         (Some(expected), _) => {
@@ -142,7 +134,7 @@ fn check_object(fields: &Map<String, Value>, schema: &Value, path: &str, mistake
                     None if known.is_empty() => ": nothing can stand here".into(),
                     None => format!(": known are {}", known.join(", ")),
                 };
-                mistakes.push(CompileError { path: field_path, message: format!("{UNKNOWN_FIELD}{hint}") });
+                mistakes.push(CompileError { path: field_path, message: format!("unknown field{hint}") });
             }
         }
         if mistakes.len() >= MAX_MISTAKES {
@@ -197,7 +189,7 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// A key as a path shows it: quoted where it would read as something else, and never long.
-fn show_key(key: &str) -> String {
+pub(crate) fn show_key(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-/".contains(c));
     if plain && key.len() <= 64 { key.to_owned() } else { format!("{:?}", shorten(key)) }
 }

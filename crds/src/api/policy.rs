@@ -401,7 +401,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     pub channels: Vec<String>,
-    /// Limits on statements that touch `relations`, whichever rule lets them in.
+    /// Limits on statements that touch `relations` or call `functions`, whichever rule lets them in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }

@@ -110,7 +110,7 @@ impl Analyzer<'_> {
         match builtins::classify(function) {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {
-                self.policy.function(function)?;
+                self.out.limits = self.out.limits.and(self.policy.function(function)?);
                 self.need(Verb::Call);
                 Ok(())
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postern_crds::{BulkAction, Verb};
+use postern_crds::{BulkAction, Limits, Verb};
 
 use super::bound::{BoundPolicy, ColumnView, Grant, RelationView};
 use super::{Denial, Reason};
@@ -51,15 +51,15 @@ impl BoundPolicy {
         }
     }
 
-    /// Whether a rule lets the identity call this function or procedure of the database.
-    pub fn function(&self, function: &Function) -> Result<(), Denial> {
+    /// Whether a rule lets the identity call this function or procedure of the database, and the limits that hold then.
+    pub fn function(&self, function: &Function) -> Result<Limits, Denial> {
         let Function { schema, name, kind, .. } = function;
         let (what, allowed, needs) = match kind {
             'p' => ("procedure", self.policy.procedure_allowed(&self.identity, schema, name), ", `allow: [Call]`"),
             _ => ("function", self.policy.function_allowed(&self.identity, schema, name), ""),
         };
         if allowed.is_some() {
-            return Ok(());
+            return Ok(self.policy.function_limits(&self.identity, schema, name));
         }
         let (policy, identity) = (self.policy_name(), &self.identity.name);
         let message =
