@@ -120,10 +120,11 @@ pub async fn start(
     let opened = timeout(STARTUP_DEADLINE, open(socket, door)).await.unwrap_or(Err(HandshakeError::Timeout))?;
     let Identified { client, wants } = match opened {
         Opened::Nothing => return Ok(None),
-        Opened::Cancel { pid, key, client } => {
+        Opened::Cancel { pid, key, mut client } => {
             cancel(door, pid, &key).await;
-            // As Postgres does: no answer, and closed when the server has taken note.
-            drop(client);
+            // As Postgres does: no answer, and closed when the server has taken note. Over TLS with its goodbye, as
+            // far as the client waits for it.
+            let _ = timeout(FAREWELL, client.shutdown()).await;
             return Ok(None);
         }
         Opened::Startup(identified) => identified,
