@@ -185,6 +185,7 @@ async fn what_newer_servers_have_is_loaded_too() {
     assert_eq!(table.column("b").unwrap().generated.as_deref(), Some("(a * 2)"));
     assert!(table.column("a").unwrap().not_null && table.checks.len() == 1);
     assert_eq!(names::unique_key_columns(find(&catalog, "u")).count(), 0, "a key without overlaps is no plain key");
+    client.rows("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE", &mut |_| Ok(())).await.unwrap();
     let again = overlay(&mut client, &[(None, "t")]).await;
     assert_eq!(again[0].columns, table.columns);
 }
@@ -552,11 +553,16 @@ async fn overlay(client: &mut Client, names: &[(Option<&str>, &str)]) -> Vec<Rel
 
 #[tokio::test]
 async fn the_overlay_says_of_a_relation_what_the_next_load_says() {
-    let (catalog, mut client) = loaded(SHOP).await;
+    let (_, mut client) = loaded("").await;
     let all = ["customers", "orders", "names", "rows", "held", "over", "events", "events_1", "base", "child", "loose"];
     let wanted: Vec<(Option<&str>, &str)> = all.iter().map(|name| (Some("public"), *name)).collect();
-    client.rows("SET search_path = ''", &mut |_| Ok(())).await.unwrap();
+    for sql in ["BEGIN", SHOP, "SET search_path = ''"] {
+        client.rows(sql, &mut |_| Ok(())).await.unwrap();
+    }
     let found = overlay(&mut client, &wanted).await;
+    client.rows("COMMIT", &mut |_| Ok(())).await.unwrap();
+    let (catalog, _) = load(&mut client).await.unwrap();
+    assert!(overlay(&mut client, &wanted).await.is_empty(), "what is committed is for the snapshot to tell");
     assert_eq!(found.len(), all.len());
     for mut relation in found {
         let mut loaded = find(&catalog, &relation.name).clone();
@@ -605,6 +611,12 @@ async fn the_overlay_sees_what_only_the_session_sees_under_a_hostile_search_path
         "CREATE ROLE nobody_special",
         "GRANT ALL ON SCHEMA trap, public TO nobody_special",
         "BEGIN",
+        "SAVEPOINT a",
+        "ALTER TABLE orders RENAME COLUMN customer TO buyer",
+        "RELEASE a",
+        "SAVEPOINT b",
+        "ALTER TABLE base RENAME COLUMN a TO b",
+        "ROLLBACK TO b",
         "SET LOCAL ROLE nobody_special",
         "SET LOCAL search_path = trap, pg_catalog, public, pg_temp",
         "SET LOCAL standard_conforming_strings = off",
@@ -613,17 +625,21 @@ async fn the_overlay_sees_what_only_the_session_sees_under_a_hostile_search_path
     ] {
         client.rows(sql, &mut |_| Ok(())).await.unwrap();
     }
-    let found =
-        overlay(&mut client, &[(None, "customers"), (Some("public"), "fresh"), (None, "nothing"), (None, "\\'")]).await;
+    let found = overlay(
+        &mut client,
+        &[(None, "customers"), (Some("public"), "fresh"), (None, "orders"), (None, "base"), (None, "\\'")],
+    )
+    .await;
     let names: Vec<(String, bool)> =
         found.iter().map(|found| (format!("{}.{}", found.schema, found.name), found.temporary)).collect();
     assert_eq!(
         names.iter().cloned().collect::<BTreeMap<_, _>>(),
         BTreeMap::from([
             ("pg_temp.customers".to_owned(), true),
-            ("public.customers".to_owned(), false),
             ("public.fresh".to_owned(), false),
-        ])
+            ("public.orders".to_owned(), false),
+        ]),
+        "what the transaction has neither made nor changed is left to the snapshot"
     );
     let temporary = found.iter().find(|found| found.temporary).unwrap();
     let types: Vec<&str> = temporary.columns.iter().map(|column| &*column.type_sql).collect();

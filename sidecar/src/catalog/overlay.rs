@@ -2,7 +2,9 @@
 //!
 //! **Promise.** The query means the same under any search_path and role: every name and operator in it is qualified, so
 //! nothing that the client made can stand in for a part of it.
-//! **Also.** It takes no locks and changes nothing.
+//! **Also.** Besides temporary relations it shows only what the open transaction has made or changed, which it knows by the
+//! exclusive lock that this takes. What others made is for the snapshot to tell, where the policy is bound to it: here it
+//! would come without its masks. It takes no locks and changes nothing.
 //! **Not covered.** Texts that the server deparses (defaults, CHECKs, expressions of indexes) come under the session's
 //! search_path; a view's definition is left out for that reason: without one, nothing is proven from it.
 
@@ -39,13 +41,22 @@ fn literal(text: &str) -> String {
 
 const QUERY: &str = r#"
 WITH wanted (schema, name) AS (VALUES $WANTED),
+locked AS MATERIALIZED (
+  SELECT l.relation FROM pg_catalog.pg_locks l
+  WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+    AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text
+    AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'::pg_catalog.text
+    AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                           WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+),
 found AS MATERIALIZED (
   SELECT c.oid, c.relname, c.relkind, c.reltype, c.relrowsecurity, n.nspname,
          c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AS temporary
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
   WHERE (c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
-         OR c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char")
+         OR (c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"
+             AND EXISTS (SELECT FROM locked l WHERE l.relation OPERATOR(pg_catalog.=) c.oid)))
     AND c.relkind OPERATOR(pg_catalog.<>) 't'::pg_catalog."char"
     AND EXISTS (SELECT FROM wanted w
                 WHERE c.relname OPERATOR(pg_catalog.=) w.name::pg_catalog.name
