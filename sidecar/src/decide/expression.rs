@@ -4,8 +4,12 @@
 //! The set is closed by construction: [`for_each_child`] refuses a node it doesn't know, and `bind` puts every
 //! expression through it once ([`columns_of`]) before it comes into force. So an instantiation can't skip a column.
 
-use pg_query::protobuf::{ColumnRef, JoinExpr, Node, SelectStmt, WindowDef, WithClause, node::Node as Kind};
+use pg_query::protobuf::{
+    ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RawStmt, ResTarget, SelectStmt, SetOperation, WindowDef,
+    WithClause, node::Node as Kind,
+};
 
+use super::Denial;
 use super::bound::ROW;
 
 /// Aliases that filters use in their own subqueries begin with this.
@@ -30,6 +34,21 @@ pub fn column_ref(names: &[&str]) -> Node {
 /// The column of the row, as mask and filter expressions refer to it.
 pub fn row_column(name: &str) -> Node {
     column_ref(&[ROW, name])
+}
+
+/// An expression as SQL, proven to be it.
+pub fn to_sql(expression: &Node) -> Result<String, Denial> {
+    let target = ResTarget { val: Some(Box::new(expression.clone())), ..ResTarget::default() };
+    let select = SelectStmt {
+        target_list: vec![Node { node: Some(Kind::ResTarget(Box::new(target))) }],
+        limit_option: LimitOption::Default.into(),
+        op: SetOperation::SetopNone.into(),
+        ..SelectStmt::default()
+    };
+    let stmt = Some(Box::new(Node { node: Some(Kind::SelectStmt(Box::new(select))) }));
+    let tree = ParseResult { version: 0, stmts: vec![RawStmt { stmt, stmt_location: 0, stmt_len: 0 }] };
+    let sql = crate::sql::emit(&tree)?;
+    Ok(sql.strip_prefix("SELECT ").map(str::to_owned).unwrap_or(sql))
 }
 
 /// The text of a string node.

@@ -8,7 +8,7 @@
 //! Where a shorter expression would do, a comment says what it would get wrong. Alternatives were measured on a
 //! million rows; regular expressions are slow, one plain `~` excepted.
 
-use pg_query::protobuf::{Node, SelectStmt, TypeCast, TypeName, node::Node as Kind};
+use pg_query::protobuf::{CollateClause, Node, SelectStmt, TypeCast, TypeName, node::Node as Kind};
 use postern_crds::{CheckedPolicy, MaskKind};
 use sha2::{Digest, Sha256};
 
@@ -95,8 +95,16 @@ pub fn bind(
         MaskKind::Email => (target.email()?, false),
     };
     let arg = parse_expression(&sql).map_err(|error| format!("'{word}' on {}: {error}", target.what()))?;
+    let collation = target.collation()?;
     let cast = TypeCast { arg: Some(Box::new(arg)), type_name: Some(target.type_name), location: -1 };
-    Ok(MaskExpression { expression: Node { node: Some(Kind::TypeCast(Box::new(cast))) }, constant })
+    let mut expression = Node { node: Some(Kind::TypeCast(Box::new(cast))) };
+    // A constant, or a function of none but constants, has the default collation.
+    if let Some((schema, name, _)) = collation {
+        let collname = vec![string(&schema), string(&name)];
+        let collate = CollateClause { arg: Some(Box::new(expression)), collname, location: -1 };
+        expression = Node { node: Some(Kind::CollateClause(Box::new(collate))) };
+    }
+    Ok(MaskExpression { expression, constant })
 }
 
 /// NULL of the column's exact type.
@@ -233,20 +241,20 @@ impl<'a> Target<'a> {
         if !self.is_text() {
             return Err(format!("'email' can't keep the domain of {}", self.what()));
         }
-        // Functions that search raise under a nondeterministic collation, and that of the column is given back after.
-        let (x, back) = match self.nondeterministic()? {
-            None => (self.text(), String::new()),
-            Some(collation) => (format!("({} COLLATE pg_catalog.\"C\")", self.text()), format!(" COLLATE {collation}")),
+        // Functions that search raise under a nondeterministic collation; that of the column is given back at the end.
+        let x = match self.collation()? {
+            Some((_, _, false)) => format!("({} COLLATE pg_catalog.\"C\")", self.text()),
+            _ => self.text(),
         };
         // Not longer than an address can be; one @, not at the start; a domain of letters, digits, dots and hyphens
         // that ends in a letter. A value with anything else in it may be a note or a number, and is redacted wholly.
         Ok(format!(
-            "(CASE WHEN pg_catalog.octet_length({x}) OPERATOR(pg_catalog.<=) 320 \
+            "CASE WHEN pg_catalog.octet_length({x}) OPERATOR(pg_catalog.<=) 320 \
              AND {x} OPERATOR(pg_catalog.~) '^[^@]+@[A-Za-z0-9.-]+$' \
              AND pg_catalog.strpos('0123456789.-', pg_catalog.\"right\"({x}, 1)) OPERATOR(pg_catalog.=) 0 \
              THEN pg_catalog.\"left\"({x}, 1) OPERATOR(pg_catalog.||) '***@' OPERATOR(pg_catalog.||) \
              pg_catalog.split_part({x}, '@', 2) \
-             ELSE pg_catalog.repeat('*', pg_catalog.length({x})) END){back}"
+             ELSE pg_catalog.repeat('*', pg_catalog.length({x})) END"
         ))
     }
 
@@ -537,20 +545,23 @@ impl<'a> Target<'a> {
         if fits { Ok(literal(value)) } else { Err(format!("'fixed' knows no values of {}", self.what())) }
     }
 
-    /// The column's collation, qualified, if it may be a nondeterministic one.
-    fn nondeterministic(&self) -> Result<Option<String>, String> {
-        /// The database's default, "C" and "POSIX".
-        const DETERMINISTIC: [Oid; 4] = [0, 100, 950, 951];
-        if DETERMINISTIC.contains(&self.column.collation) {
-            return Ok(None);
+    /// The column's collation, if it isn't the database's default: schema, name, and whether it is deterministic.
+    fn collation(&self) -> Result<Option<(String, String, bool)>, String> {
+        const DEFAULT: Oid = 100;
+        let found =
+            |schema: &str, name: &str, deterministic| Ok(Some((schema.to_owned(), name.to_owned(), deterministic)));
+        match self.column.collation {
+            0 | DEFAULT => return Ok(None),
+            950 => return found("pg_catalog", "C", true),
+            951 => return found("pg_catalog", "POSIX", true),
+            _ => {}
         }
         for (name, collations) in &self.catalog.collations {
             if let Some(known) = collations.iter().find(|known| known.oid == self.column.collation) {
-                let qualified = format!("{}.{}", quote_identifier(&known.schema), quote_identifier(name));
-                return Ok((!known.deterministic).then_some(qualified));
+                return found(&known.schema, name, known.deterministic);
             }
         }
-        Err(format!("'email' doesn't know the collation of {}", self.what()))
+        Err(format!("the collation of {} is not known", self.what()))
     }
 }
 
@@ -623,7 +634,7 @@ pub fn type_name(type_sql: &str) -> Result<TypeName, String> {
 }
 
 /// Bounds of one mask or filter: far below what a stack holds, as it is copied into statements.
-const LIMITS: ParseLimits = ParseLimits { bytes: 64 << 10, depth: 48, memory: 64 << 20 };
+const LIMITS: ParseLimits = ParseLimits { bytes: 64 << 10, depth: 90, memory: 64 << 20 };
 
 /// Parses one expression: nothing around it, nothing after it.
 pub fn parse_expression(sql: &str) -> Result<Node, String> {
@@ -761,14 +772,14 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::decide::expression::instantiate;
+    use crate::decide::expression::{instantiate, to_sql};
     use crate::decide::testing::{self, column};
 
     fn sql(kind: &MaskKind, type_sql: &str) -> Result<String, String> {
         let catalog = testing::catalog();
         let column = column(&catalog, 1, "n", type_sql);
         let bound = bind(kind, &catalog, &column, "public.t.n", Some(0))?;
-        Ok(testing::expression_sql(&instantiate(&bound.expression, "c")))
+        Ok(to_sql(&instantiate(&bound.expression, "c")).unwrap())
     }
 
     #[test]

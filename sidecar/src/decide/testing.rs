@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use pg_query::protobuf::{Node, ParseResult, RawStmt, ResTarget, SelectStmt, node::Node as Kind};
-
 use crate::catalog::{Catalog, Column, Oid, Relation, RelationKind, Type};
 
 /// Built-in types by oid, name, the name `format_type` gives, and category.
@@ -113,18 +111,4 @@ pub(crate) fn table(catalog: &Catalog, oid: Oid, schema: &str, name: &str, colum
         row_security: false,
         extension: None,
     }
-}
-
-/// An expression as SQL.
-pub(crate) fn expression_sql(expression: &Node) -> String {
-    let target = ResTarget { val: Some(Box::new(expression.clone())), ..ResTarget::default() };
-    let select = SelectStmt {
-        target_list: vec![Node { node: Some(Kind::ResTarget(Box::new(target))) }],
-        limit_option: 1,
-        op: 1,
-        ..SelectStmt::default()
-    };
-    let stmt = Some(Box::new(Node { node: Some(Kind::SelectStmt(Box::new(select))) }));
-    let tree = ParseResult { version: 0, stmts: vec![RawStmt { stmt, stmt_location: 0, stmt_len: 0 }] };
-    crate::sql::emit(&tree).unwrap().strip_prefix("SELECT ").unwrap().to_owned()
 }
