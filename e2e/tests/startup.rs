@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use postern_crds::TlsMode;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, clean_environment};
 use postern_sidecar::config::ListenAddress;
-use postern_sidecar::decide::{Denial, Reason};
+use postern_sidecar::decide::settings::{self, SetDecision};
 use postern_sidecar::listen::{self, Accepted, Listeners};
 use postern_sidecar::session::handshake::{self, Accept, Door, Terms};
 use postern_sidecar::upstream::{Credential, Tls, UpstreamConfig};
@@ -110,9 +110,16 @@ async fn serve(accepted: Accepted, door: Door, upstream: Arc<UpstreamConfig>) {
             application_prefix: "postern/shop/nightly/".into(),
             statement_timeout: Some(Duration::from_secs(30)),
             settings: Vec::new(),
-            judge: Box::new(|name, _| match name {
-                "datestyle" | "timezone" | "geqo" | "search_path" | "statement_timeout" => Ok(Accept::Forward),
-                _ => Err(Denial::new(Reason::Setting, format!("parameter \"{name}\" may not be set"))),
+            judge: Box::new(|name, value| {
+                let context = settings::Context {
+                    custom: &|_| false,
+                    role: "reporting",
+                    statement_timeout: Some(Duration::from_secs(30)),
+                };
+                Ok(match settings::startup(&context, name, value)? {
+                    SetDecision::Value(value) => Accept::Replace(value),
+                    _ => Accept::Forward,
+                })
             }),
             upstream,
         })
@@ -193,7 +200,7 @@ fn what_a_client_may_not_ask_for_is_refused_and_says_why() {
         ("replication=database", "replication connections are not available"),
         ("replication=true", "replication connections are not available"),
         ("options='-c role=postgres'", "role can't be chosen"),
-        ("options='-c session_preload_libraries=x'", "\"session_preload_libraries\" may not be set"),
+        ("options='-c session_preload_libraries=x'", "session_preload_libraries"),
         ("options='-d 5'", "only settings can be given"),
         ("sslmode=require", "server does not support SSL"),
     ] {

@@ -9,6 +9,7 @@ use crate::wire::backend::Fields;
 
 /// Postgres' limit of a name, application_name's too.
 const MAX_NAME: usize = 63;
+const TIMEOUT: &str = "statement_timeout";
 
 /// What becomes of a setting that a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,6 @@ pub enum Accept {
     Forward,
     /// Another value is passed on.
     Replace(String),
-    /// It is left out, and the client isn't told.
-    Ignore,
 }
 
 /// Judges a setting, by its name in lower case and its value.
@@ -32,7 +31,8 @@ pub struct Terms {
     pub role: String,
     /// What comes before the client's own application_name, such as `postern/shop/nightly-report/`.
     pub application_prefix: String,
-    /// The longest statement_timeout.
+    /// The longest that a statement may run, for a client that asks for no statement_timeout; that the one it asks for
+    /// is no longer is up to `judge`.
     pub statement_timeout: Option<Duration>,
     /// Settings of the proxy's own; they win over the client's.
     pub settings: Vec<(String, String)>,
@@ -62,7 +62,6 @@ impl Wishes {
     /// From the client's parameters.
     pub(super) fn read(parameters: &[(String, String)], terms: &Terms) -> Result<Self, Fields> {
         let mut wishes = Self { parameters: Vec::new(), application_name: String::new() };
-        let mut timeout = None;
         // As the server does it: what `options` says comes first, and parameters win over it.
         let options = parameters.iter().filter(|(name, _)| name == "options");
         let mut wanted = Vec::new();
@@ -92,16 +91,16 @@ impl Wishes {
                         .with(Fields::HINT, "The role comes with the identity."));
                 }
                 _ => match (terms.judge)(&name, &value).map_err(|denial| told(&denial))? {
-                    Accept::Ignore => {}
-                    Accept::Forward if name == "statement_timeout" => timeout = Some(milliseconds(&value)?),
                     Accept::Forward => wishes.set(name, value),
-                    Accept::Replace(value) if name == "statement_timeout" => timeout = Some(milliseconds(&value)?),
                     Accept::Replace(value) => wishes.set(name, value),
                 },
             }
         }
-        if let Some(timeout) = clamp(timeout, terms.statement_timeout) {
-            wishes.set("statement_timeout".to_owned(), timeout.to_string());
+        if let Some(limit) = terms.statement_timeout
+            && !wishes.parameters.iter().any(|(name, _)| name == TIMEOUT)
+        {
+            let milliseconds = limit.as_millis().clamp(1, i32::MAX as u128);
+            wishes.set(TIMEOUT.to_owned(), milliseconds.to_string());
         }
         let name = format!("{}{}", terms.application_prefix, wishes.application_name);
         wishes.set("application_name".to_owned(), cut(&name).to_owned());
@@ -178,41 +177,6 @@ fn split_options(options: &str) -> Vec<String> {
     words
 }
 
-/// A time as settings write it, in milliseconds; 0 is none.
-fn milliseconds(value: &str) -> Result<u64, Fields> {
-    let invalid = || refused("22023", format!("invalid value for parameter \"statement_timeout\": \"{value}\""));
-    let text = value.trim();
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(unit_at).ok_or_else(invalid)?;
-    let number: f64 = number.trim().parse().map_err(|_| invalid())?;
-    let factor = match unit {
-        "us" => 0.001,
-        "" | "ms" => 1.0,
-        "s" => 1_000.0,
-        "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        "d" => 86_400_000.0,
-        _ => return Err(invalid()),
-    };
-    let time = (number * factor).round();
-    // Compared with a NaN nothing holds.
-    if !(0.0..=f64::from(i32::MAX)).contains(&time) {
-        return Err(invalid());
-    }
-    // In range, so the text of a whole number.
-    time.to_string().parse().map_err(|_| invalid())
-}
-
-/// The timeout to ask for, if any: the client's, but no longer than the limit.
-fn clamp(wanted: Option<u64>, limit: Option<Duration>) -> Option<u64> {
-    let limit = limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, i32::MAX as u64));
-    match (wanted, limit) {
-        (Some(0) | None, Some(limit)) => Some(limit),
-        (Some(wanted), Some(limit)) => Some(wanted.min(limit)),
-        (wanted, None) => wanted,
-    }
-}
-
 /// As much of a name as Postgres keeps, in whole characters.
 fn cut(name: &str) -> &str {
     let end = (0..=MAX_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
@@ -282,7 +246,7 @@ mod tests {
             judge: Box::new(|name, value| match name {
                 "timezone" | "statement_timeout" => Ok(Accept::Forward),
                 "datestyle" => Ok(Accept::Replace(value.to_uppercase())),
-                "geqo" => Ok(Accept::Ignore),
+                "geqo" => Ok(Accept::Replace("on".into())),
                 _ => Err(Denial::new(Reason::Setting, format!("no {name}")).hint("none")),
             }),
             upstream: Arc::new(UpstreamConfig {
@@ -334,9 +298,6 @@ mod tests {
             ("options", "-c", "42601"),
             ("options", "-c geqo", "42601"),
             ("postern.key", "mine", "42501"),
-            ("statement_timeout", "soon", "22023"),
-            ("statement_timeout", "-1", "22023"),
-            ("statement_timeout", "NaN", "22023"),
         ] {
             assert_eq!(read(&[(name, asked)], &terms(None)).unwrap_err(), code, "{name}={asked}");
         }
@@ -349,27 +310,15 @@ mod tests {
         let wishes = read(&asked, &terms(None)).unwrap();
         assert_eq!(value(&wishes, "timezone"), Some("UTC"), "parameters win over options");
         assert_eq!(value(&wishes, "datestyle"), Some("ISO, MDY"));
-        assert_eq!(value(&wishes, "geqo"), None);
+        assert_eq!(value(&wishes, "geqo"), Some("on"));
     }
 
     #[test]
-    fn the_statement_timeout_is_never_longer_than_the_limit() {
+    fn a_client_that_asks_for_no_statement_timeout_gets_the_limit() {
         let limit = terms(Some(Duration::from_secs(30)));
-        for (asked, got) in [
-            (None, "30000"),
-            (Some("0"), "30000"),
-            (Some("5s"), "5000"),
-            (Some("1min"), "30000"),
-            (Some("1.5 s"), "1500"),
-            (Some("250"), "250"),
-        ] {
-            let parameters: Vec<_> = asked.iter().map(|asked| ("statement_timeout", *asked)).collect();
-            assert_eq!(value(&read(&parameters, &limit).unwrap(), "statement_timeout"), Some(got), "{asked:?}");
-        }
-        assert_eq!(
-            value(&read(&[("statement_timeout", "5s")], &terms(None)).unwrap(), "statement_timeout"),
-            Some("5000")
-        );
+        assert_eq!(value(&read(&[], &limit).unwrap(), TIMEOUT), Some("30000"));
+        assert_eq!(value(&read(&[(TIMEOUT, "5s")], &limit).unwrap(), TIMEOUT), Some("5s"));
+        assert_eq!(value(&read(&[], &terms(None)).unwrap(), TIMEOUT), None);
     }
 
     #[test]
