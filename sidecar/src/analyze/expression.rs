@@ -420,7 +420,10 @@ impl Analyzer<'_> {
             _ => return Err(unsupported("an operator's name")),
         };
         let choice = self.catalog.operator(&self.session.search_path, schema, name, left, right);
-        let result = choice.one().map(|operator| operator.result);
+        let result = choice.one().and_then(|operator| match left {
+            Some(left) => self.catalog.result_type(&[operator.left, operator.right], operator.result, &[left, right]),
+            None => self.catalog.result_type(&[operator.right], operator.result, &[right]),
+        });
         let own = |schema: &str| schema == "pg_catalog";
         let user: Vec<_> = choice
             .all()

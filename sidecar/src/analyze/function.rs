@@ -138,7 +138,8 @@ impl Analyzer<'_> {
 
     /// `set_config` and `current_setting` are decided as SET and SHOW of their constant name.
     fn setting_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
-        let Some(name) = arguments.first().and_then(text_of) else {
+        let picked = || self.picked_setting.clone().filter(|_| arguments.first().is_some_and(is_name_column));
+        let Some(name) = arguments.first().and_then(text_of).or_else(picked) else {
             return Err(Denial::new(
                 Reason::Setting,
                 format!("{} needs the setting's name as a literal", function.name),
@@ -240,9 +241,10 @@ fn is_true(node: &Node) -> bool {
     text_of(node).is_some_and(|text| matches!(text.as_str(), "on" | "t" | "true" | "1" | "yes"))
 }
 
+/// `name`, bare: with a qualifier it may be that of a query around this one.
 fn is_name_column(node: &Node) -> bool {
     match &node.node {
-        Some(NodeEnum::ColumnRef(reference)) => reference.fields.last().and_then(tree::string_of) == Some("name"),
+        Some(NodeEnum::ColumnRef(reference)) => tree::strings(&reference.fields).as_deref() == Some(&["name"]),
         _ => false,
     }
 }

@@ -36,7 +36,10 @@ impl Analyzer<'_> {
     /// Walks a SELECT; `top` if its rows are what the client gets.
     pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
         self.scopes.levels.push(Scope::default());
+        // What a query picks is for its own targets only, neither for queries within nor for those around.
+        let around = self.picked_setting.take();
         let output = self.select_level(select, top);
+        self.picked_setting = around;
         self.scopes.levels.pop();
         output
     }
@@ -74,6 +77,7 @@ impl Analyzer<'_> {
         let place = Place { after_filter: top, ..Place::default() };
         self.picked_setting = super::function::picked_setting(select);
         let output = self.target_list(&mut select.target_list, place)?;
+        self.picked_setting = None;
         let groups = select.group_clause.len();
         for node in &mut select.group_clause {
             self.output_or_expression(node, &output, place)?;
