@@ -13,6 +13,7 @@
 //! `same`: without the gate the answer depends on a masked value or hidden row; through it, it is what a database that
 //! holds the masks would answer.
 //! `works`: through the gate it raises the errors that it raises without, and no others.
+//! `succeeds`: through the gate it raises no error, whatever it does without.
 //! `refused`: through the gate it is refused.
 //! `overwrites`: it replaces a masked value, and may.
 //! `sinceNN`: it needs this version of Postgres.

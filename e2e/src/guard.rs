@@ -5,8 +5,9 @@
 //! closes. (`PR_SET_PDEATHSIG` would not do: it follows the *thread* that started the child, and tests have one each.)
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,8 @@ exit "$status"
 pub struct Guard {
     shell: Child,
     pipe: Option<ChildStdin>,
-    log: PathBuf,
+    /// Open from the start: the file's name is gone when the folder is.
+    log: File,
 }
 
 /// How the child is ended and what is removed after it.
@@ -72,7 +74,8 @@ impl Guard {
             .process_group(0);
         let mut shell = shell.spawn().context("start /bin/sh")?;
         let pipe = shell.stdin.take();
-        Ok(Self { shell, pipe, log: log.to_owned() })
+        let log = File::open(log).with_context(|| format!("open {}", log.display()))?;
+        Ok(Self { shell, pipe, log })
     }
 
     /// Whether the child has ended.
@@ -82,7 +85,11 @@ impl Guard {
 
     /// What the child has written so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let mut text = Vec::new();
+        let mut file = &self.log;
+        _ = file.seek(SeekFrom::Start(0));
+        _ = file.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Waits until `ready` holds; an error if the child ends first or the time is over.

@@ -279,10 +279,12 @@ impl Runner {
                     ));
                 }
             }
-            if case.says("works") && with != without {
+            let none = Vec::new();
+            let wanted = if case.says("succeeds") { &none } else { &without };
+            if (case.says("works") || case.says("succeeds")) && with != *wanted {
                 let messages: Vec<String> =
                     gated.iter().filter(|m| m.tag == b'E').filter_map(|m| m.fields().remove(&'M')).collect();
-                wrong.push(format!("{protocol}: should work: {with:?} is not {without:?}: {messages:?}"));
+                wrong.push(format!("{protocol}: should work: {with:?} is not {wanted:?}: {messages:?}"));
             }
             if case.says("refused") && with == without {
                 wrong.push(format!("{protocol}: should be refused"));

@@ -72,5 +72,5 @@ SELECT leak_all(id) FROM customers;
 -- leak works: a range of values
 SELECT int4range(salary, salary, '[]') FROM customers;
 
--- leak works: array of arrays
+-- leak: array of arrays
 SELECT array_agg(tags) FROM customers;

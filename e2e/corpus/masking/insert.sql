@@ -17,7 +17,7 @@ INSERT INTO customers (id, name, card) VALUES (100, (SELECT card FROM customers 
 -- leak works: TABLE as a source
 INSERT INTO people SELECT id + 10, card, note FROM customers RETURNING name;
 
--- leak works: RETURNING the row
+-- leak: RETURNING the row
 INSERT INTO audited VALUES (10, 'x', 'y') RETURNING audited, (SELECT max(card) FROM customers);
 
 -- leak works: ON CONFLICT DO UPDATE returns what is there

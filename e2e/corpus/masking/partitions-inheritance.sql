@@ -30,7 +30,7 @@ SELECT to_jsonb(m) FROM managers m;
 -- leak works: ONLY in parentheses
 SELECT phone FROM ONLY (people);
 
--- leak works: a child's row as its parent's
+-- leak: a child's row as its parent's
 SELECT (m::people).phone FROM managers m;
 
 -- leak works: with tableoid

@@ -1,11 +1,11 @@
 -- Ways around by the session: settings, notifications, locks.
 
--- leak works: into a setting and back
+-- leak: into a setting and back
 SELECT set_config('app.x', card, false) FROM customers WHERE id = 1;
 SELECT current_setting('app.x');
 SHOW app.x;
 
--- leak works: into a setting, as rows of pg_settings
+-- leak: into a setting, as rows of pg_settings
 SELECT set_config('app.y', secret || code, false) FROM customers WHERE id = 1;
 SELECT card FROM customers;
 
@@ -14,7 +14,7 @@ LISTEN news;
 SELECT pg_notify('news', card) FROM customers WHERE id = 1;
 SELECT 1;
 
--- leak works: a notification's channel
+-- leak: a notification's channel
 SELECT pg_notify(note, '') FROM customers WHERE id = 1;
 SELECT note FROM customers;
 

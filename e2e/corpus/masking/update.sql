@@ -25,13 +25,13 @@ SELECT name FROM customers WHERE id = 1;
 -- leak works: through an expression
 UPDATE customers SET name = encode(card::bytea, 'hex') WHERE id = 1 RETURNING name;
 
--- leak works: a number into a plain one
+-- leak: a number into a plain one
 UPDATE customers SET visits = length(secret) WHERE id = 1 RETURNING visits, secret;
 
 -- leak works: several columns at once
 UPDATE customers SET (name, region) = (card, note) WHERE id = 1 RETURNING name, region;
 
--- leak works: several columns from a subquery
+-- leak: several columns from a subquery
 UPDATE customers SET (name, region) = (SELECT card, note FROM customers c WHERE c.id = 2) WHERE id = 1 RETURNING name, region;
 
 -- leak works: FROM another relation
@@ -43,7 +43,7 @@ UPDATE customers c SET name = p.token FROM payments p WHERE p.id = c.id RETURNIN
 -- leak works: a subquery in the value
 UPDATE other.customers SET card = (SELECT max(card) FROM customers) RETURNING card;
 
--- leak works: an ORM saves the whole row
+-- leak succeeds: an ORM saves the whole row
 UPDATE customers SET name = 'new', email = 'm***@example.com', card = '**********0001', note = '***********', label = 'confidential', birth = '1937-01-01', balance = 918000, salary = 0 WHERE id = 1 RETURNING *;
 SELECT * FROM customers WHERE id = 1;
 

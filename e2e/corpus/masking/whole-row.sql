@@ -33,7 +33,7 @@ SELECT s FROM (SELECT * FROM customers) s;
 -- leak works: a field of the row of a subquery
 SELECT (s.c).card FROM (SELECT c FROM customers c) s;
 
--- leak works: a row that is cast to its type and back
+-- leak: a row that is cast to its type and back
 SELECT (c::customers).card FROM customers c;
 
 -- leak works: whole rows by concat
