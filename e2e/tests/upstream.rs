@@ -217,3 +217,53 @@ async fn later_logins_do_not_derive_the_keys_again() {
     }
     assert!(times[1] * 2 < times[0] && times[2] * 2 < times[0], "{times:?}");
 }
+
+/// Servers often have one certificate that signed itself, which clients get as the CA; openssl marks it as one.
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_verified_against_itself() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let make = |name: &str, is_ca: bool, until: i32| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(until, 1, 1);
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let other = make("127.0.0.1", true, 4000).0;
+    for (mode, name, is_ca, until, own, works) in [
+        (TlsMode::VerifyFull, "127.0.0.1", true, 4000, true, true),
+        (TlsMode::VerifyFull, "127.0.0.1", false, 4000, true, true),
+        (TlsMode::VerifyFull, "elsewhere", true, 4000, true, false),
+        (TlsMode::VerifyFull, "127.0.0.1", true, 2001, true, false),
+        (TlsMode::VerifyFull, "127.0.0.1", true, 4000, false, false),
+        (TlsMode::VerifyCa, "elsewhere", true, 4000, true, true),
+        (TlsMode::VerifyCa, "elsewhere", true, 2001, true, false),
+        (TlsMode::VerifyCa, "elsewhere", false, 4000, false, false),
+    ] {
+        let (pem, key) = make(name, is_ca, until);
+        let acceptor = tokio_rustls::TlsAcceptor::from(
+            postern_sidecar::listen::client_tls(pem.as_bytes(), key.as_bytes()).unwrap(),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ca = if own { &pem } else { &other };
+        let tls = Tls::new(mode, Some(ca.as_bytes())).unwrap();
+        let config = config("127.0.0.1", listener.local_addr().unwrap().port(), "", tls);
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read_exact(&mut [0; 8]).await.unwrap();
+            socket.write_all(b"S").await.unwrap();
+            // It is TLS that is tested: nothing follows.
+            if let Ok(mut tls) = acceptor.accept(socket).await {
+                _ = tls.shutdown().await;
+            }
+        });
+        let error = connect(&config, &[], PROTOCOL_3_0).await.unwrap_err();
+        server.await.unwrap();
+        let reached = matches!(error, ConnectError::Closed(_));
+        assert_eq!(reached, works, "{mode:?} {name} ca={is_ca} until {until} own={own}: {error:?}");
+    }
+}
