@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_crds::TlsMode;
-use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
+use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_sidecar::catalog::connect::ToServer;
 use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, fingerprint, load};
 use postern_sidecar::catalog::names::{self, Choice, Resolution};
@@ -169,6 +169,20 @@ async fn a_shop_is_loaded_whole() {
 }
 
 #[tokio::test]
+async fn a_role_without_any_right_reads_the_same_catalog() {
+    let (mut catalog, mut client) = loaded(SHOP).await;
+    for sql in ["CREATE ROLE reads_nothing LOGIN", "REVOKE ALL ON SCHEMA public FROM PUBLIC"] {
+        client.rows(sql, &mut |_| Ok(())).await.unwrap();
+    }
+    let database = answers(&mut client, "SELECT current_database()").await[0][0].clone().unwrap();
+    let mut other = Client(Server::shared().unwrap().client("reads_nothing", &database).await.unwrap());
+    let (mut seen, _) = load(&mut other).await.unwrap();
+    catalog.roles.clear();
+    seen.roles.clear();
+    assert!(seen == catalog);
+}
+
+#[tokio::test]
 async fn what_newer_servers_have_is_loaded_too() {
     let version = Server::shared().unwrap().version().unwrap();
     if version < 18 {
@@ -192,7 +206,10 @@ async fn what_newer_servers_have_is_loaded_too() {
 
 #[tokio::test]
 async fn each_change_that_the_snapshot_holds_changes_the_fingerprint_and_nothing_else_does() {
-    let (_, mut client) = loaded(SHOP).await;
+    // Roles are of the whole server, so this one is not shared.
+    let server = Server::start(&ServerOptions::default()).unwrap();
+    let database = server.database_with(SHOP).unwrap();
+    let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
     let mut last = fingerprint(&mut client).await.unwrap();
     for (sql, changes) in [
         ("INSERT INTO base VALUES (1)", false),
@@ -221,7 +238,6 @@ async fn each_change_that_the_snapshot_holds_changes_the_fingerprint_and_nothing
     ] {
         client.rows(sql, &mut |_| Ok(())).await.unwrap();
         let now = fingerprint(&mut client).await.unwrap();
-        // Roles are of the whole server, which other tests share; ours are the only ones made while these run.
         assert_eq!(now != last, changes, "{sql}");
         last = now;
     }

@@ -71,7 +71,8 @@ pub struct CatalogStatus {
 const MAX_NEGATIVE: usize = 8192;
 /// Callers that wait for a check; more of them wait to wait.
 const MAX_WAITING: usize = 1024;
-/// A check that takes long makes the next one wait this many times as long, up to [`MAX_GAP`].
+/// A check that takes long makes the next one wait this many times as long, up to [`MAX_GAP`]. A load doesn't count: it
+/// needs a change, which a client that only asks can't cause.
 const GAP_PER_COST: u32 = 10;
 /// See [`GAP_PER_COST`].
 const MAX_GAP: Duration = Duration::from_secs(2);
@@ -127,6 +128,7 @@ impl CatalogKeeper {
             options,
             connection: None,
             fingerprint: None,
+            check_cost: Duration::ZERO,
             publish,
             state: state.clone(),
             waiting: Vec::new(),
@@ -210,6 +212,8 @@ struct Task<C: Connect> {
     options: KeeperOptions,
     connection: Option<C::Rows>,
     fingerprint: Option<String>,
+    /// How long the last check took.
+    check_cost: Duration,
     publish: watch::Sender<Arc<Catalog>>,
     state: Arc<Mutex<State>>,
     waiting: Vec<oneshot::Sender<()>>,
@@ -221,7 +225,6 @@ impl<C: Connect> Task<C> {
         loop {
             let started = Instant::now();
             let outcome = self.look().await;
-            let cost = started.elapsed();
             let (pause, gap) = match outcome {
                 Ok(()) => {
                     let mut state = lock(&self.state);
@@ -230,7 +233,7 @@ impl<C: Connect> Task<C> {
                     }
                     state.checked = Some(started);
                     backoff = FIRST_BACKOFF;
-                    let gap = cost.saturating_mul(GAP_PER_COST).min(MAX_GAP).max(self.options.least_gap);
+                    let gap = self.check_cost.saturating_mul(GAP_PER_COST).min(MAX_GAP).max(self.options.least_gap);
                     (self.options.period, gap)
                 }
                 Err(error) => {
@@ -292,6 +295,7 @@ impl<C: Connect> Task<C> {
             None => self.connect.connect().await?,
         };
         if let Some(known) = &self.fingerprint {
+            let started = Instant::now();
             let now = match fingerprint(&mut connection).await {
                 // The server may have closed an idle connection, or was restarted.
                 Err(LoadError::Connection(_)) => {
@@ -300,6 +304,7 @@ impl<C: Connect> Task<C> {
                 }
                 other => other?,
             };
+            self.check_cost = started.elapsed();
             if now == *known {
                 self.connection = Some(connection);
                 return Ok(());
