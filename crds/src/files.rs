@@ -551,18 +551,21 @@ mod tests {
             let before = format!("*a{}", level - 1);
             bomb.push_str(&format!("a{level}: &a{level} [{}]\n", [before.as_str(); 9].join(", ")));
         }
-        let deep = "[".repeat(100_000);
+        let deep = "[".repeat(1_000_000);
+        let empty = "---\n".repeat(100_000);
         let flow = format!("{}{}", "{a: ".repeat(5_000), "}".repeat(5_000));
         let wide = "x: [".to_owned() + &"1,".repeat(200_000) + "]";
-        let keys = (0..200_000).map(|key| format!("k{key}: 1\n")).collect::<String>();
+        let keys = (0..60_000).map(|key| format!("k{key}: 1\n")).collect::<String>();
         let documents = "--- 1\n".repeat(100_000);
         let large = "#".repeat(MAX_BYTES + 1);
         let recursive = "a: &a [*a]".to_owned();
         let tabs = "a:\n\t- b".to_owned();
         let nul = "a: \"\\0\"\nkind: NonHumanIdentity\0".to_owned();
         let start = std::time::Instant::now();
-        for text in [bomb, deep, flow, wide, keys, documents, large, recursive, tabs, nul] {
+        for text in [bomb, deep, empty, flow, wide, keys, documents, large, recursive, tabs, nul] {
+            let begun = std::time::Instant::now();
             let errors = read(&text).expect_err("refused");
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}: {}", begun.elapsed(), errors[0]);
             assert!(errors.len() <= MAX_ERRORS + 1, "{}", errors.len());
             assert!(errors.iter().all(|error| error.to_string().len() < 1000), "{}", errors[0]);
         }
@@ -594,6 +597,33 @@ mod tests {
                 Object::Policy(_) => None,
             });
             assert_eq!(role.as_deref(), read_as, "{written}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_the_reader(text in "[a-z:{}\\[\\]&*!|>#%@'\",?\\- \n\t~<]{0,60}") {
+            let _ = read(&text);
+        }
+
+        /// Whatever a change of one place makes of the example, the answer is an object or a mistake with its place.
+        #[test]
+        fn a_broken_example_is_read_or_told(at in 0usize..3000, cut in 0usize..6, put in "[a-z:{}\\[\\]\", \n-]{0,4}") {
+            let mut text = EXAMPLE.to_owned();
+            let at = at.min(text.len() - cut);
+            text.replace_range(at..at + cut, &put);
+            match read(&text) {
+                Ok(objects) => {
+                    for object in objects {
+                        let errors = match object {
+                            Object::Policy(policy) => policy.compile().err(),
+                            Object::Identity(identity) => identity.compile().err(),
+                        };
+                        assert!(errors.into_iter().flatten().all(|error| error.path.starts_with("spec.")));
+                    }
+                }
+                Err(errors) => assert!(errors.iter().all(|error| !error.message.is_empty())),
+            }
         }
     }
 }

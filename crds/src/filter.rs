@@ -169,7 +169,12 @@ fn walk_node(kind: &str, node: &Value, depth: usize, in_query: bool) -> Result<(
         | "ColumnRef" | "Float" | "Integer" | "JoinExpr" | "List" | "MinMaxExpr" | "NamedArgExpr" | "NullTest"
         | "RangeFunction" | "RangeSubselect" | "RangeVar" | "ResTarget" | "RowExpr" | "SortBy" | "SqlvalueFunction"
         | "String" | "TypeCast" | "TypeName" => walk(node, depth, in_query),
-        "SubLink" | "SelectStmt" => walk(node, depth, true),
+        "SelectStmt" => walk(node, depth, true),
+        // What stands left of IN or ANY still belongs to the query around it.
+        "SubLink" => node.as_object().into_iter().flatten().try_for_each(|(name, field)| {
+            let field_in_query = in_query || name != "testexpr";
+            walk(field, depth, field_in_query)
+        }),
         "FuncCall" => {
             if !in_query && is_aggregate(node) {
                 return Err("an aggregate can't stand in a filter".into());
@@ -326,6 +331,7 @@ mod tests {
             ("SELECT true", "not valid SQL"),
             ("a = 1 b", "not valid SQL"),
             ("count(*) > 1", "aggregate"),
+            ("count(*) IN (SELECT 1)", "aggregate"),
             ("sum(x) > 1", "aggregate"),
             ("pg_catalog.max(x) > 1", "aggregate"),
             ("f(DISTINCT x) > 1", "aggregate"),
@@ -365,6 +371,91 @@ mod tests {
                 Ok(_) => assert!(text.starts_with("(("), "{}", &text[..20]),
                 Err(error) => assert!(error.contains("deeper") || error.contains("not valid"), "{error}"),
             }
+        }
+    }
+
+    /// Pieces of SQL that, put together at random, come close to escaping.
+    const PIECES: [&str; 44] = [
+        "a",
+        "b.c",
+        "1",
+        "'x'",
+        "'",
+        "\"",
+        "\"q\"",
+        "(",
+        ")",
+        "[",
+        "]",
+        "=",
+        "<>",
+        "-",
+        "--",
+        "/*",
+        "*/",
+        "*",
+        ";",
+        ",",
+        "AND",
+        "OR",
+        "NOT",
+        "IN",
+        "IS NULL",
+        "true",
+        "NULL",
+        "UNION",
+        "SELECT",
+        "FROM",
+        "WHERE",
+        "LIMIT 1",
+        "ORDER BY",
+        "GROUP BY",
+        "$1",
+        "$$",
+        "$t$",
+        "E'\\'",
+        "CASE WHEN",
+        "THEN",
+        "END",
+        "EXISTS",
+        "::int",
+        "\n",
+    ];
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { cases: 4000, ..Default::default() })]
+
+        #[test]
+        fn what_passes_is_one_operand_wherever_it_stands(
+            pieces in proptest::collection::vec(proptest::sample::select(&PIECES[..]), 1..9),
+            glue in proptest::sample::select(&[" ", ""][..]),
+        ) {
+            let text = pieces.join(glue);
+            if let Ok(text) = check(&text) {
+                let sql = format!("SELECT 1 FROM t WHERE first AND ({text}) AND third");
+                let parsed = pg_query::parse(&sql, 0).unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert_eq!(parsed.protobuf.stmts.len(), 1, "{text}");
+                let Some(Kind::SelectStmt(select)) = parsed.protobuf.stmts[0].stmt.clone().unwrap().node else {
+                    panic!("{text}");
+                };
+                let mut select = *select;
+                select.from_clause.clear();
+                let Some(Kind::BoolExpr(and)) = only_condition(select).unwrap().node else { panic!("{text}") };
+                let column = |node: &Node| match &node.node {
+                    Some(Kind::ColumnRef(column)) => match &column.fields[0].node {
+                        Some(Kind::String(name)) => name.sval.clone(),
+                        _ => String::new(),
+                    },
+                    _ => String::new(),
+                };
+                assert_eq!(and.args.len(), 3, "{text}");
+                assert_eq!((column(&and.args[0]).as_str(), column(&and.args[2]).as_str()), ("first", "third"), "{text}");
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_much(text in ".{0,200}") {
+            let _ = check(&text);
         }
     }
 }

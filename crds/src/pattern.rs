@@ -469,4 +469,37 @@ mod tests {
         assert!(!tail.matches(&name));
         assert!(start.elapsed() < std::time::Duration::from_secs(1));
     }
+
+    /// The plain definition of a glob, as slow as it likes.
+    fn reference(pattern: &[char], name: &[char]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some(('*', rest)) => (0..=name.len()).any(|skipped| reference(rest, &name[skipped..])),
+            Some((first, rest)) => name.first() == Some(first) && reference(rest, &name[1..]),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_glob_matches_what_its_definition_says(pattern in "[ab*é]{1,8}", name in "[abé]{0,8}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            let parsed = NamePattern::parse(&pattern).unwrap();
+            assert_eq!(parsed.matches(&name), reference(&chars(&pattern), &chars(&name)), "{pattern} ~ {name}");
+        }
+
+        #[test]
+        fn any_name_in_quotes_is_that_name(name in "[^\\x00]{1,15}") {
+            let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+            let pattern = NamePattern::parse(&quoted).unwrap();
+            assert_eq!(pattern, NamePattern::Literal(name));
+            assert_eq!(NamePattern::parse(&pattern.to_string()).unwrap(), pattern);
+        }
+
+        #[test]
+        fn whatever_parses_is_written_so_that_it_parses_as_itself(text in "[aB1$*.\" é_-]{0,12}") {
+            if let Ok(pattern) = ColumnPattern::parse(&text) {
+                assert_eq!(ColumnPattern::parse(&pattern.to_string()).unwrap(), pattern, "{text}");
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a statement does to a relation, a function, a channel or the session; the words of `spec.rules[].allow`.
+/// What a statement does: the words of `spec.rules[].allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Verb {
     /// Read rows.
@@ -19,7 +19,7 @@ pub enum Verb {
     CopyIn,
     /// COPY … TO STDOUT; needs `spec.bulkExport` too.
     CopyOut,
-    /// CALL and functions of the database.
+    /// CALL of the procedures that `functions` names. Functions need no verb.
     Call,
     /// Temporary tables, sequences and views.
     Temp,
@@ -27,7 +27,7 @@ pub enum Verb {
     Ddl,
     /// LOCK TABLE in modes stronger than ACCESS SHARE, and advisory locks.
     Lock,
-    /// LISTEN and NOTIFY.
+    /// LISTEN and NOTIFY on the channels that `channels` names.
     Notify,
     /// VACUUM, ANALYZE, REINDEX, CLUSTER, REFRESH MATERIALIZED VIEW, CHECKPOINT.
     Maintenance,
