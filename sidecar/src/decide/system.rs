@@ -294,7 +294,7 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
         "pg_attribute" => attributes(relation, &hidden),
         "pg_attrdef" => without(hidden.pairs("r.adrelid", "r.adnum")),
         "pg_description" => without(hidden.pairs("r.objoid", "r.objsubid")),
-        "pg_class" => without(hidden.index("r.oid")),
+        "pg_class" => classes(relation, &hidden),
         "pg_index" => without(any([hidden.overlap("r.indrelid", "r.indkey"), hidden.index("r.indexrelid")])),
         "pg_constraint" => without(any([
             hidden.overlap("r.conrelid", "r.conkey"),
@@ -374,6 +374,25 @@ fn attributes(relation: &Relation, hidden: &Hidden) -> SystemView {
     })
 }
 
+/// pg_class without indexes that name a hidden column, and with as many CHECKs as pg_constraint shows: pg_dump counts.
+fn classes(relation: &Relation, hidden: &Hidden) -> SystemView {
+    let rows = hidden.index("r.oid").map(|condition| format!("NOT ({condition})"));
+    let mut checks = String::new();
+    for of in hidden.columns.iter().filter(|of| of.checks > 0) {
+        let _ = write!(
+            checks,
+            " WHEN r.oid OPERATOR(pg_catalog.=) {}::pg_catalog.oid THEN (r.relchecks OPERATOR(pg_catalog.-) {})::pg_catalog.int2",
+            of.relation, of.checks
+        );
+    }
+    if rows.is_none() && checks.is_empty() {
+        return SystemView::Open;
+    }
+    replace(relation, rows, |column| {
+        (column == "relchecks" && !checks.is_empty()).then(|| format!("CASE{checks} ELSE r.relchecks END"))
+    })
+}
+
 /// `SELECT` of every column, some by an expression of their own, of the rows that meet a condition.
 fn replace(relation: &Relation, condition: Option<String>, value: impl Fn(&str) -> Option<String>) -> SystemView {
     let mut sql = String::from("SELECT ");
@@ -421,6 +440,8 @@ struct HiddenColumns {
     schema: String,
     table: String,
     columns: Vec<(i16, String)>,
+    /// How many CHECKs name one of them.
+    checks: usize,
 }
 
 impl Hidden {
@@ -447,7 +468,9 @@ impl Hidden {
                     hidden.constraints.push((schema.clone(), index.name.to_string()));
                 }
             }
+            let mut checks = 0;
             for check in relation.checks.iter().filter(|check| check.columns.iter().any(is_hidden)) {
+                checks += 1;
                 hidden.constraints.push((schema.clone(), check.name.to_string()));
             }
             for key in relation.foreign_keys.iter().filter(|key| key.columns.iter().any(is_hidden)) {
@@ -466,7 +489,13 @@ impl Hidden {
                     }
                 }
             }
-            hidden.columns.push(HiddenColumns { relation: *oid, schema, table: relation.name.to_string(), columns });
+            hidden.columns.push(HiddenColumns {
+                relation: *oid,
+                schema,
+                table: relation.name.to_string(),
+                columns,
+                checks,
+            });
         }
         // One policy, one text: it is part of what is cached.
         hidden.columns.sort_by_key(|columns| columns.relation);
