@@ -336,7 +336,7 @@ fn decide(
         decided.statements.push(analyzer.out);
     }
     if changed {
-        let rewritten = sql::emit(&tree)?;
+        let rewritten = sql::emit_owned(tree)?;
         if view::has_mark(&rewritten) {
             return Err(Denial::new(Reason::Internal, "the gate could not rewrite the statement"));
         }

@@ -83,7 +83,7 @@ pub(super) fn scan(text: &str) -> pg_query::Result<Vec<ScanToken>> {
 
 /// Measured over IN lists, VALUES rows, operator chains and long literals: the parser in C, its message, the decoded
 /// tree, one copy of it and the proof's second tree.
-const BYTES_PER_TOKEN: usize = 420;
+const BYTES_PER_TOKEN: usize = 480;
 const BYTES_PER_BYTE: usize = 8;
 const BYTES_ALWAYS: usize = 64 << 10;
 

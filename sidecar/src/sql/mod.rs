@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pg_query::protobuf;
 
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
-pub use proof::{Edit, Spliced, deparse_unproven, emit, splice};
+pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};
 pub use text::{fingerprint, normalize, split};
 
 use crate::decide::{Denial, Reason};

@@ -2,14 +2,24 @@
 
 use pg_query::protobuf;
 
-use super::digest::digest;
+use super::digest::{Unhashable, digest};
 use super::{parse_unbounded, refuse};
 use crate::decide::{Denial, Reason};
 
 /// Deparses a tree and proves that the text, parsed again, is that tree. Call it on a deep stack if the tree is deep.
 pub fn emit(tree: &protobuf::ParseResult) -> Result<String, Denial> {
     let text = deparse_unproven(tree)?;
-    prove(&text, tree)?;
+    prove(&text, digest(tree))?;
+    Ok(text)
+}
+
+/// Like [`emit`], for a tree that nobody needs any more: it is gone before the text is parsed again, so that a large
+/// statement never has two trees in memory.
+pub fn emit_owned(tree: protobuf::ParseResult) -> Result<String, Denial> {
+    let text = deparse_unproven(&tree)?;
+    let wanted = digest(&tree);
+    drop(tree);
+    prove(&text, wanted)?;
     Ok(text)
 }
 
@@ -94,12 +104,12 @@ pub fn splice(original: &str, mut edits: Vec<Edit>, tree: &protobuf::ParseResult
         done = edit.end;
     }
     text.push_str(original.get(done..).ok_or_else(broken)?);
-    prove(&text, tree)?;
+    prove(&text, digest(tree))?;
     Ok(Spliced { text, moves })
 }
 
-/// Proves that a text, parsed again, is a tree.
-fn prove(text: &str, tree: &protobuf::ParseResult) -> Result<(), Denial> {
+/// Proves that a text, parsed again, is the tree of a digest.
+fn prove(text: &str, wanted: Result<[u8; 32], Unhashable>) -> Result<(), Denial> {
     let unproven = || {
         Denial::new(Reason::Unsupported, "the proxy can't prove that what it would send is what it decided on")
             .sqlstate("0A000")
@@ -110,6 +120,6 @@ fn prove(text: &str, tree: &protobuf::ParseResult) -> Result<(), Denial> {
         Reason::Bounds => denial,
         _ => unproven(),
     })?;
-    let (Ok(wanted), Ok(found)) = (digest(tree), digest(&again)) else { return Err(unproven()) };
+    let (Ok(wanted), Ok(found)) = (wanted, digest(&again)) else { return Err(unproven()) };
     if wanted == found { Ok(()) } else { Err(unproven()) }
 }
