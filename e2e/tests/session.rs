@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postern_crds::{Limits, TlsMode, Verb};
+use postern_e2e::gate::{Gate, GateOptions, policy};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use postern_e2e::wire::{self, Format, Message, Wire, frame, query};
 use postern_sidecar::analyze::{Analysis, Decided, Effect, SessionView, Statement};
@@ -784,4 +785,177 @@ fn nonsense_ends_the_session_with_an_error() {
         assert_eq!(wire.read().unwrap().sqlstate().as_deref(), Some(expected));
         assert!(wire.read().is_err());
     }
+}
+
+/// The real gate, with a policy that masks, in front of a table `customers` and one `orders`.
+fn real(limits: &str) -> (Gate, String) {
+    let server = Server::shared().unwrap();
+    let database = server
+        .database_with(
+            "CREATE TABLE customers (id int PRIMARY KEY, email text, card text);
+             INSERT INTO customers SELECT i, 'RAW' || i || '@example.org', '4111RAW' || i FROM generate_series(1, 100) i;
+             CREATE TABLE orders (id int PRIMARY KEY, customer int);
+             INSERT INTO orders SELECT i, i FROM generate_series(1, 100) i;",
+        )
+        .unwrap()
+        .name;
+    let gate = Gate::start(&GateOptions::new(server, &database, ADMIN, &spec(limits, "card"))).unwrap();
+    (gate, database)
+}
+
+fn spec(limits: &str, masked: &str) -> String {
+    format!(
+        "masks:
+- columns: [public.customers.{masked}]
+  mask: {{redact: {{}}}}
+rules:
+- name: all
+  to: {{groups: [apps]}}
+  allow: [Select, Insert, Update, Delete, Temp, Ddl, CopyOut, CopyIn]
+  relations: ['public.*', 'made.*']
+  limits: {{{limits}}}
+bulkExport: {{action: Allow}}
+"
+    )
+}
+
+fn connect(gate: &Gate, database: &str) -> Wire {
+    Wire::connect(gate.port(), "anyone", "", database).unwrap()
+}
+
+#[test]
+fn relations_made_by_the_session_are_seen_and_forgotten_as_the_server_does() {
+    let (gate, database) = real("");
+    let mut wire = connect(&gate, &database);
+    // In the midst of a batch, without its implicit transaction being ended: the error at its end undoes all of it.
+    wire.send(&all(&[
+        run("CREATE TABLE made (a int, b text)"),
+        run("INSERT INTO made VALUES (1, 'x')"),
+        run("SELECT b FROM made"),
+        run("SELECT 1/0"),
+        wire::sync(),
+        run("SELECT b FROM made"),
+        wire::sync(),
+    ]))
+    .unwrap();
+    let got = wire.until_ready().unwrap();
+    assert_eq!((tags(&got).as_str(), code(&got).as_str()), ("12nC12nC12TDC1EZ", "22012"), "{got:?}");
+    assert_eq!(code(&wire.until_ready().unwrap()), "42P01");
+    // A temporary table hides one that is masked, to the end of its life and no longer.
+    assert!(show(&wire.simple("SELECT card FROM customers WHERE id = 1").unwrap()).concat().contains("*****"));
+    wire.simple("BEGIN").unwrap();
+    assert_eq!(code(&wire.simple("CREATE TEMP TABLE customers (card text) ON COMMIT DROP").unwrap()), "");
+    wire.simple("INSERT INTO customers VALUES ('mine')").unwrap();
+    assert_eq!(wire::rows(&wire.simple("SELECT card FROM customers").unwrap()), [["mine"]]);
+    assert_eq!(code(&wire.simple("COMMIT").unwrap()), "");
+    let got = wire.simple("SELECT card FROM customers WHERE id = 1").unwrap();
+    assert!(!show(&got).concat().contains("RAW") && tags(&got) == "TDCZ", "{got:?}");
+    // Pipelined: what each statement means is what the server will take it for.
+    wire.send(&all(&[
+        query("BEGIN"),
+        query("CREATE TEMP TABLE customers (card text)"),
+        query("INSERT INTO customers VALUES ('mine')"),
+        query("SELECT card FROM customers"),
+        query("ROLLBACK"),
+        query("SELECT card FROM customers WHERE id = 1"),
+    ]))
+    .unwrap();
+    let mut got = Vec::new();
+    for _ in 0..6 {
+        got.push(wire.until_ready().unwrap());
+    }
+    assert_eq!(wire::rows(&got[3]), [["mine"]]);
+    assert_eq!(tags(&got[5]), "TDCZ");
+    assert!(!show(&got[5]).concat().contains("RAW"));
+    // A search_path that fails to be set, with what relies on it already on its way.
+    wire.send(&all(&[
+        query("CREATE SCHEMA made"),
+        query("CREATE TABLE made.customers (card text)"),
+        query("BEGIN; SET search_path = made; SELECT 1/0"),
+        query("ROLLBACK"),
+        query("SELECT card FROM customers WHERE card LIKE '%1%' LIMIT 1"),
+    ]))
+    .unwrap();
+    for _ in 0..4 {
+        wire.until_ready().unwrap();
+    }
+    assert!(!show(&wire.until_ready().unwrap()).concat().contains("RAW"));
+}
+
+#[test]
+fn a_policy_file_that_changes_reaches_sessions_that_are_open() {
+    let (gate, database) = real("");
+    let mut wire = connect(&gate, &database);
+    let server = Server::shared().unwrap();
+    let batch = |frames: &[Vec<u8>]| all(&[frames.concat(), wire::sync()]);
+    wire.send(&batch(&[wire::parse("s", "SELECT email, card FROM customers WHERE id = 7"), wire::describe(b'S', "s")]))
+        .unwrap();
+    wire.until_ready().unwrap();
+    wire.simple("PREPARE p AS SELECT email, card FROM customers WHERE id = 7").unwrap();
+    wire.simple("BEGIN").unwrap();
+    wire.simple("DECLARE c CURSOR WITH HOLD FOR SELECT email FROM customers").unwrap();
+    wire.simple("COMMIT").unwrap();
+    assert!(show(&wire.simple("FETCH 1 FROM c").unwrap()).concat().contains("RAW"));
+    gate.write_policy(&policy(server, &database, &spec("", "email"))).unwrap();
+    let bound = || {
+        gate.metrics()
+            .unwrap()
+            .lines()
+            .any(|line| line.starts_with("postern_policy_reload_total{result=\"applied\"} 1"))
+    };
+    for _ in 0..100 {
+        if bound() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    wire.send(&batch(&[wire::bind("", "s", &[], Format::Text), wire::execute("", 0)])).unwrap();
+    let got = wire.until_ready().unwrap();
+    let text = show(&got).concat();
+    assert!(!text.contains("RAW7@") && text.contains("4111RAW7"), "{got:?}");
+    assert_eq!(code(&wire.simple("EXECUTE p").unwrap()), "42501");
+    assert_eq!(code(&wire.simple("FETCH 1 FROM c").unwrap()), "42501");
+    assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
+}
+
+#[test]
+fn a_window_is_one_budget_for_all_sessions() {
+    let (gate, database) = real("window: {every: 1h, rows: 50}");
+    let mut left = 50;
+    for from in [1, 21] {
+        let mut wire = connect(&gate, &database);
+        let got = wire.simple(&format!("SELECT id FROM orders WHERE id BETWEEN {from} AND {}", from + 19)).unwrap();
+        left -= wire::rows(&got).len();
+    }
+    assert_eq!(left, 10);
+    let mut wire = connect(&gate, &database);
+    let got = wire.simple("SELECT id FROM orders").unwrap();
+    assert_eq!((wire::rows(&got).len(), code(&got).as_str()), (10, "54000"));
+    let got = wire.simple("SELECT id FROM orders WHERE id = 1").unwrap();
+    assert_eq!((wire::rows(&got).len(), code(&got).as_str()), (0, "54000"));
+    assert!(gate.metrics().unwrap().contains("postern_window_rows_left 0"));
+    // What gives no rows goes on.
+    assert_eq!(code(&wire.simple("INSERT INTO orders VALUES (1000, 1)").unwrap()), "");
+}
+
+#[test]
+fn every_event_of_a_statement_is_recorded_before_and_after() {
+    let (gate, database) = real("rows: 5");
+    let mut wire = connect(&gate, &database);
+    wire.simple("SELECT id FROM orders").unwrap();
+    wire.extended_with("SELECT id FROM orders WHERE id = $1", &[Some(b"3")], Format::Text).unwrap();
+    wire.simple("DELETE FROM nowhere").unwrap();
+    drop(wire);
+    std::thread::sleep(Duration::from_millis(500));
+    let events = gate.audit().unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        kinds,
+        ["session_start", "statement", "statement_end", "statement", "statement_end", "statement", "session_end"],
+        "{events:#?}"
+    );
+    assert_eq!((&events[2]["limit"], &events[2]["rows"]), (&"rows".into(), &5.into()));
+    assert_eq!(events[3]["parameters"][0]["hash"].as_str().unwrap().len(), 32);
+    assert_eq!((&events[5]["decision"], &events[5]["reason"]), (&"deny".into(), &"unknown_relation".into()));
+    assert_eq!((&events[6]["statements"], &events[6]["rows"]), (&3.into(), &6.into()));
 }

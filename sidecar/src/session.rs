@@ -190,6 +190,9 @@ pub enum End {
     /// The server sent what is not the protocol, or what it doesn't owe.
     #[error("server_protocol")]
     Server(&'static str),
+    /// A single row was over a limit.
+    #[error("limit")]
+    Limit(String),
     /// A column that should be masked arrived raw.
     #[error("second_wall")]
     SecondWall,
@@ -217,6 +220,7 @@ impl End {
                 tracing::error!(what, "the database broke the protocol");
                 ("08P01", "the database sent an unexpected message".to_owned())
             }
+            End::Limit(what) => ("54000", what.clone()),
             End::SecondWall => ("42501", "terminating connection: a masked column would have been shown".to_owned()),
             End::Internal(what) => {
                 tracing::error!(what, "a session failed");
@@ -294,6 +298,8 @@ struct Session<C, S, G> {
     catalog_is_old: bool,
     /// Names that were looked up for the message at hand.
     looked_up: bool,
+    /// That was asked of the server, and failed.
+    look_up_failed: bool,
 
     /// The last batch that touches relations whose messages are scrubbed; 0 for none in this transaction.
     scrub: u64,
@@ -351,6 +357,7 @@ where
         view_stamp: 0,
         catalog_is_old: false,
         looked_up: false,
+        look_up_failed: false,
         scrub: 0,
         barrier: false,
         counted: 0,
@@ -434,7 +441,7 @@ where
         }
         let idle = self.pending.is_empty() && self.stop.is_none();
         let drain = *self.drain.borrow_and_update();
-        let at_rest = idle && self.status == TransactionStatus::Idle && self.up.is_empty();
+        let at_rest = idle && !self.in_batch && self.status == TransactionStatus::Idle && self.up.is_empty();
         (drain == Drain::Now || drain == Drain::Draining && at_rest).then_some(End::Drained)
     }
 

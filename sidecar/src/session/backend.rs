@@ -190,12 +190,18 @@ where
         if let Some(run) = running.runs.get(running.at)
             && run.counted
             && let Some(statement) = run.what.statement()
-            && let Err(over) = run.usage.count(bytes, &statement.limits, &self.shared.budget)
         {
-            let denial = over.denial(statement.rule.as_deref());
-            self.stop_running(over, denial);
-            self.down.skip(header.frame_len());
-            return Ok(());
+            if is_held(run) {
+                if let Err(over) = run.usage.count(bytes, &statement.limits, &self.shared.budget) {
+                    let denial = over.denial(statement.rule.as_deref());
+                    self.stop_running(over, denial);
+                    self.down.skip(header.frame_len());
+                    return Ok(());
+                }
+            } else if let Err(over) = run.usage.count_single(bytes, &statement.limits, &self.shared.budget) {
+                // Later statements may be on their way: a cancel could hit one of those.
+                return Err(End::Limit(over.denial(statement.rule.as_deref()).message));
+            }
         }
         running.rows += 1;
         running.bytes += bytes;
@@ -468,11 +474,14 @@ where
             fields.write_error(self.down.out());
             return Ok(());
         };
-        if matches!(front.kind, Kind::Lookup { .. }) && !fatal {
-            tracing::error!(code = fields.code(), "a catalog query of the proxy's own failed");
-            return Err(End::Internal("a catalog query failed"));
+        // What the proxy asks in the midst of a client's batch fails that batch; what it asks between them fails the
+        // message that it is asked for.
+        let hidden = front.ours && !self.in_batch && !fatal;
+        if hidden {
+            tracing::warn!(code = fields.code(), "a catalog query of the proxy's own failed");
+            self.look_up_failed = true;
         }
-        let hidden = front.ours && matches!(front.kind, Kind::Sync);
+        let fields_say_timeout = fields.message().contains("statement timeout");
         let rewritten = front.running().is_some_and(|running| running.decided.rewritten.is_some());
         let rule = front
             .running()
@@ -498,6 +507,12 @@ where
             },
         };
         let code = shown.code().to_owned();
+        if code == "57014"
+            && let Some(running) = self.pending.front_mut().and_then(Pending::running)
+            && fields_say_timeout
+        {
+            running.limit = Some("statement_timeout");
+        }
         if !hidden {
             shown.write_error(self.down.out());
         }
@@ -615,7 +630,7 @@ where
     }
 }
 
-/// A refusal as the client reads it.
+/// A refusal as the client reads it; its position is in characters from 1 by now.
 fn told(denial: &Denial) -> Fields {
     let mut fields = Fields::new("ERROR", denial.sqlstate, denial.message.as_str());
     let mut detail = format!("Reason: {}.", denial.reason.as_str());
@@ -631,6 +646,9 @@ fn told(denial: &Denial) -> Fields {
     }
     if let Some(hint) = &denial.hint {
         fields.set(Fields::HINT, hint.as_ref());
+    }
+    if let Some(position) = denial.position {
+        fields.set(Fields::POSITION, position.to_string());
     }
     fields
 }

@@ -41,6 +41,11 @@ where
 {
     /// Decides a text under the state that it will meet. The decision may be a refusal.
     pub(super) async fn decide(&mut self, text: &str) -> Result<Arc<Decided>, Hindrance> {
+        if std::mem::take(&mut self.look_up_failed) {
+            return Err(Denial::new(Reason::Internal, "the names in this statement could not be looked up")
+                .sqlstate("57014")
+                .into());
+        }
         let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
         if !failed {
             if self.catalog_is_old {

@@ -15,6 +15,7 @@ use crate::analyze::{Decided, Effect, Statement};
 use crate::audit::{Parameter, Parameters, SQLSTATE_AUDIT_FULL, StatementEvent, StatementKind};
 use crate::decide::{Denial, Reason};
 use crate::metrics::Outcome;
+use crate::sql;
 use crate::wire::frame::HEADER;
 use crate::wire::frontend::{
     BIND, BindHead, CLOSE, COPY_DATA, COPY_DONE, COPY_FAIL, Close, DESCRIBE, Describe, EXECUTE, Execute, FLUSH,
@@ -260,7 +261,7 @@ where
             Err(Hindrance::Denied(denial)) => return self.refused_query(header, Some(&text), *denial).await,
         };
         if let Some(denial) = &decided.denial {
-            let denial = denial.clone();
+            let denial = at_character(denial, &text);
             self.record(StatementKind::Query, &decided, &text, Parameters::Absent).await.ok();
             self.refuse_query(denial);
             self.up.skip(header.frame_len());
@@ -387,7 +388,7 @@ where
             }
         };
         if let Some(denial) = &decided.denial {
-            let denial = denial.clone();
+            let denial = at_character(denial, &text);
             self.record(StatementKind::Parse, &decided, &text, Parameters::Absent).await.ok();
             self.refuse_in_batch(denial);
             self.up.skip(header.frame_len());
@@ -650,20 +651,36 @@ where
             [] => self.shared.metrics.statement(None, outcome),
             statements => statements.iter().for_each(|one| self.shared.metrics.statement(one.main_verb, outcome)),
         }
-        let event = StatementEvent { kind, decided, text, parameters, masked_predicates: &[], kept_columns: &[] };
+        // The notices say which masks a condition meets and which a save keeps, by their keys.
+        let mut masked_predicates: Vec<&str> = Vec::new();
+        let mut kept_columns: Vec<&str> = Vec::new();
+        for (key, _) in decided.statements.iter().flat_map(|statement| &statement.notices) {
+            match key.strip_suffix(" saved") {
+                Some(column) => kept_columns.push(column),
+                None => masked_predicates.push(key),
+            }
+        }
+        if !masked_predicates.is_empty() {
+            self.shared.metrics.masked_predicate();
+        }
+        let event = StatementEvent {
+            kind,
+            decided,
+            text,
+            parameters,
+            masked_predicates: &masked_predicates,
+            kept_columns: &kept_columns,
+        };
         self.audit.statement(&event).await.map_err(|_| ())
     }
 
     /// A refusal that is the session's own, not a decision's.
     async fn record_refusal(&mut self, kind: StatementKind, text: &str, denial: &Denial) {
+        let normalized = sql::normalize(text);
         let decided = Decided {
-            denial: Some(denial.clone()),
-            would_deny: None,
-            rewritten: None,
-            statements: Vec::new(),
-            policy_version: self.policy_version(),
-            fingerprint: "".into(),
-            normalized: "".into(),
+            fingerprint: sql::fingerprint(&normalized).into(),
+            normalized: normalized.into(),
+            ..Decided::refused(denial.clone(), self.policy_version())
         };
         self.record(kind, &decided, text, Parameters::Absent).await.ok();
     }
@@ -720,6 +737,15 @@ fn read_parameters(body: &[u8]) -> Result<Vec<Parameter<'_>>, Malformed> {
         values.push(Parameter { binary: formats.at(at) == 1, value: reader.value()? });
     }
     Ok(values)
+}
+
+/// With its position in characters from 1, as clients count, and not in bytes.
+fn at_character(denial: &Denial, text: &str) -> Denial {
+    let position = denial.position.and_then(|at| {
+        let before = text.get(..usize::try_from(at).ok()?)?;
+        u32::try_from(before.chars().count() + 1).ok()
+    });
+    Denial { position, ..denial.clone() }
 }
 
 fn not_text(error: Malformed) -> Denial {

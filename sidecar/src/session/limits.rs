@@ -84,6 +84,11 @@ impl WindowBudget {
         })
     }
 
+    /// Takes from the window's budget, whatever is left of it.
+    fn take_all(&self, window: &Window, rows: u64, bytes: u64, now: Instant) {
+        self.with(window.every, now, |ring| ring.add(rows, bytes));
+    }
+
     /// What is left of the window's budget: rows and bytes.
     pub fn left(&self, window: &Window, now: Instant) -> (Option<u64>, Option<u64>) {
         self.with(window.every, now, |ring| {
@@ -183,6 +188,19 @@ impl Usage {
         }
         self.rows.store(rows_now, Ordering::Relaxed);
         self.bytes.store(bytes_now, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Usage {
+    /// Counts the row of a result that has one at most: it may be the one that is over the window's budget, for nobody
+    /// waits for its end; the next statement finds nothing left.
+    pub(super) fn count_single(&self, bytes: u64, limits: &Limits, budget: &WindowBudget) -> Result<(), Over> {
+        let own = Limits { window: None, ..*limits };
+        self.count(bytes, &own, budget)?;
+        if let Some(window) = &limits.window {
+            budget.take_all(window, 1, bytes, Instant::now());
+        }
         Ok(())
     }
 }

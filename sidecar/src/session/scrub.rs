@@ -52,8 +52,9 @@ pub(super) fn scrub(fields: &mut Fields) {
         fields.retain(|code| !matches!(code, Fields::DETAIL | Fields::WHERE | Fields::INTERNAL_QUERY));
         return;
     }
-    let message = if raised { None } else { rebuilt(fields) };
-    let message = message.unwrap_or_else(|| generic(fields.severity(), code).into_owned());
+    let rebuilt = if raised { None } else { rebuilt(fields) };
+    let withheld = rebuilt.is_none();
+    let message = rebuilt.unwrap_or_else(|| generic(fields.severity(), code).into_owned());
     fields.set(Fields::MESSAGE, message);
     fields.retain(|code| match code {
         // Code in the database names what it likes in RAISE, a value too.
@@ -67,8 +68,10 @@ pub(super) fn scrub(fields: &mut Fields) {
         | Fields::ROUTINE => true,
         _ => false,
     });
-    fields
-        .set(Fields::HINT, "The server's message is withheld: it may quote rows that are masked or filtered for you.");
+    if withheld {
+        let hint = "The server's message is withheld: it may quote rows that are masked or filtered for you.";
+        fields.set(Fields::HINT, hint);
+    }
 }
 
 /// The rule's error, if this is the one that a new row outside the filter raises.

@@ -242,10 +242,11 @@ impl State {
         let mut renamed = vars.search_path.end_local();
         vars.application_name.end_local();
         let ended = if vars.changed.is_empty() { Ended::Plain } else { Ended::Ddl };
-        vars.changed = Arc::default();
         if ended == Ended::Ddl {
             // What is committed, the catalog will know.
             renamed = true;
+            let changed = std::mem::take(&mut vars.changed);
+            vars.stale = Arc::new(vars.stale.iter().filter(|name| !changed.contains(name)).cloned().collect());
             vars.overlay = Arc::new(vars.overlay.iter().filter(|relation| relation.temporary).cloned().collect());
         }
         if std::mem::take(&mut vars.temporary_changed) {
