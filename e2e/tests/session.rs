@@ -804,6 +804,7 @@ fn real(limits: &str) -> (Gate, String) {
 }
 
 fn spec(limits: &str, masked: &str) -> String {
+    let limits = if limits.is_empty() { String::new() } else { format!("  limits: {{{limits}}}\n") };
     format!(
         "masks:
 - columns: [public.customers.{masked}]
@@ -813,8 +814,7 @@ rules:
   to: {{groups: [apps]}}
   allow: [Select, Insert, Update, Delete, Temp, Ddl, CopyOut, CopyIn]
   relations: ['public.*', 'made.*']
-  limits: {{{limits}}}
-bulkExport: {{action: Allow}}
+{limits}bulkExport: {{action: Allow}}
 "
     )
 }
