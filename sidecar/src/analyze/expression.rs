@@ -257,6 +257,8 @@ impl Analyzer<'_> {
                 return Ok(None);
             }
         }
+        // A column added lately is looked for before the server is asked.
+        self.missing_columns.extend(names.last().map(|name| (Some("column".to_owned()), (*name).to_owned())));
         if self.guarded {
             let name = names.join(".");
             return Err(Denial::new(Reason::UnknownColumn, format!("column {name} does not exist"))

@@ -259,6 +259,8 @@ pub(crate) struct Analyzer<'a> {
     out: Statement,
     /// Names that neither the catalog nor the overlay knows.
     unknown: Vec<(Option<String>, String)>,
+    /// Columns that no relation of the statement has, as the catalog knows them.
+    missing_columns: Vec<(Option<String>, String)>,
     /// Whether the tree is no longer what the client wrote.
     changed: bool,
     /// Whether USING or NATURAL merged columns.
@@ -324,6 +326,9 @@ fn decide(
         let Some(statement) = raw.stmt.as_deref_mut() else { return Err(tree::unsupported("an empty statement")) };
         let mut analyzer = Analyzer::new(policy, session.clone());
         let result = analyzer.statement(statement);
+        if !analyzer.missing_columns.is_empty() && !session.looked {
+            return Ok(Some(analyzer.missing_columns));
+        }
         if let Err(denial) = result {
             if !analyzer.unknown.is_empty() && !session.looked {
                 return Ok(Some(analyzer.unknown));
@@ -354,6 +359,7 @@ impl<'a> Analyzer<'a> {
             scopes: Scopes::default(),
             out: Statement::default(),
             unknown: Vec::new(),
+            missing_columns: Vec::new(),
             changed: false,
             merged_columns: false,
             guarded: false,
@@ -433,6 +439,20 @@ impl<'a> Analyzer<'a> {
         if relation.temporary {
             self.touch(relation);
             return Ok((None, None));
+        }
+        // Made in the open transaction: the policy is bound to it at COMMIT. What may show another relation's rows waits.
+        let guarded = |oid: &Oid| self.policy.view(*oid).is_some();
+        if !relation.system
+            && !self.catalog.relations.contains_key(&relation.oid)
+            && (relation.parents.iter().any(guarded) || relation.depends_on.iter().any(|(oid, _)| guarded(oid)))
+        {
+            let name = format!("{}.{}", relation.schema, relation.name);
+            return Err(Denial::new(
+                Reason::Closed,
+                format!("{name} was made in this transaction from masked or filtered data"),
+            )
+            .hint("Commit first.")
+            .object(name));
         }
         if relation.system {
             self.touch(relation);

@@ -370,6 +370,7 @@ impl Analyzer<'_> {
             }
             return Ok(());
         }
+        let is_itself = self.means(value, target, column.number);
         let as_itself = self.reads_as_itself(value, target, column.number);
         let before = self.masked_reads.len();
         self.expression(value, place)?;
@@ -385,7 +386,10 @@ impl Analyzer<'_> {
                 .object(name));
             }
             let new = tree::take(value);
-            *value = self.keep_stored(new, &column, &mask, target)?;
+            *value = match is_itself {
+                true => tree::column(&target.alias, &column.name),
+                false => self.keep_stored(new, &column, &mask, target)?,
+            };
         } else if self.shares_check(target, column.number, assigned) {
             let new = tree::take(value);
             *value = self.unchanged_or_raise(new, &column, target)?;
@@ -393,19 +397,19 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// Whether an expression is nothing but this column of the target.
+    fn means(&self, node: &Node, target: &Target, number: i16) -> bool {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return false };
+        let meaning = self.scopes.meaning(&tree::strings(&reference.fields).unwrap_or_default());
+        matches!(meaning.columns.as_slice(), [(id, column)] if *id == target.id
+            && column.origins.iter().any(|(_, origin)| *origin == number))
+    }
+
     /// Whether an expression reads a masked column of the target only as itself: bare, or as a result of COALESCE,
     /// NULLIF or CASE.
     fn reads_as_itself(&self, node: &Node, target: &Target, number: i16) -> bool {
         match &node.node {
-            Some(NodeEnum::ColumnRef(reference)) => {
-                let names = tree::strings(&reference.fields).unwrap_or_default();
-                let meaning = self.scopes.meaning(&names);
-                meaning
-                    .columns
-                    .iter()
-                    .any(|(id, column)| *id == target.id && column.origins.iter().any(|(_, origin)| *origin == number))
-                    || !self.mentions(node, target)
-            }
+            Some(NodeEnum::ColumnRef(_)) => self.means(node, target, number) || !self.mentions(node, target),
             Some(NodeEnum::CoalesceExpr(coalesce)) => {
                 coalesce.args.iter().all(|arg| self.reads_as_itself(arg, target, number))
             }
@@ -474,6 +478,7 @@ impl Analyzer<'_> {
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
         // OFFSET 0 keeps the subquery from being merged into what reads it twice.
         inner.limit_offset = tree::boxed(tree::parse_expression("0")?);
+        inner.limit_option = pb::LimitOption::Count as i32;
         let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
             lateral: false,
             subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
