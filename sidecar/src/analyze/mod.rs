@@ -466,6 +466,12 @@ impl<'a> Analyzer<'a> {
                 }
             };
         }
+        if let Some(why) = system::extension_denied(relation) {
+            let name = format!("{}.{}", relation.schema, relation.name);
+            return Err(
+                Denial::new(Reason::SystemRelation, format!("{name} is not open through the gate: {why}")).object(name)
+            );
+        }
         let grant = self.policy.grant(relation, verb)?;
         self.record(relation, &grant, verb);
         Ok((self.policy.view(relation.oid).cloned(), None))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use postern_crds::files::{Object, read};
+use proptest::prelude::*;
 
 use super::*;
 use crate::decide::bind::bind;
@@ -169,4 +170,109 @@ fn export_needs_its_verb_and_the_policys_word() {
     checked.bulk_export.action = postern_crds::BulkAction::Deny;
     let denial = decide_text(&policy, "COPY shop.notes TO STDOUT").denial.clone().unwrap();
     assert_eq!(denial.reason, Reason::BulkExport);
+}
+
+#[test]
+fn no_statement_of_the_parsers_corpus_panics() {
+    let policy = bound();
+    for text in include_str!("../sql/corpus.sql").split(";\n") {
+        decide_any(&policy, text);
+    }
+}
+
+/// Decides a text that may name anything.
+fn decide_any(policy: &BoundPolicy, text: &str) {
+    for looked in [false, true] {
+        let session = SessionView { looked, ..SessionView::default() };
+        if let Ok(measure) = sql::measure(text, &sql::ParseLimits::default()) {
+            let _ = analyze(text, measure, policy, &session);
+        }
+    }
+}
+
+fn soup() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "SELECT",
+        "INSERT INTO",
+        "UPDATE",
+        "DELETE FROM",
+        "MERGE INTO",
+        "COPY",
+        "TO STDOUT",
+        "FROM STDIN",
+        "CREATE TABLE",
+        "CREATE VIEW v AS",
+        "ALTER TABLE",
+        "DROP TABLE",
+        "EXPLAIN",
+        "PREPARE p AS",
+        "DECLARE c CURSOR FOR",
+        "SET",
+        "TO",
+        "=",
+        "shop.customers",
+        "shop.orders",
+        "shop.notes",
+        "customers",
+        "c",
+        "AS",
+        "id",
+        "card",
+        "ssn",
+        "region",
+        "body",
+        "*",
+        ",",
+        "(",
+        ")",
+        "FROM",
+        "WHERE",
+        "JOIN",
+        "ON",
+        "USING",
+        "VALUES",
+        "1",
+        "'x'",
+        "NULL",
+        "DEFAULT",
+        "RETURNING",
+        "UNION ALL",
+        "WITH x AS (",
+        "GROUP BY",
+        "ORDER BY",
+        "LIMIT",
+        "FOR UPDATE",
+        "ON CONFLICT DO NOTHING",
+        "ADD COLUMN",
+        "int4",
+        "text",
+        "IN",
+        "EXISTS (SELECT",
+        "CASE WHEN",
+        "THEN",
+        "END",
+        "NOT",
+        "AND",
+        "OR",
+        "IS NULL",
+        "::text",
+        ".",
+        "count(*)",
+        "lateral",
+        "ONLY",
+    ]);
+    prop::collection::vec(words, 1..24).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn no_words_panic_the_analysis(text in soup()) {
+        BOUND.with(|policy| decide_any(policy, &text));
+    }
+}
+
+thread_local! {
+    static BOUND: BoundPolicy = bound();
 }

@@ -218,6 +218,24 @@ async fn the_budget_lets_wait_and_refuses_what_never_fits() {
     second.await.unwrap();
 }
 
+#[test]
+fn parsing_in_many_threads_leaves_stderr_alone() {
+    let before = std::fs::read_link("/proc/self/fd/2").unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(|| {
+                for n in 0..500 {
+                    parse(&format!("SELECT {n}"), &ParseLimits::default()).unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(std::fs::read_link("/proc/self/fd/2").unwrap(), before);
+}
+
 fn corpus() -> Vec<&'static str> {
     include_str!("corpus.sql").split(";\n").map(str::trim).filter(|text| !text.is_empty()).collect()
 }
