@@ -28,7 +28,7 @@ SELECT b FROM t;
 CREATE TEMP TABLE t (x text);
 INSERT INTO t SELECT card FROM customers RETURNING x;
 
--- leak works: rows as composites in a temporary table
+-- leak: rows as composites in a temporary table
 CREATE TEMP TABLE t AS SELECT c FROM customers c;
 SELECT (c).card FROM t;
 

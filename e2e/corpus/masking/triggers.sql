@@ -27,7 +27,7 @@ BEGIN;
 DELETE FROM audited WHERE id = 1;
 ROLLBACK;
 
--- leak: a notification
+-- leak refused: a notification on a channel that no rule grants
 LISTEN pins;
 UPDATE audited SET memo = 'notify' WHERE id = 1;
 SELECT 1;

@@ -198,7 +198,10 @@ impl Demo {
         let first = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = columns
             .iter()
-            .map(|(name, cells)| cells.values().chain([name]).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|(name, cells)| {
+                let shown = labels.iter().filter_map(|label| cells.get(label));
+                shown.chain([name]).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
             .collect();
         let rule = |left: &str, middle: &str, right: &str| {
             let mut line = format!("  {left}{}", "─".repeat(first + 2));
