@@ -314,9 +314,10 @@ fn spread_closed(catalog: &Catalog, plans: &mut Plans) {
 }
 
 /// A generated column that is another column is masked like it; one that is computed from a masked or hidden column is
-/// NULL.
+/// NULL. A child may compute it otherwise than its ancestors, through which its rows are read as well.
 fn generated_columns(catalog: &Catalog, plans: &mut Plans) {
-    for (oid, plan) in plans {
+    let mut found: Vec<(Oid, Name, Want)> = Vec::new();
+    for (oid, plan) in plans.iter() {
         let Some(relation) = catalog.relations.get(oid) else { continue };
         for column in &relation.columns {
             let Some(sql) = &column.generated else { continue };
@@ -327,7 +328,15 @@ fn generated_columns(catalog: &Catalog, plans: &mut Plans) {
             };
             let Some(want) = restricted.into_iter().cloned().reduce(Want::and) else { continue };
             let plain = lineage::plain_column(relation, sql).is_some();
-            add(&mut plan.columns, column.number, if plain { want } else { want.of_expression() });
+            let want = if plain { want } else { want.of_expression() };
+            for through in [*oid].into_iter().chain(catalog.ancestors(*oid)) {
+                found.push((through, column.name.clone(), want.clone()));
+            }
+        }
+    }
+    for (oid, name, want) in found {
+        if let Some(column) = catalog.relations.get(&oid).and_then(|relation| relation.column(&name)) {
+            add(&mut plans.entry(oid).or_default().columns, column.number, want);
         }
     }
 }
@@ -380,6 +389,9 @@ fn gone(
             continue;
         }
         let why = match lost.first() {
+            Some((_, name)) if relation.column(name).is_some() => {
+                format!("its column {name}, which was masked or hidden, no longer is")
+            }
             Some((_, name)) => format!("its column {name}, which the policy masks or hides, is gone or renamed"),
             None => "its row filter no longer matches it".to_owned(),
         };

@@ -5,8 +5,8 @@
 //! expression through it once ([`columns_of`]) before it comes into force. So an instantiation can't skip a column.
 
 use pg_query::protobuf::{
-    ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RawStmt, ResTarget, SelectStmt, SetOperation, WindowDef,
-    WithClause, node::Node as Kind,
+    Alias, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect, RawStmt, ResTarget, SelectStmt,
+    SetOperation, SubLink, SubLinkType, WindowDef, WithClause, node::Node as Kind,
 };
 
 use super::Denial;
@@ -69,18 +69,105 @@ pub fn as_row_column(node: &Node) -> Option<&str> {
 }
 
 /// The expression with [`ROW`] replaced by the alias under which the relation stands there.
-///
-/// The alias must not begin with [`SUBQUERY_ALIAS`]: filters use those in their own subqueries.
 pub fn instantiate(expression: &Node, alias: &str) -> Node {
     instantiate_with(expression, &mut |column| column_ref(&[alias, column]))
 }
 
 /// The expression with each column of the row replaced by what `value` gives for its name, such as the new value of
-/// a write. Column references in what `value` gives must be qualified: the expression may stand in a subquery there.
+/// a write.
+///
+/// Nothing in what `value` gives can be captured by a sub-select of the expression: where a name in it could be, the
+/// values are computed outside of it, as columns of a row of their own.
 pub fn instantiate_with(expression: &Node, value: &mut dyn FnMut(&str) -> Node) -> Node {
     let mut expression = expression.clone();
-    replace(&mut expression, value);
-    expression
+    if !has_sub_select(&mut expression) {
+        replace(&mut expression, value);
+        return expression;
+    }
+    let mut outside: Vec<(String, Node)> = Vec::new();
+    replace(&mut expression, &mut |column| {
+        if !outside.iter().any(|(name, _)| name == column) {
+            let mut value = value(column);
+            if !can_be_captured(&mut value) {
+                return value;
+            }
+            outside.push((column.to_owned(), value));
+        }
+        column_ref(&[VALUES_ALIAS, column])
+    });
+    if outside.is_empty() { expression } else { over_values(expression, outside) }
+}
+
+/// The alias of the row of values that are computed outside of an expression's sub-selects.
+const VALUES_ALIAS: &str = "postern_filter_row";
+
+fn has_sub_select(node: &mut Node) -> bool {
+    if matches!(&node.node, Some(Kind::SubLink(_))) {
+        return true;
+    }
+    let mut found = false;
+    // An unknown node may be anything.
+    for_each_child(node, &mut |child| {
+        found |= has_sub_select(child);
+        Ok(())
+    })
+    .is_err()
+        || found
+}
+
+/// Whether a name in it may mean something else inside a filter's sub-select: one that isn't qualified, or by an alias
+/// like those that filters use.
+fn can_be_captured(node: &mut Node) -> bool {
+    if let Some(Kind::ColumnRef(reference)) = &node.node {
+        return match reference.fields.as_slice() {
+            [] | [_] => true,
+            [first, ..] => text_of(first).is_none_or(|alias| alias.starts_with(SUBQUERY_ALIAS)),
+        };
+    }
+    let mut found = false;
+    for_each_child(node, &mut |child| {
+        found |= can_be_captured(child);
+        Ok(())
+    })
+    .is_err()
+        || found
+}
+
+/// `(SELECT expression FROM (SELECT value AS column, …) AS postern_filter_row)`
+fn over_values(expression: Node, values: Vec<(String, Node)>) -> Node {
+    let target = |name: String, value: Node| Node {
+        node: Some(Kind::ResTarget(Box::new(ResTarget {
+            name,
+            val: Some(Box::new(value)),
+            location: -1,
+            ..ResTarget::default()
+        }))),
+    };
+    let select = |target_list, from_clause| Node {
+        node: Some(Kind::SelectStmt(Box::new(SelectStmt {
+            target_list,
+            from_clause,
+            limit_option: LimitOption::Default.into(),
+            op: SetOperation::SetopNone.into(),
+            ..SelectStmt::default()
+        }))),
+    };
+    let row = RangeSubselect {
+        lateral: false,
+        subquery: Some(Box::new(select(
+            values.into_iter().map(|(name, value)| target(name, value)).collect(),
+            Vec::new(),
+        ))),
+        alias: Some(Alias { aliasname: VALUES_ALIAS.to_owned(), colnames: Vec::new() }),
+    };
+    let from = Node { node: Some(Kind::RangeSubselect(Box::new(row))) };
+    let link = SubLink {
+        sub_link_type: SubLinkType::ExprSublink.into(),
+        subselect: Some(Box::new(select(vec![target(String::new(), expression)], vec![from]))),
+        location: -1,
+        ..SubLink::default()
+    };
+    Node { node: Some(Kind::SubLink(Box::new(link))) }
 }
 
 fn replace(node: &mut Node, value: &mut dyn FnMut(&str) -> Node) {
@@ -149,6 +236,7 @@ pub fn for_each_child(node: &mut Node, visit: &mut Visit<'_>) -> Result<(), Unkn
         | Kind::AConst(_)
         | Kind::String(_)
         | Kind::AStar(_)
+        | Kind::ParamRef(_)
         | Kind::SqlvalueFunction(_)
         | Kind::RangeVar(_)
         | Kind::TypeName(_) => Ok(()),
@@ -272,4 +360,50 @@ fn many(children: &mut [Node], visit: &mut Visit<'_>) -> Result<(), UnknownNode>
 pub fn kind_name(kind: &Kind) -> String {
     let debug = format!("{kind:?}");
     debug.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::decide::mask::parse_expression;
+
+    const WITH_SUB_SELECT: &str =
+        "EXISTS (SELECT 1 FROM public.c postern_filter_0 WHERE postern_filter_0.id = \"\u{1}row\".customer)";
+
+    fn with_value(expression: &str, value: &str) -> String {
+        let value = parse_expression(value).unwrap();
+        to_sql(&instantiate_with(&parse_expression(expression).unwrap(), &mut |_| value.clone())).unwrap()
+    }
+
+    #[test]
+    fn a_name_in_a_new_value_is_not_captured_by_a_filters_sub_select() {
+        let inside = |value: &str| {
+            format!("EXISTS (SELECT 1 FROM public.c postern_filter_0 WHERE postern_filter_0.id = {value})")
+        };
+        let outside = |value: &str| {
+            format!(
+                "(SELECT {} FROM (SELECT {value} AS customer) postern_filter_row)",
+                inside("postern_filter_row.customer")
+            )
+        };
+        for value in ["7", "$1", "t.id", "(t.id + 1)"] {
+            assert_eq!(with_value(WITH_SUB_SELECT, value), inside(value.trim_matches(['(', ')'])));
+        }
+        for value in ["id", "postern_filter_0.id", "t.id + id", "(SELECT max(id) FROM x)"] {
+            assert_eq!(with_value(WITH_SUB_SELECT, value), outside(value));
+        }
+        assert_eq!(with_value("\"\u{1}row\".a = 1", "id"), "id = 1");
+    }
+
+    #[test]
+    fn an_alias_that_looks_like_a_filters_own_is_not_captured() {
+        let expression = parse_expression(WITH_SUB_SELECT).unwrap();
+        assert_eq!(
+            to_sql(&instantiate(&expression, "postern_filter_0")).unwrap(),
+            "(SELECT EXISTS (SELECT 1 FROM public.c postern_filter_0 WHERE postern_filter_0.id = postern_filter_row.customer) \
+             FROM (SELECT postern_filter_0.customer AS customer) postern_filter_row)"
+        );
+    }
 }

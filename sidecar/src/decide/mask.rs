@@ -215,6 +215,10 @@ impl<'a> Target<'a> {
         if !self.is_text() {
             return Err(format!("'partial' can't keep {keep} of {}", self.what()));
         }
+        // Beyond int4 there are no such functions, and nobody means it.
+        if keep > 1_000_000 {
+            return Err(format!("'partial' can't keep as much as {keep} of {}", self.what()));
+        }
         let (x, with_sql) = (self.text(), literal(&with.to_string()));
         let length = format!("pg_catalog.length({x})");
         // A character of more than one byte could make the mask of a value near 1 GiB too long, which raises.
@@ -451,6 +455,7 @@ impl<'a> Target<'a> {
             Family::Cidr => "0.0.0.0/32".to_owned(),
             Family::Macaddr => "00:00:00:00:00:00".to_owned(),
             Family::Macaddr8 => "00:00:00:00:00:00:00:00".to_owned(),
+            Family::Bit(length) if length > 10_000 => return Err(format!("'default' is too long for {}", self.what())),
             Family::Bit(length) => "0".repeat(length as usize),
             Family::Range => "empty".to_owned(),
             Family::Enum(oid) => match self.catalog.types.get(&oid).and_then(|kind| kind.labels.first()) {

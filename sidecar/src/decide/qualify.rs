@@ -339,10 +339,12 @@ impl Qualifier<'_> {
         };
         let mut path = vec![PG_CATALOG.to_owned()];
         for operand in left.into_iter().chain([right]).flatten() {
-            if let Some(kind) = self.catalog.types.get(&operand)
-                && &*kind.schema != PG_CATALOG
-            {
-                path.push(kind.schema.to_string());
+            for oid in [operand, self.catalog.base_type(operand)] {
+                if let Some(kind) = self.catalog.types.get(&oid)
+                    && !path.iter().any(|schema| **schema == *kind.schema)
+                {
+                    path.push(kind.schema.to_string());
+                }
             }
         }
         let chosen = self.catalog.operator(&path, schema, name, left, right);
