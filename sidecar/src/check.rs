@@ -9,6 +9,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pg_query::protobuf::Token;
 use postern_crds::{CheckedIdentity, CheckedPolicy};
 
 use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze};
@@ -230,10 +231,33 @@ fn read_text(from: impl std::io::Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The statements of a text. The scanner finds their ends even where one of them can't be parsed.
+/// The statements of a text. Its tokens tell where they end, even where one of them can't be parsed.
 fn split(text: &str) -> Vec<String> {
-    let parts = pg_query::split_with_scanner(text).unwrap_or_else(|_| vec![text]);
-    parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+    let Ok(scanned) = pg_query::scan(text) else { return vec![text.trim().to_owned()] };
+    let (mut parts, mut start, mut depth, mut empty) = (Vec::new(), 0, 0_i32, true);
+    let mut end_at = |end: usize, empty: bool| {
+        let part = text.get(start..end).unwrap_or_default().trim();
+        start = end + 1;
+        if !empty {
+            parts.push(part.to_owned());
+        }
+    };
+    for token in &scanned.tokens {
+        match token.token() {
+            Token::Ascii59 if depth == 0 => {
+                end_at(usize::try_from(token.start).unwrap_or(0), empty);
+                empty = true;
+                continue;
+            }
+            Token::Ascii40 => depth += 1,
+            Token::Ascii41 => depth -= 1,
+            Token::SqlComment | Token::CComment => continue,
+            _ => {}
+        }
+        empty = false;
+    }
+    end_at(text.len(), empty);
+    parts
 }
 
 /// What comes of each statement for each identity. Each identity runs them one after another: a `SET search_path`
@@ -344,4 +368,23 @@ fn decision(identity: &str, decided: Result<Arc<Decided>, Denial>) -> Decision {
         row.object = object;
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn statements_end_at_semicolons_that_are_none_of_their_own() {
+        let text = "SELECT ';', $$;$$, \"a;b\"; -- c ; d\nSELEC 1;;\n/* ; */ CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);  SELECT 2";
+        let expected = [
+            "SELECT ';', $$;$$, \"a;b\"",
+            "-- c ; d\nSELEC 1",
+            "/* ; */ CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)",
+            "SELECT 2",
+        ];
+        assert_eq!(split(text), expected);
+        assert_eq!(split("SELECT 'open"), ["SELECT 'open"]);
+        assert_eq!(split(" ; -- nothing\n"), Vec::<String>::new());
+    }
 }

@@ -205,7 +205,7 @@ impl Analyzer<'_> {
             }
             _ => {}
         }
-        let grant = self.policy.grant(relation, Verb::Ddl)?;
+        let grant = self.ask(relation, Verb::Ddl)?;
         self.record(relation, &grant, Verb::Ddl);
         self.is_plain(relation)
     }

@@ -472,9 +472,17 @@ impl<'a> Analyzer<'a> {
                 Denial::new(Reason::SystemRelation, format!("{name} is not open through the gate: {why}")).object(name)
             );
         }
-        let grant = self.policy.grant(relation, verb)?;
+        let grant = self.ask(relation, verb)?;
         self.record(relation, &grant, verb);
         Ok((self.policy.view(relation.oid).cloned(), None))
+    }
+
+    /// Whether a rule allows a verb on a relation. That it was asked for is noted first: a refusal is counted and
+    /// recorded by verb and relation, too.
+    pub(crate) fn ask(&mut self, relation: &Relation, verb: Verb) -> Result<Grant, Denial> {
+        self.touch(relation);
+        self.need(verb);
+        self.policy.grant(relation, verb)
     }
 
     /// Notes that a rule allowed a verb on a relation.

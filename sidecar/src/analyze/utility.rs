@@ -267,7 +267,7 @@ impl Analyzer<'_> {
             }
             // pg_dump locks what it reads; stronger modes are in the way of others.
             let verb = if lock.mode == ACCESS_SHARE { Verb::Select } else { Verb::Lock };
-            let grant = self.policy.grant(&relation, verb)?;
+            let grant = self.ask(&relation, verb)?;
             self.record(&relation, &grant, verb);
         }
         Ok(())
@@ -472,10 +472,8 @@ impl Analyzer<'_> {
                 continue;
             }
             any = true;
-            let grant = self
-                .policy
-                .grant(&relation, Verb::CopyOut)
-                .map_err(|denial| Denial { reason: Reason::BulkExport, ..denial })?;
+            let grant =
+                self.ask(&relation, Verb::CopyOut).map_err(|denial| Denial { reason: Reason::BulkExport, ..denial })?;
             self.record(&relation, &grant, Verb::CopyOut);
         }
         if !any {
@@ -510,7 +508,7 @@ impl Analyzer<'_> {
             return Err(forbidden("a write to a catalog relation"));
         }
         if !relation.temporary {
-            let grant = self.policy.grant(&relation, Verb::CopyIn)?;
+            let grant = self.ask(&relation, Verb::CopyIn)?;
             self.record(&relation, &grant, Verb::CopyIn);
         }
         let name = relation.qualified_name();
@@ -579,7 +577,7 @@ impl Analyzer<'_> {
             if relation.system {
                 return Err(forbidden("a write to a catalog relation"));
             }
-            let grant = self.policy.grant(&relation, Verb::Truncate)?;
+            let grant = self.ask(&relation, Verb::Truncate)?;
             self.record(&relation, &grant, Verb::Truncate);
             for oid in self.with_descendants(&relation) {
                 if let Some(filter) = self.policy.view(oid).and_then(|view| view.filter.as_ref()) {
@@ -625,7 +623,7 @@ impl Analyzer<'_> {
         if relation.system {
             return Err(forbidden("maintenance of a catalog relation"));
         }
-        let grant = self.policy.grant(&relation, Verb::Maintenance)?;
+        let grant = self.ask(&relation, Verb::Maintenance)?;
         self.record(&relation, &grant, Verb::Maintenance);
         Ok(relation)
     }

@@ -48,10 +48,10 @@ impl Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// Which check found it; stable, for programs.
-    pub code: &'static str,
     /// Path of the field, such as `spec.rules[0].relations[1]`; empty if it is about the whole.
     pub path: String,
+    /// Which check found it; stable, for programs.
+    pub code: &'static str,
     /// What was found.
     pub message: String,
     /// The identities that it is about; empty for all.
@@ -91,7 +91,7 @@ impl Findings {
 
     /// The findings, the worst first.
     pub fn sorted(mut self) -> Vec<Finding> {
-        self.0.sort_by(|a, b| (a.severity, &a.path).cmp(&(b.severity, &b.path)));
+        self.0.sort();
         self.0
     }
 }
@@ -294,8 +294,14 @@ fn path_of(column: &ColumnView) -> &str {
     }
 }
 
+/// Whether a rule gives the verb, be the relation closed for now or not.
+fn may(bound: &BoundPolicy, relation: &Relation, verb: Verb) -> bool {
+    let special = is_special(relation);
+    bound.policy.grant(&bound.identity, &relation.schema, &relation.name, special, verb).is_some()
+}
+
 fn reads(bound: &BoundPolicy, relation: &Relation) -> bool {
-    bound.grant(relation, Verb::Select).is_ok()
+    may(bound, relation, Verb::Select)
 }
 
 fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Findings) {
@@ -315,7 +321,7 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
     }
     if let Some((_, filter)) = filters.first() {
         for verb in [Verb::CopyIn, Verb::Truncate] {
-            if bound.grant(relation, verb).is_ok() {
+            if may(bound, relation, verb) {
                 let message = format!("{verb} on {name} stays refused: its rows are filtered");
                 findings.about(identity, Severity::Note, "filtered-write", &filter.path, message);
             }
@@ -328,7 +334,7 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
         let path = path_of(column);
         let column_name = column_name(*number);
         if let ColumnView::Masked(mask) = column {
-            if mask.constant && bound.grant(relation, Verb::Update).is_ok() && mask.kind != MaskKind::Redact {
+            if mask.constant && may(bound, relation, Verb::Update) && mask.kind != MaskKind::Redact {
                 let message = format!(
                     "the mask of {name}.{column_name} is a constant, so a row that is saved as it was read can't be told \
                      from an erasure: UPDATE keeps what is stored there, with a NOTICE"
@@ -355,7 +361,7 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
         let names: Vec<&str> = reads.iter().filter(|n| numbers.contains(n)).map(|n| column_name(*n)).collect();
         (!names.is_empty()).then(|| names.join(", "))
     };
-    let updates = bound.grant(relation, Verb::Update).is_ok();
+    let updates = may(bound, relation, Verb::Update);
     for index in &relation.indexes {
         let expression = index.expressions.as_deref().or(index.predicate.as_deref());
         if let (Some(names), Some(expression)) = (named(&index.reads), expression) {
