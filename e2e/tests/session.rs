@@ -959,3 +959,77 @@ fn every_event_of_a_statement_is_recorded_before_and_after() {
     assert_eq!((&events[5]["decision"], &events[5]["reason"]), (&"deny".into(), &"unknown_relation".into()));
     assert_eq!((&events[6]["statements"], &events[6]["rows"]), (&3.into(), &6.into()));
 }
+
+#[test]
+fn what_a_client_makes_the_proxy_hold_is_bounded() {
+    let f = Fixture::new("");
+    // Replies due.
+    let mut wire = f.gate();
+    wire.send(&wire::sync().repeat(30_000)).unwrap();
+    for _ in 0..30_000 {
+        assert_eq!(wire.read().unwrap().tag, b'Z');
+    }
+    // Replies due within one batch, none of which the server flushes by itself.
+    let mut wire = f.gate();
+    let one = all(&[wire::bind("", "s", &[], Format::Text), wire::execute("", 0)]);
+    wire.send(&all(&[wire::parse("s", "SELECT 1"), one.repeat(10_000), wire::sync()])).unwrap();
+    assert_eq!(wire.until_ready().unwrap().len(), 1 + 3 * 10_000 + 1);
+    // Names.
+    let mut wire = f.gate();
+    let mut batch = Vec::new();
+    for number in 0..10_001 {
+        batch.extend(wire::parse(&format!("s{number}"), "SELECT 1"));
+    }
+    batch.extend(wire::sync());
+    wire.send(&batch).unwrap();
+    assert_eq!(code(&wire.until_ready().unwrap()), "54000");
+    assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
+}
+
+#[test]
+fn a_slow_reader_stalls_nobody_else() {
+    let f = Fixture::new("");
+    let mut slow = f.gate();
+    slow.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut other = f.gate();
+    for _ in 0..100 {
+        assert_eq!(tags(&other.simple("SELECT 1").unwrap()), "TDCZ");
+    }
+    let waits = "SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'SELECT repeat%' AND state = 'active'";
+    assert_eq!(f.server.psql(&f.database, waits).unwrap().trim(), "ClientWrite");
+    assert_eq!(slow.until_ready().unwrap().len(), 200_000 + 3);
+}
+
+#[test]
+fn a_cancel_reaches_the_statement_and_the_session_goes_on() {
+    let f = Fixture::new("");
+    let mut wire = f.gate();
+    let key = wire.received.iter().find(|message| message.tag == b'K').unwrap().body.clone();
+    wire.send(&query("SELECT pg_sleep(60)")).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut other = std::net::TcpStream::connect(("127.0.0.1", f.port)).unwrap();
+    let mut packet = (8 + key.len() as u32).to_be_bytes().to_vec();
+    packet.extend(80_877_102_u32.to_be_bytes());
+    packet.extend(key);
+    std::io::Write::write_all(&mut other, &packet).unwrap();
+    assert_eq!(code(&wire.until_ready().unwrap()), "57014");
+    assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
+}
+
+#[test]
+fn a_server_that_ends_a_session_is_heard_by_its_client() {
+    let f = Fixture::new("");
+    let mut wire = f.gate();
+    let pid = wire::rows(&wire.simple("SELECT pg_backend_pid()").unwrap())[0][0].clone();
+    wire.send(&query("SELECT pg_sleep(60)")).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    f.server.psql(&f.database, &format!("SELECT pg_terminate_backend({pid})")).unwrap();
+    assert_eq!(wire.until(b'E').unwrap().last().unwrap().sqlstate().as_deref(), Some("57P01"));
+    assert!(wire.read().is_err());
+    let mut idle = f.gate();
+    let pid = wire::rows(&idle.simple("SELECT pg_backend_pid()").unwrap())[0][0].clone();
+    f.server.psql(&f.database, &format!("SELECT pg_terminate_backend({pid})")).unwrap();
+    assert_eq!(idle.read().unwrap().sqlstate().as_deref(), Some("57P01"));
+    assert!(idle.read().is_err());
+}

@@ -216,16 +216,10 @@ impl End {
             End::Drained => ("57P01", "terminating connection: the sidecar is shutting down".to_owned()),
             End::Client(error) => (error.sqlstate(), error.to_string()),
             End::OutOfPlace(what) => ("08P01", (*what).to_owned()),
-            End::Server(what) => {
-                tracing::error!(what, "the database broke the protocol");
-                ("08P01", "the database sent an unexpected message".to_owned())
-            }
+            End::Server(_) => ("08P01", "the database sent an unexpected message".to_owned()),
             End::Limit(what) => ("54000", what.clone()),
             End::SecondWall => ("42501", "terminating connection: a masked column would have been shown".to_owned()),
-            End::Internal(what) => {
-                tracing::error!(what, "a session failed");
-                ("XX000", "internal error of the proxy".to_owned())
-            }
+            End::Internal(_) => ("XX000", "internal error of the proxy".to_owned()),
         };
         Some(Fields::new("FATAL", code, message))
     }
@@ -274,6 +268,8 @@ struct Session<C, S, G> {
     status: TransactionStatus,
     /// Whether an error was seen in the batch that the server is at.
     failed: bool,
+    /// The server itself told the client that the session ends.
+    told_fatal: bool,
     /// The server skips all messages up to Sync: so they aren't even sent.
     skip_to_sync: bool,
     /// The client is being asked for CopyData.
@@ -343,6 +339,7 @@ where
         answered: 0,
         status: TransactionStatus::Idle,
         failed: false,
+        told_fatal: false,
         skip_to_sync: false,
         copy_in: false,
         copy_ended: false,
@@ -372,6 +369,12 @@ where
     };
     drop((client_read, server_read));
     let end = session.relay().await;
+    match &end {
+        End::Server(what) => tracing::error!(what, "the database broke the protocol"),
+        End::Internal(what) => tracing::error!(what, "a session failed"),
+        _ => {}
+    }
+    session.record_cut_off(&end);
     session.part(&end).await;
     session.audit.session_end(&SessionEnd {
         statements: session.decided,
@@ -485,12 +488,29 @@ where
         }
     }
 
+    /// What was under way has ended too, as far as anyone will know.
+    fn record_cut_off(&mut self, end: &End) {
+        let code = end.farewell().map_or_else(|| "57014".to_owned(), |fields| fields.code().to_owned());
+        for pending in self.pending.iter_mut() {
+            if let Some(running) = pending.running() {
+                running.sqlstate.get_or_insert_with(|| code.clone());
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        for one in &pending {
+            if let Kind::Execute(running) | Kind::Query(running) = &one.kind {
+                self.record_end(running);
+            }
+        }
+        self.pending = pending;
+    }
+
     /// Says goodbye on both sides, as far as they listen.
     async fn part(&mut self, end: &End) {
         // Only between two frames can a message of our own be put.
         if self.down.body()
             && let Some(fields) = end.farewell()
-            && !(matches!(end, End::ServerClosed) && self.failed && self.pending.is_empty())
+            && !self.told_fatal
         {
             fields.write_error(self.down.out());
         }

@@ -26,7 +26,7 @@ use crate::wire::backend::{
 use crate::wire::{Header, backend};
 
 /// Longest error or notice that is read; a longer one is told without its text.
-const MAX_MESSAGE: usize = 1 << 20;
+const MAX_MESSAGE: usize = 4 << 20;
 /// Most rows that a catalog query of the proxy's own may give.
 const MAX_LOOKUP: usize = 10_000;
 
@@ -414,9 +414,9 @@ where
         }
         if self.pending.is_empty() {
             self.predicted = None;
-            self.statements.settle(batch, |_| true);
+            self.statements.settle(batch);
             let in_block = status != TransactionStatus::Idle;
-            self.portals.settle(batch, |portal| in_block || portal.hold);
+            self.portals.settle_by(batch, |portal| in_block || portal.hold);
         }
         let mut shown = !ours;
         if let Some(stop) = &mut self.stop
@@ -437,7 +437,7 @@ where
         Ok(())
     }
 
-    fn record_end(&mut self, running: &Running) {
+    pub(super) fn record_end(&mut self, running: &Running) {
         let rows = if running.rows > 0 { running.rows } else { running.written };
         self.delivered_rows += running.rows;
         self.delivered_bytes += running.bytes;
@@ -468,6 +468,7 @@ where
         self.copy_in = false;
         self.copy_ended = false;
         let fatal = matches!(fields.severity(), "FATAL" | "PANIC");
+        self.told_fatal |= fatal;
         let Some(front) = self.pending.front_mut() else {
             // Of no statement: the server ends the session.
             let fields = self.scrubbed(fields);

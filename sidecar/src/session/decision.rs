@@ -104,12 +104,16 @@ where
         let known: Vec<Name> = names.iter().filter(|(_, name)| !name.is_empty()).cloned().collect();
         let sql = overlay_query(&known);
         let out = self.up.out();
-        let written = Parse { statement: RESERVED, sql: &sql, param_types: Vec::new() }
+        let statement = Close { kind: frontend::Kind::Statement, name: RESERVED };
+        let parse = Parse { statement: RESERVED, sql: &sql, param_types: Vec::new() };
+        // One that failed halfway may have left its statement behind.
+        let written = statement
             .write(out)
+            .and_then(|()| parse.write(out))
             .and_then(|()| frontend::write_bind(out, BindHead { portal: RESERVED, statement: RESERVED }, &[]))
             .and_then(|()| Execute { portal: RESERVED, max_rows: 0 }.write(out))
             .and_then(|()| Close { kind: frontend::Kind::Portal, name: RESERVED }.write(out))
-            .and_then(|()| Close { kind: frontend::Kind::Statement, name: RESERVED }.write(out));
+            .and_then(|()| statement.write(out));
         if written.is_err() {
             return Err(Denial::new(Reason::Internal, "a name can't be looked up").into());
         }
@@ -120,6 +124,7 @@ where
         } else {
             frontend::write_sync(out);
         }
+        self.push_ours(Kind::Close(Vec::new()));
         self.push_ours(Kind::Parse(None));
         self.push_ours(Kind::Bind(None));
         self.push_ours(Kind::Lookup { names, rows: Vec::new() });
@@ -198,12 +203,16 @@ where
         let usage = portal.map_or_else(Arc::default, |portal| Arc::clone(&portal.usage));
         let mut run = Run { what: own, usage, counted: false, names: Vec::new() };
         let effect = decided.statements.get(index).map_or(&Effect::None, |statement| &statement.effect);
+        let enforcing = self.is_enforcing();
         match effect {
             Effect::Execute { name } => {
                 if !self.statements.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
                 }
-                let prepared = self.statements.get(name).cloned().ok_or_else(|| no_statement(name))?;
+                let Some(prepared) = self.statements.get(name).cloned() else {
+                    // In mode Audit names may come from what the proxy does not understand.
+                    return if enforcing { Err(no_statement(name).into()) } else { Ok(run) };
+                };
                 if !self.is_fresh(&prepared) {
                     // Names in it mean what the search_path of now says.
                     self.still_allowed(&prepared.text, &self.meaning(), &prepared.decided).await?;
@@ -217,7 +226,9 @@ where
                 if !self.portals.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
                 }
-                let cursor = self.portals.get(name).cloned().ok_or_else(|| no_cursor(name))?;
+                let Some(cursor) = self.portals.get(name).cloned() else {
+                    return if enforcing { Err(no_cursor(name).into()) } else { Ok(run) };
+                };
                 self.check_portal(&cursor).await?;
                 run.what = cursor.chosen.clone();
                 run.usage = Arc::clone(&cursor.usage);
@@ -275,7 +286,6 @@ where
             }
             _ => {}
         }
-        let enforcing = self.is_enforcing();
         if let Some(statement) = run.what.statement() {
             let returns = statement.returns_rows || matches!(statement.effect, Effect::CopyOut);
             run.counted = enforcing && returns && limits::counts(&statement.limits);

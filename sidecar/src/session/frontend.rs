@@ -25,6 +25,8 @@ use crate::wire::{Header, Malformed, frontend};
 
 /// Longest Bind whose parameters are held for the audit; longer ones stream through.
 const MAX_RECORDED: usize = 64 << 10;
+/// Most replies that may be due; a client that sends more at once waits until some have come.
+const MAX_PENDING: usize = 8192;
 /// Names are cut to 63 bytes by the server; far more is none.
 const MAX_NAME: usize = 8 << 10;
 
@@ -80,7 +82,7 @@ where
                 _ => Err(End::OutOfPlace("unexpected message during COPY from the client")),
             };
         }
-        if self.stop.is_some() || self.held_sync {
+        if self.stop.is_some() || self.held_sync || self.pending.len() >= MAX_PENDING {
             return Ok(false);
         }
         if self.barrier {
@@ -404,7 +406,8 @@ where
             lost: AtomicBool::new(false),
         };
         // A name that is taken stays what it is: the server says so.
-        let taken = if !name.is_empty() && self.statements.get(&name).is_some() {
+        let is_taken = |have: &Arc<Prepared>| !have.lost.load(Ordering::Relaxed);
+        let taken = if !name.is_empty() && self.statements.get(&name).is_some_and(is_taken) {
             None
         } else {
             let param_types = prepared.param_types.clone();

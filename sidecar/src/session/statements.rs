@@ -92,6 +92,8 @@ pub(super) enum Bound {
 pub(super) struct Names<T> {
     entries: HashMap<Box<str>, Entry<T>>,
     bytes: usize,
+    /// How many entries stand for nothing.
+    closed: usize,
 }
 
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl<T> Undo<T> {
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), bytes: 0 }
+        Self { entries: HashMap::new(), bytes: 0, closed: 0 }
     }
 }
 
@@ -142,10 +144,23 @@ impl<T> Names<T> {
 
     /// Lets a name stand for something, or for nothing.
     pub(super) fn set(&mut self, name: &str, value: Option<Arc<T>>, bytes: usize, batch: u64) -> Undo<T> {
-        self.bytes += bytes;
-        let before = self.entries.insert(name.into(), Entry { value, batch, bytes });
-        self.bytes -= before.as_ref().map_or(0, |entry| entry.bytes);
+        let before = self.entries.remove(name);
+        self.forget(before.as_ref());
+        self.insert(name.into(), Entry { value, batch, bytes });
         Undo { name: name.into(), batch, before }
+    }
+
+    fn insert(&mut self, name: Box<str>, entry: Entry<T>) {
+        self.bytes += entry.bytes;
+        self.closed += usize::from(entry.value.is_none());
+        self.entries.insert(name, entry);
+    }
+
+    fn forget(&mut self, entry: Option<&Entry<T>>) {
+        if let Some(entry) = entry {
+            self.bytes -= entry.bytes;
+            self.closed -= usize::from(entry.value.is_none());
+        }
     }
 
     /// Takes a definition back that failed. Last in, first out.
@@ -155,13 +170,11 @@ impl<T> Names<T> {
         if self.entries.get(&name).is_none_or(|entry| entry.batch != batch) {
             return;
         }
-        if let Some(entry) = self.entries.remove(&name) {
-            self.bytes -= entry.bytes;
-        }
+        let failed = self.entries.remove(&name);
+        self.forget(failed.as_ref());
         // Which unnamed one is the last that worked is not followed: it stands for nothing then.
         if let Some(before) = before.filter(|_| !name.is_empty()) {
-            self.bytes += before.bytes;
-            self.entries.insert(name, before);
+            self.insert(name, before);
         }
     }
 
@@ -172,10 +185,32 @@ impl<T> Names<T> {
         }
     }
 
-    /// Forgets those that are closed, or that `keep` doesn't want, as far as they are confirmed.
-    pub(super) fn settle(&mut self, answered: u64, mut keep: impl FnMut(&T) -> bool) {
-        self.entries.retain(|_, entry| entry.batch > answered || entry.value.as_ref().is_some_and(|value| keep(value)));
-        self.bytes = self.entries.values().map(|entry| entry.bytes).sum();
+    /// Forgets those that are closed, as far as that is confirmed.
+    pub(super) fn settle(&mut self, answered: u64) {
+        // A session may have thousands, and this is at the end of every batch.
+        if self.closed > 0 {
+            self.retain(|entry| entry.batch > answered || entry.value.is_some());
+        }
+    }
+
+    /// Forgets those that `keep` doesn't want, and those that are closed, as far as they are confirmed.
+    pub(super) fn settle_by(&mut self, answered: u64, mut keep: impl FnMut(&T) -> bool) {
+        if !self.entries.is_empty() {
+            self.retain(|entry| entry.batch > answered || entry.value.as_ref().is_some_and(|value| keep(value)));
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Entry<T>) -> bool) {
+        let (mut bytes, mut closed) = (0, 0);
+        self.entries.retain(|_, entry| {
+            let kept = keep(entry);
+            if kept {
+                bytes += entry.bytes;
+                closed += usize::from(entry.value.is_none());
+            }
+            kept
+        });
+        (self.bytes, self.closed) = (bytes, closed);
         if self.entries.is_empty() {
             self.entries = HashMap::new();
         }
@@ -233,7 +268,7 @@ mod tests {
         names.set("s", Some(Arc::new(1)), MAX_NAME_BYTES, 1);
         assert!(!names.has_room(1));
         names.set("s", None, 0, 1);
-        names.settle(1, |_| true);
+        names.settle(1);
         assert!(names.entries.is_empty() && names.has_room(MAX_NAME_BYTES));
     }
 }
