@@ -442,7 +442,7 @@ mod tests {
         folder.write("i.yml", &format!("{}---\n{}", identity("a"), identity("b")));
         folder.write("README.md", "not a manifest");
         folder.write(".hidden.yaml", "not: a manifest");
-        let texts = Texts::read(&[folder.0.clone()]).unwrap();
+        let texts = Texts::read(std::slice::from_ref(&folder.0)).unwrap();
         let objects = Objects::compile(&texts).unwrap();
         assert_eq!((objects.policies.len(), objects.identities.len()), (1, 2));
         let policy = objects.policy(None).unwrap();

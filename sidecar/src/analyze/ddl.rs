@@ -15,7 +15,7 @@ use super::scope::Column;
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect};
-use crate::catalog::{Relation, RelationKind, load::is_system_schema};
+use crate::catalog::{Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
 
@@ -87,11 +87,7 @@ impl Analyzer<'_> {
     }
 
     /// Decides that a relation of a new name may be made; its name is written out. Tells whether it is temporary.
-    fn new_relation(
-        &mut self,
-        range: &mut pb::RangeVar,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn new_relation(&mut self, range: &mut pb::RangeVar, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         self.own_database(range)?;
         if range.relpersistence == "t" || range.schemaname == PG_TEMP {
             let grant = self.policy.allows(Verb::Temp)?;
@@ -156,7 +152,7 @@ impl Analyzer<'_> {
         &mut self,
         range: &mut pb::RangeVar,
         missing_ok: bool,
-        names: &mut Vec<(Option<String>, String)>,
+        names: &mut Vec<WrittenName>,
     ) -> Result<Option<Arc<Relation>>, Denial> {
         let relation = match self.relation(range) {
             Ok(relation) => relation,
@@ -236,7 +232,7 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn select_into(&mut self, node: &mut Node, names: &mut Vec<(Option<String>, String)>) -> Result<bool, Denial> {
+    fn select_into(&mut self, node: &mut Node, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let Some(NodeEnum::SelectStmt(select)) = &mut node.node else { return Err(unsupported("SELECT INTO")) };
         let mut into = select.into_clause.take().ok_or_else(|| unsupported("SELECT INTO"))?;
         let range = into.rel.as_mut().ok_or_else(|| unsupported("SELECT INTO"))?;
@@ -249,11 +245,7 @@ impl Analyzer<'_> {
         Ok(temporary)
     }
 
-    fn create_as(
-        &mut self,
-        create: &mut pb::CreateTableAsStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn create_as(&mut self, create: &mut pb::CreateTableAsStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let into = create.into.as_deref_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
         let range = into.rel.as_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
         let temporary = self.new_relation(range, names)?;
@@ -269,11 +261,7 @@ impl Analyzer<'_> {
         Ok(temporary)
     }
 
-    fn create_view(
-        &mut self,
-        view: &mut pb::ViewStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn create_view(&mut self, view: &mut pb::ViewStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = view.view.as_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
         let temporary = self.new_relation(range, names)?;
         if view.replace
@@ -290,11 +278,7 @@ impl Analyzer<'_> {
         Ok(temporary)
     }
 
-    fn create_table(
-        &mut self,
-        create: &mut pb::CreateStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn create_table(&mut self, create: &mut pb::CreateStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
         self.type_name(create.of_typename.as_ref())?;
@@ -547,11 +531,7 @@ impl Analyzer<'_> {
         Ok(false)
     }
 
-    fn alter_table(
-        &mut self,
-        alter: &mut pb::AlterTableStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn alter_table(&mut self, alter: &mut pb::AlterTableStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         match Of::try_from(alter.objtype) {
             Ok(
@@ -689,11 +669,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn rename(
-        &mut self,
-        rename: &mut pb::RenameStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn rename(&mut self, rename: &mut pb::RenameStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         match Of::try_from(rename.rename_type) {
             Ok(
@@ -737,7 +713,7 @@ impl Analyzer<'_> {
     fn move_to_schema(
         &mut self,
         alter: &mut pb::AlterObjectSchemaStmt,
-        names: &mut Vec<(Option<String>, String)>,
+        names: &mut Vec<WrittenName>,
     ) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         match Of::try_from(alter.object_type) {
@@ -751,11 +727,7 @@ impl Analyzer<'_> {
         Ok(relation.temporary)
     }
 
-    fn drop_objects(
-        &mut self,
-        drop: &mut pb::DropStmt,
-        names: &mut Vec<(Option<String>, String)>,
-    ) -> Result<bool, Denial> {
+    fn drop_objects(&mut self, drop: &mut pb::DropStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         let kind = Of::try_from(drop.remove_type);
         let mut all_temporary = true;

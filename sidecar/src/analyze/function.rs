@@ -153,7 +153,7 @@ impl Analyzer<'_> {
             return Err(Denial::new(Reason::Setting, "set_config needs the value as a literal")
                 .hint("Use SET, or write the value as a constant."));
         };
-        let local = arguments.get(2).is_some_and(|flag| is_true(flag));
+        let local = arguments.get(2).is_some_and(is_true);
         self.set_config(&name, &value, local)
     }
 

@@ -19,7 +19,7 @@ use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
 
 use crate::catalog::names::Resolution;
-use crate::catalog::{Catalog, RelationKind};
+use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
 use crate::decide::{Reason, system};
 use crate::sql;
@@ -66,8 +66,7 @@ pub enum Analysis {
     /// Decided, for each statement of the text in order.
     Decided(Arc<Decided>),
     /// Names that neither the catalog nor the overlay knows, and that may exist: look again, then ask again.
-    /// Each is (schema as written, name).
-    Lookup(Vec<(Option<String>, String)>),
+    Lookup(Vec<WrittenName>),
 }
 
 /// A text that was decided: one statement, or several of one simple Query.
@@ -258,9 +257,9 @@ pub(crate) struct Analyzer<'a> {
     scopes: Scopes,
     out: Statement,
     /// Names that neither the catalog nor the overlay knows.
-    unknown: Vec<(Option<String>, String)>,
+    unknown: Vec<WrittenName>,
     /// Columns that no relation of the statement has, as the catalog knows them.
-    missing_columns: Vec<(Option<String>, String)>,
+    missing_columns: Vec<WrittenName>,
     /// Whether the tree is no longer what the client wrote.
     changed: bool,
     /// Whether USING or NATURAL merged columns.
@@ -319,7 +318,7 @@ fn decide(
     policy: &BoundPolicy,
     session: &SessionView,
     decided: &mut Decided,
-) -> Result<Option<Vec<(Option<String>, String)>>, Denial> {
+) -> Result<Option<Vec<WrittenName>>, Denial> {
     let mut session = session.clone();
     let mut changed = false;
     for raw in &mut tree.stmts {

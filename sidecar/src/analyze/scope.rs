@@ -101,8 +101,6 @@ pub(crate) struct Item {
     pub(crate) aliased: bool,
     /// What it is.
     pub(crate) source: Source,
-    /// Whether an outer join can replace its rows by NULLs.
-    pub(crate) nullable: bool,
 }
 
 impl Item {

@@ -68,7 +68,7 @@ impl Analyzer<'_> {
             self.expression(values, Place::default())?;
         }
         for item in &mut select.from_clause {
-            self.from_item(item, false)?;
+            self.table_item(item)?;
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
             self.expression(condition, Place::PREDICATE)?;
@@ -236,7 +236,7 @@ impl Analyzer<'_> {
                 if let Some(pb::a_const::Val::Ival(ordinal)) = &constant.val {
                     let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
                     if let Some(column) = output.columns.get(index) {
-                        self.mark(&[column.clone()], place)?;
+                        self.mark(std::slice::from_ref(column), place)?;
                     }
                 }
                 Ok(())
@@ -274,10 +274,10 @@ impl Analyzer<'_> {
         if sort.use_op.is_empty() { Ok(()) } else { self.operator(&sort.use_op, None, None) }
     }
 
-    /// One thing in FROM; `nullable` if an outer join can put NULLs for its rows.
-    pub(crate) fn from_item(&mut self, node: &mut Node, nullable: bool) -> Result<Vec<ItemId>, Denial> {
+    /// One thing in FROM.
+    pub(crate) fn table_item(&mut self, node: &mut Node) -> Result<Vec<ItemId>, Denial> {
         match &mut node.node {
-            Some(NodeEnum::RangeVar(range)) => Ok(vec![self.range_var(range, nullable)?]),
+            Some(NodeEnum::RangeVar(range)) => Ok(vec![self.range_var(range)?]),
             Some(NodeEnum::RangeTableSample(sample)) => {
                 for name in tree::strings(&sample.method).unwrap_or_default() {
                     if !["system", "bernoulli", "pg_catalog"].contains(&name) {
@@ -294,7 +294,7 @@ impl Analyzer<'_> {
                     self.expression(repeatable, Place::default())?;
                 }
                 match sample.relation.as_deref_mut() {
-                    Some(relation) => self.from_item(relation, nullable),
+                    Some(relation) => self.table_item(relation),
                     None => Err(unsupported("TABLESAMPLE")),
                 }
             }
@@ -302,9 +302,9 @@ impl Analyzer<'_> {
                 let Some(query) = sub.subquery.as_deref_mut() else { return Err(unsupported("a subquery in FROM")) };
                 let mut output =
                     if sub.lateral { self.query(query, false)? } else { self.apart(|a| a.query(query, false))? };
-                Ok(vec![self.derived(sub.alias.as_ref(), &mut output, nullable)])
+                Ok(vec![self.derived(sub.alias.as_ref(), &mut output)])
             }
-            Some(NodeEnum::RangeFunction(function)) => self.range_function(function, nullable),
+            Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
                 let mut output = Output { columns: Vec::new(), complete: true };
                 for column in &table.columns {
@@ -315,16 +315,16 @@ impl Analyzer<'_> {
                 }
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)])
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let mut output = Output { columns: Vec::new(), complete: true };
                 json_table_columns(&table.columns, &mut output.columns);
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)])
             }
-            Some(NodeEnum::JoinExpr(join)) => self.join(join, nullable),
+            Some(NodeEnum::JoinExpr(join)) => self.join(join),
             Some(other) => Err(unsupported(&kind(other))),
             None => Err(unsupported("an empty FROM item")),
         }
@@ -340,7 +340,7 @@ impl Analyzer<'_> {
         result
     }
 
-    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output, nullable: bool) -> ItemId {
+    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output) -> ItemId {
         if let Some(alias) = alias {
             rename(output, &names_of(&alias.colnames));
         }
@@ -348,11 +348,10 @@ impl Analyzer<'_> {
             alias: alias.map(|alias| Arc::from(alias.aliasname.as_str())),
             aliased: true,
             source: Source::Derived { columns: std::mem::take(&mut output.columns), complete: output.complete },
-            nullable,
         })
     }
 
-    fn range_var(&mut self, range: &mut pb::RangeVar, nullable: bool) -> Result<ItemId, Denial> {
+    fn range_var(&mut self, range: &mut pb::RangeVar) -> Result<ItemId, Denial> {
         let alias_columns = range.alias.as_ref().map(|alias| names_of(&alias.colnames)).unwrap_or_default();
         let alias: Arc<str> = Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname));
         if range.schemaname.is_empty()
@@ -365,7 +364,6 @@ impl Analyzer<'_> {
                 alias: Some(alias),
                 aliased: true,
                 source: Source::Derived { columns: output.columns, complete: output.complete },
-                nullable,
             }));
         }
         let relation = self.relation(range)?;
@@ -389,7 +387,6 @@ impl Analyzer<'_> {
             alias: Some(alias),
             aliased: range.alias.is_some(),
             source: Source::Relation(item),
-            nullable,
         });
         if replaced {
             // The view can't be built before the whole statement is walked: the node is marked with its item.
@@ -399,7 +396,7 @@ impl Analyzer<'_> {
         Ok(id)
     }
 
-    fn range_function(&mut self, function: &mut pb::RangeFunction, nullable: bool) -> Result<Vec<ItemId>, Denial> {
+    fn range_function(&mut self, function: &mut pb::RangeFunction) -> Result<Vec<ItemId>, Denial> {
         let mut output = Output { columns: Vec::new(), complete: true };
         let scalar_name = function.alias.as_ref().map(|alias| alias.aliasname.clone());
         let one = function.functions.len() == 1;
@@ -436,7 +433,7 @@ impl Analyzer<'_> {
             })?;
             Some(pb::Alias { aliasname: figure_name(first)?, colnames: Vec::new() })
         });
-        Ok(vec![self.derived(alias.as_ref(), &mut output, nullable)])
+        Ok(vec![self.derived(alias.as_ref(), &mut output)])
     }
 
     fn column_definitions(&mut self, definitions: &[Node]) -> Result<Vec<Column>, Denial> {
@@ -449,16 +446,13 @@ impl Analyzer<'_> {
         Ok(columns)
     }
 
-    fn join(&mut self, join: &mut pb::JoinExpr, nullable: bool) -> Result<Vec<ItemId>, Denial> {
-        let kind = join.jointype;
-        let left_nullable = kind == pb::JoinType::JoinRight as i32 || kind == pb::JoinType::JoinFull as i32;
-        let right_nullable = kind == pb::JoinType::JoinLeft as i32 || kind == pb::JoinType::JoinFull as i32;
+    fn join(&mut self, join: &mut pb::JoinExpr) -> Result<Vec<ItemId>, Denial> {
         let (Some(left), Some(right)) = (join.larg.as_deref_mut(), join.rarg.as_deref_mut()) else {
             return Err(unsupported("JOIN"));
         };
-        let mut items = self.from_item(left, nullable || left_nullable)?;
+        let mut items = self.table_item(left)?;
         let left_items = items.len();
-        items.extend(self.from_item(right, nullable || right_nullable)?);
+        items.extend(self.table_item(right)?);
         if join.is_natural {
             self.merged_columns = true;
             for id in &items {
@@ -484,7 +478,6 @@ impl Analyzer<'_> {
                 alias: Some(Arc::from(alias.aliasname.as_str())),
                 aliased: true,
                 source: Source::Derived { columns: merged, complete: true },
-                nullable,
             });
         }
         let Some(alias) = &join.alias else { return Ok(items) };
@@ -508,7 +501,7 @@ impl Analyzer<'_> {
         if let Some(level) = self.scopes.levels.last_mut() {
             level.items.retain(|id| !items.contains(id));
         }
-        Ok(vec![self.derived(Some(alias), &mut output, nullable)])
+        Ok(vec![self.derived(Some(alias), &mut output)])
     }
 
     /// FOR UPDATE and its kin lock rows, which takes a right to change them or to lock.

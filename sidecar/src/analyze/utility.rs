@@ -351,7 +351,6 @@ impl Analyzer<'_> {
             alias: Some(Arc::from(alias)).filter(|_| !alias.is_empty()),
             aliased: true,
             source: Source::Derived { columns, complete },
-            nullable: false,
         });
         let result = self.expression(node, Place::default()).map(|_| ());
         self.scopes.levels.pop();

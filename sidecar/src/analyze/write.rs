@@ -121,7 +121,6 @@ impl Analyzer<'_> {
                 as_row: false,
                 pushed: Vec::new(),
             }),
-            nullable: false,
         }
     }
 
@@ -147,7 +146,7 @@ impl Analyzer<'_> {
         let range = range.clone();
         self.add_target(&mut target, &range);
         for item in &mut update.from_clause {
-            self.from_item(item, false)?;
+            self.table_item(item)?;
         }
         let pinned = self.write_condition(&mut update.where_clause, &target)?;
         self.assignments(&mut update.target_list, &target)?;
@@ -165,7 +164,7 @@ impl Analyzer<'_> {
         let range = range.clone();
         self.add_target(&mut target, &range);
         for item in &mut delete.using_clause {
-            self.from_item(item, false)?;
+            self.table_item(item)?;
         }
         let pinned = self.write_condition(&mut delete.where_clause, &target)?;
         let output = self.returning(&mut delete.returning_clause, &target)?;
@@ -288,7 +287,7 @@ impl Analyzer<'_> {
     }
 
     /// SET of an UPDATE, of ON CONFLICT DO UPDATE or of MERGE.
-    fn assignments(&mut self, list: &mut Vec<Node>, target: &Target) -> Result<(), Denial> {
+    fn assignments(&mut self, list: &mut [Node], target: &Target) -> Result<(), Denial> {
         self.split_rows(list, target)?;
         let assigned: Vec<i16> = list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
         for node in list.iter_mut() {
@@ -376,7 +375,8 @@ impl Analyzer<'_> {
         self.expression(value, place)?;
         let reads: Vec<(ItemId, i16)> = self.masked_reads.iter().skip(before).copied().collect();
         if let Some(mask) = target.mask(column.number).cloned() {
-            if !reads.is_empty() && !(as_itself && reads.iter().all(|read| *read == (target.id, column.number))) {
+            let only_itself = as_itself && reads.iter().all(|read| *read == (target.id, column.number));
+            if !reads.is_empty() && !only_itself {
                 let name = format!("{}.{}", target.name(), column.name);
                 return Err(Denial::new(
                     Reason::MaskedWrite,
@@ -954,7 +954,6 @@ impl Analyzer<'_> {
             alias: Some(Arc::from("excluded")),
             aliased: true,
             source: Source::Derived { columns, complete: true },
-            nullable: false,
         };
         let mut level = Scope::default();
         level.items.push(self.scopes.items.len());
@@ -987,7 +986,7 @@ impl Analyzer<'_> {
             }
         }
         let source = merge.source_relation.as_deref_mut().ok_or_else(|| unsupported("MERGE"))?;
-        self.from_item(source, true)?;
+        self.table_item(source)?;
         self.add_target(&mut target, &range);
         let before = self.masked_reads.len();
         if let Some(condition) = merge.join_condition.as_deref_mut() {

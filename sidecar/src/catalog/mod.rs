@@ -22,6 +22,9 @@ pub type Oid = u32;
 /// A name or text of the catalog; equal ones share their memory.
 pub type Name = Arc<str>;
 
+/// A relation's name as a statement has it: its schema, if that was written, and itself.
+pub type WrittenName = (Option<String>, String);
+
 /// A snapshot of the database's objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {

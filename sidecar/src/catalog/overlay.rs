@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::load::{Interner, LoadError, Row, column, constraint, index, is_system_schema, view_dependency};
 use super::names::PG_TEMP;
-use super::{Name, Oid, Relation, RelationKind, Trigger};
+use super::{Name, Oid, Relation, RelationKind, Trigger, WrittenName};
 
 /// Names in one query; the rest stays unknown.
 const MAX_NAMES: usize = 256;
@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 256;
 const MAX_IDENTIFIER: usize = 63;
 
 /// The query for relations of these names, each (schema or any, name). `pg_temp` is the session's temporary schema.
-pub fn overlay_query(names: &[(Option<String>, String)]) -> String {
+pub fn overlay_query(names: &[WrittenName]) -> String {
     let mut wanted = String::new();
     let fits = |text: &str| text.len() <= MAX_IDENTIFIER;
     let names = names.iter().filter(|(schema, name)| fits(name) && schema.as_deref().is_none_or(fits));
@@ -227,6 +227,8 @@ fn relation(names: &mut Interner, oid: Oid, row: &mut Row<'_>) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
+
     use super::*;
 
     #[test]

@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::Catalog;
 use super::load::{LoadError, Rows, fingerprint, load};
+use super::{Catalog, WrittenName};
 
 /// Makes the keeper's connection; asked again whenever it is lost, so that a credential may change.
 pub trait Connect: Send + Sync + 'static {
@@ -172,7 +172,7 @@ impl CatalogKeeper {
     }
 
     /// For names that the snapshot doesn't know: checks whether the server does. Returns the snapshot then in force.
-    pub async fn look_again(&self, names: &[(Option<String>, String)]) -> Arc<Catalog> {
+    pub async fn look_again(&self, names: &[WrittenName]) -> Arc<Catalog> {
         let asked = Instant::now();
         let keys: Vec<u64> = names.iter().map(|name| self.shared.hasher.hash_one(name)).collect();
         let fresh = {

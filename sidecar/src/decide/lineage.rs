@@ -383,7 +383,7 @@ impl Tracer<'_> {
     fn plain_query(&mut self, select: &mut SelectStmt, around: &mut Around, read: &mut Output) -> Traced<Vec<Output>> {
         around.scopes.push(Vec::new());
         for item in &mut select.from_clause {
-            let items = self.from_item(item, around, read)?;
+            let items = self.table_item(item, around, read)?;
             if let Some(scope) = around.scopes.last_mut() {
                 scope.extend(items);
             }
@@ -467,7 +467,7 @@ impl Tracer<'_> {
         }
     }
 
-    fn from_item(&mut self, item: &mut Node, around: &Around, read: &mut Output) -> Traced<Vec<Item>> {
+    fn table_item(&mut self, item: &mut Node, around: &Around, read: &mut Output) -> Traced<Vec<Item>> {
         match &mut item.node {
             Some(Kind::RangeVar(table)) => Ok(vec![self.table(table, around)?]),
             Some(Kind::RangeSubselect(it)) => {
@@ -482,7 +482,7 @@ impl Tracer<'_> {
             Some(Kind::JoinExpr(join)) => {
                 let first = self.instances.len();
                 let (Some(left), Some(right)) = (&mut join.larg, &mut join.rarg) else { return unknown("half a join") };
-                let mut items = self.from_item(left, around, read)?;
+                let mut items = self.table_item(left, around, read)?;
                 let middle = self.instances.len();
                 // The right side may be LATERAL and see the left one.
                 let mut inner = around.clone();
@@ -490,7 +490,7 @@ impl Tracer<'_> {
                     Some(scope) => scope.extend(items.iter().cloned()),
                     None => inner.scopes.push(items.clone()),
                 }
-                items.extend(self.from_item(right, &inner, read)?);
+                items.extend(self.table_item(right, &inner, read)?);
                 let nullable = "on the nullable side of an outer join";
                 match protobuf::JoinType::try_from(join.jointype) {
                     Ok(protobuf::JoinType::JoinInner) => {}
@@ -552,7 +552,7 @@ impl Tracer<'_> {
                 Ok(vec![Item { alias, columns: Vec::new(), others: Some(computed) }])
             }
             Some(Kind::RangeTableSample(sample)) => match &mut sample.relation {
-                Some(relation) => self.from_item(relation, around, read),
+                Some(relation) => self.table_item(relation, around, read),
                 None => unknown("TABLESAMPLE"),
             },
             Some(other) => unknown(expression::kind_name(other)),

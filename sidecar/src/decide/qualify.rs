@@ -403,7 +403,7 @@ impl Qualifier<'_> {
         }
         let mut tests = Vec::new();
         for (item, typed) in items.into_iter().zip(operands) {
-            tests.push(self.operator(&[name.clone()], Some(left.clone()), (item, *typed))?.0);
+            tests.push(self.operator(std::slice::from_ref(&name), Some(left.clone()), (item, *typed))?.0);
         }
         let all = if negated { BoolExprType::AndExpr } else { BoolExprType::OrExpr };
         Ok((all_of(all, tests), Some(types::BOOL)))
@@ -580,7 +580,7 @@ impl Qualifier<'_> {
 
     fn query_in_scope(&mut self, select: &mut SelectStmt) -> Result<Vec<(String, Option<Oid>)>, String> {
         for item in &mut select.from_clause {
-            self.from_item(item)?;
+            self.table_item(item)?;
         }
         let mut outputs = Vec::new();
         for target in &mut select.target_list {
@@ -614,7 +614,7 @@ impl Qualifier<'_> {
         Ok(outputs)
     }
 
-    fn from_item(&mut self, item: &mut Node) -> Result<(), String> {
+    fn table_item(&mut self, item: &mut Node) -> Result<(), String> {
         match &mut item.node {
             Some(Kind::RangeVar(table)) => {
                 if table.schemaname.is_empty() {
@@ -661,7 +661,7 @@ impl Qualifier<'_> {
                 }
                 for side in [&mut join.larg, &mut join.rarg] {
                     match side {
-                        Some(side) => self.from_item(side)?,
+                        Some(side) => self.table_item(side)?,
                         None => return Err("half a join".to_owned()),
                     }
                 }

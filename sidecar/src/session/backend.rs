@@ -88,9 +88,10 @@ where
 
     fn server_message(&mut self, header: Header) -> Result<(), End> {
         match header.tag {
-            PARSE_COMPLETE => match self.pop(|kind| matches!(kind, Kind::Parse(_)))? {
-                Pending { ours, .. } => self.show(header, !ours),
-            },
+            PARSE_COMPLETE => {
+                let Pending { ours, .. } = self.pop(|kind| matches!(kind, Kind::Parse(_)))?;
+                self.show(header, !ours);
+            }
             BIND_COMPLETE => {
                 let Pending { ours, .. } = self.pop(|kind| matches!(kind, Kind::Bind(_)))?;
                 self.show(header, !ours);

@@ -10,10 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::limits::{self, Over};
 use super::pending::{Chosen, Kind, Run, Taken};
-use super::state::{self, Name};
+use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
 use crate::analyze::{Analysis, Decided, Effect, SessionView};
+use crate::catalog::WrittenName;
 use crate::catalog::overlay::overlay_query;
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::TransactionStatus;
@@ -96,12 +97,12 @@ where
 
     /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
     /// without ending the implicit transaction of a batch.
-    fn look_up(&mut self, names: Vec<Name>) -> Result<Hindrance, Hindrance> {
+    fn look_up(&mut self, names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
         if !self.pending.is_empty() {
             return Ok(Hindrance::Barrier);
         }
         // DDL of which no name is known can only be told to the catalog.
-        let known: Vec<Name> = names.iter().filter(|(_, name)| !name.is_empty()).cloned().collect();
+        let known: Vec<WrittenName> = names.iter().filter(|(_, name)| !name.is_empty()).cloned().collect();
         let sql = overlay_query(&known);
         let out = self.up.out();
         let statement = Close { kind: frontend::Kind::Statement, name: RESERVED };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::limits::Usage;
-use super::state::Name;
 use super::statements::{Portal, Prepared, Undo};
 use crate::analyze::{Decided, Effect, Statement};
+use crate::catalog::WrittenName;
 use crate::decide::Denial;
 
 /// One message that was sent, and is not answered.
@@ -41,7 +41,7 @@ pub(super) enum Kind {
     /// An error: in place of what was refused, a statement went up that must fail. For a Query ReadyForQuery follows.
     Refused { denial: Box<Denial>, query: bool },
     /// Rows of the proxy's own catalog query, then CommandComplete.
-    Lookup { names: Vec<Name>, rows: Vec<Vec<Option<String>>> },
+    Lookup { names: Vec<WrittenName>, rows: Vec<Vec<Option<String>>> },
 }
 
 /// A definition that is taken back if what made it fails.

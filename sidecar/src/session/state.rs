@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::analyze::Effect;
-use crate::catalog::Relation;
-
-/// A relation's name as a statement has it: schema, if it is there, and name.
-pub(super) type Name = (Option<String>, String);
+use crate::catalog::{Relation, WrittenName};
 
 /// Session state that is transactional.
 #[derive(Clone, Debug)]
@@ -38,9 +35,9 @@ struct Vars {
     /// Relations that the session made or changed, as its own connection sees them.
     overlay: Arc<Vec<Arc<Relation>>>,
     /// Names of `overlay`, or to be in it, that must be looked up before the next decision.
-    stale: Arc<Vec<Name>>,
+    stale: Arc<Vec<WrittenName>>,
     /// Names of what the open transaction made, changed or dropped, temporary relations not among them.
-    changed: Arc<Vec<Name>>,
+    changed: Arc<Vec<WrittenName>>,
     /// Whether the open transaction made, changed or dropped temporary relations.
     temporary_changed: bool,
     /// Names this meaning of names; equal stamps, equal meaning.
@@ -132,7 +129,7 @@ impl State {
     }
 
     /// Names that must be looked up on the session's own connection before the next decision.
-    pub(super) fn stale(&self) -> &[Name] {
+    pub(super) fn stale(&self) -> &[WrittenName] {
         &self.now.stale
     }
 
@@ -252,7 +249,7 @@ impl State {
         if std::mem::take(&mut vars.temporary_changed) {
             // What is temporary may be ON COMMIT DROP: look again.
             renamed = true;
-            let names: Vec<Name> =
+            let names: Vec<WrittenName> =
                 vars.overlay.iter().map(|relation| (Some("pg_temp".to_owned()), relation.name.to_string())).collect();
             add(&mut vars.stale, &names);
         }
@@ -272,10 +269,10 @@ impl State {
 
     /// Puts what the session's own connection knows of these names in place of what was known of them. False if some
     /// are neither temporary nor this transaction's doing: those are for the catalog to know, and the policy to bind.
-    pub(super) fn looked_up(&mut self, names: &[Name], found: Vec<Arc<Relation>>) -> bool {
+    pub(super) fn looked_up(&mut self, names: &[WrittenName], found: Vec<Arc<Relation>>) -> bool {
         // Nothing that a rollback undoes: had the transaction changed something, `base` would hold what was before.
         let vars = &mut self.now;
-        let stale: Vec<Name> = vars.stale.iter().filter(|name| !names.contains(name)).cloned().collect();
+        let stale: Vec<WrittenName> = vars.stale.iter().filter(|name| !names.contains(name)).cloned().collect();
         vars.stale = Arc::new(stale);
         let is_meant = |relation: &Relation| names.iter().any(|(_, name)| **name == *relation.name);
         let mut overlay: Vec<_> = vars.overlay.iter().filter(|relation| !is_meant(relation)).cloned().collect();
@@ -318,7 +315,7 @@ impl State {
     }
 }
 
-fn add(list: &mut Arc<Vec<Name>>, names: &[Name]) {
+fn add(list: &mut Arc<Vec<WrittenName>>, names: &[WrittenName]) {
     let list = Arc::make_mut(list);
     for name in names {
         if !list.contains(name) {

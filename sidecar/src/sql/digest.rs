@@ -81,7 +81,7 @@ impl Hasher {
 
 type Done = Result<(), Unhashable>;
 
-impl<'a> ser::Serializer for &'a mut Hasher {
+impl ser::Serializer for &mut Hasher {
     type Ok = ();
     type Error = Unhashable;
     type SerializeSeq = Self;
