@@ -351,7 +351,7 @@ fn decision(identity: &str, decided: Result<Arc<Decided>, Denial>) -> Decision {
                 row.verbs.extend(verbs);
                 row.relations.extend(statement.relations.iter().map(|name| name.to_string()));
                 row.masked_columns.extend(statement.masked_columns.iter().map(|name| name.to_string()));
-                row.notices.extend(statement.notices.iter().map(|(_, text)| text.to_string()));
+                row.notices.extend(statement.notices.iter().map(|notice| notice.text.to_string()));
                 row.row_limit = row.row_limit.into_iter().chain(statement.limits.rows).min();
                 row.byte_limit = row.byte_limit.into_iter().chain(statement.limits.bytes).min();
             }

@@ -178,7 +178,7 @@ impl Decide for Gate {
                 Analysis::Decided(decided)
             }
             Ok(lookup) => lookup,
-            Err(denial) => Analysis::Decided(Arc::new(refused(denial, &bound))),
+            Err(denial) => Analysis::Decided(Arc::new(Decided::refused(denial, bound.version))),
         }
     }
 
@@ -189,19 +189,6 @@ impl Decide for Gate {
     async fn look_again(&self) {
         self.keeper.changed().await;
         self.follow_catalog();
-    }
-}
-
-/// A text that was refused before it could be read.
-fn refused(denial: Denial, bound: &BoundPolicy) -> Decided {
-    Decided {
-        denial: Some(denial),
-        would_deny: None,
-        rewritten: None,
-        statements: Vec::new(),
-        policy_version: bound.version,
-        fingerprint: "".into(),
-        normalized: "".into(),
     }
 }
 

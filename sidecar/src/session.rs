@@ -47,7 +47,7 @@ pub use limits::WindowBudget;
 
 use handshake::Ready;
 
-use crate::analyze::{Analysis, SessionView};
+use crate::analyze::{Analysis, MaskedUse, SessionView};
 use crate::audit::{SessionAudit, SessionEnd};
 use crate::decide::Denial;
 use crate::decide::bound::BoundPolicy;
@@ -308,7 +308,7 @@ struct Session<C, S, G> {
     held_sync: bool,
     stop: Option<Stop>,
     cancelling: Option<JoinHandle<()>>,
-    noticed: HashSet<Arc<str>>,
+    noticed: HashSet<(MaskedUse, Arc<str>)>,
 
     delivered_rows: u64,
     delivered_bytes: u64,

@@ -8,7 +8,7 @@ use pg_query::{Node, NodeEnum};
 use super::scope::{Column, ItemId, Meaning};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
-use super::{Analyzer, Place};
+use super::{Analyzer, MaskedUse, Notice, Place};
 use crate::catalog::Oid;
 use crate::catalog::names::{CallForm, types};
 use crate::decide::bound::ColumnView;
@@ -330,6 +330,7 @@ impl Analyzer<'_> {
                     .object(&*name));
                 }
                 OnPredicate::Notice => self.notice(
+                    MaskedUse::Predicate,
                     &name,
                     format!(
                         "{name} is masked ({}): this condition compares the mask, not the stored value",
@@ -341,10 +342,10 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    /// Adds a NOTICE that the session raises once for each key.
-    pub(crate) fn notice(&mut self, key: &str, text: String) {
-        if !self.out.notices.iter().any(|(known, _)| &**known == key) {
-            self.out.notices.push((Arc::from(key), Arc::from(text)));
+    /// Adds a NOTICE that the session raises once for each column.
+    pub(crate) fn notice(&mut self, about: MaskedUse, column: &str, text: String) {
+        if !self.out.notices.iter().any(|known| known.about == about && &*known.column == column) {
+            self.out.notices.push(Notice { about, column: Arc::from(column), text: Arc::from(text) });
         }
     }
 

@@ -18,6 +18,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
 
+use crate::audit::Said;
 use crate::catalog::names::Resolution;
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
@@ -86,6 +87,8 @@ pub struct Decided {
     pub fingerprint: Arc<str>,
     /// The text with literals replaced, for the audit.
     pub normalized: Arc<str>,
+    /// What the audit says of it.
+    pub said: Said,
 }
 
 impl Decided {
@@ -99,8 +102,44 @@ impl Decided {
             policy_version,
             fingerprint: Arc::from(""),
             normalized: Arc::from(""),
+            said: Said::default(),
         }
     }
+
+    /// Masked columns that a predicate reads, as `schema.name.column`.
+    pub fn masked_predicates(&self) -> impl Iterator<Item = &str> {
+        self.notices(MaskedUse::Predicate)
+    }
+
+    /// Masked columns that are saved, where a constant mask can't tell a save from an erasure.
+    pub fn kept_columns(&self) -> impl Iterator<Item = &str> {
+        self.notices(MaskedUse::Save)
+    }
+
+    fn notices(&self, about: MaskedUse) -> impl Iterator<Item = &str> {
+        let all = self.statements.iter().flat_map(|statement| &statement.notices);
+        all.filter(move |notice| notice.about == about).map(|notice| &*notice.column)
+    }
+}
+
+/// What a client should know of a mask that it meets, since the result alone would mislead it.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// What it does with the masked column.
+    pub about: MaskedUse,
+    /// The column, as `schema.name.column`.
+    pub column: Arc<str>,
+    /// What to say.
+    pub text: Arc<str>,
+}
+
+/// A use of a masked column that does not do what it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MaskedUse {
+    /// A condition compares the mask, not what is stored.
+    Predicate,
+    /// Storing a constant mask keeps what is stored.
+    Save,
 }
 
 /// One decided statement.
@@ -120,8 +159,8 @@ pub struct Statement {
     pub touched: Vec<Oid>,
     /// Masked columns that it reads, as `schema.name.column`.
     pub masked_columns: Vec<Arc<str>>,
-    /// NOTICEs to raise once per session and column: (key, text).
-    pub notices: Vec<(Arc<str>, Arc<str>)>,
+    /// NOTICEs to raise once per session and column.
+    pub notices: Vec<Notice>,
     /// Limits that hold for it.
     pub limits: Limits,
     /// Whether it is proven to return at most one row.
@@ -289,6 +328,7 @@ pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session:
         policy_version: policy.version,
         fingerprint,
         normalized,
+        said: Said::default(),
     };
     let outcome =
         sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut decided));

@@ -17,7 +17,7 @@ use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
 use super::view::{range, select};
-use super::{Analyzer, MASKED_WRITE_MARKER, Place, ROW_FILTER_MARKER};
+use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
 use crate::catalog::{self, Relation, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
 use crate::decide::expression::{instantiate, instantiate_with};
@@ -441,7 +441,8 @@ impl Analyzer<'_> {
         let name = format!("{}.{}", target.name(), column.name);
         if mask.constant {
             self.notice(
-                &format!("{name} saved"),
+                MaskedUse::Save,
+                &name,
                 format!("{name} is masked ({}): storing the mask keeps the stored value", mask.kind.as_str()),
             );
         }

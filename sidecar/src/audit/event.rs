@@ -1,6 +1,7 @@
 //! The events, as Rust has them and as JSON says them.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, Mac};
@@ -121,10 +122,17 @@ pub struct StatementEvent<'a> {
     pub text: &'a str,
     /// The values bound to it.
     pub parameters: Parameters<'a>,
-    /// Masked columns that a predicate of it reads, as `schema.name.column`.
-    pub masked_predicates: &'a [&'a str],
-    /// Masked columns that it saves, where a constant mask can't tell a save from an erasure.
-    pub kept_columns: &'a [&'a str],
+}
+
+/// What every event about a decision says alike: written once, kept with the decision.
+#[derive(Debug, Default)]
+pub struct Said(OnceLock<(StatementRecording, Box<[u8]>)>);
+
+impl Clone for Said {
+    /// A decision is cloned to be changed: what was said of it does not hold for the clone.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// The values bound to a statement.
@@ -208,20 +216,15 @@ impl Hasher {
 }
 
 fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 impl Envelope<'_> {
     /// The event as one line of JSON, line feed included.
     pub(super) fn to_line(&self, recording: Recording, hasher: &Hasher) -> Vec<u8> {
         let mut line = Vec::with_capacity(1024);
-        let mut json = serde_json::Serializer::new(&mut line);
-        if self.write(&mut json, recording, hasher).is_err() {
+        if self.write_line(&mut line, recording, hasher).is_err() {
             // Writing strings and numbers into memory has no error to make; a line that could not be made must still
             // show that something was.
             line.clear();
@@ -231,7 +234,29 @@ impl Envelope<'_> {
         line
     }
 
-    fn write<S: Serializer<Ok = ()>>(&self, json: S, recording: Recording, hasher: &Hasher) -> Result<(), S::Error> {
+    fn write_line(&self, line: &mut Vec<u8>, recording: Recording, hasher: &Hasher) -> serde_json::Result<()> {
+        self.write(&mut serde_json::Serializer::new(&mut *line))?;
+        if let Body::Statement { statement, .. } = self.body {
+            // The object is opened again, for what was written before and for what is left.
+            line.pop();
+            let kept = statement.decided.said.0.get().filter(|(when, _)| *when == recording.statements);
+            match kept {
+                Some((_, said)) => line.extend_from_slice(said),
+                None => {
+                    let said = said(statement.decided, recording.statements)?;
+                    line.extend_from_slice(&said);
+                    // One that was said for another `recording` stays; a policy's change makes new decisions.
+                    statement.decided.said.0.set((recording.statements, said.into())).ok();
+                }
+            }
+            write_rest(line, statement, recording, hasher)?;
+            line.push(b'}');
+        }
+        Ok(())
+    }
+
+    /// What is the event's own; of a statement, up to its decision.
+    fn write<S: Serializer<Ok = ()>>(&self, json: S) -> Result<(), S::Error> {
         let mut map = json.serialize_map(None)?;
         map.serialize_entry("schema", SCHEMA)?;
         let event = match self.body {
@@ -241,7 +266,7 @@ impl Envelope<'_> {
             Body::StatementEnd(_) => "statement_end",
         };
         map.serialize_entry("event", event)?;
-        map.serialize_entry("time", &rfc3339(self.time))?;
+        map.serialize_entry("time", rfc3339(self.time).as_str())?;
         map.serialize_entry("session", self.session)?;
         map.serialize_entry("sequence", &self.sequence)?;
         match self.body {
@@ -279,7 +304,10 @@ impl Envelope<'_> {
                 map.serialize_entry("bytes", bytes)?;
                 map.serialize_entry("ms", &millis(*duration))?;
             }
-            Body::Statement { id, statement } => write_statement(&mut map, *id, statement, recording, hasher)?,
+            Body::Statement { id, statement } => {
+                map.serialize_entry("statement", id)?;
+                map.serialize_entry("message", statement.kind.as_str())?;
+            }
             Body::StatementEnd(end) => {
                 let StatementEnd { statement, rows, bytes, duration, sqlstate, limit } = end;
                 map.serialize_entry("statement", statement)?;
@@ -294,22 +322,17 @@ impl Envelope<'_> {
     }
 }
 
-fn write_statement<M: SerializeMap>(
-    map: &mut M,
-    id: u64,
-    event: &StatementEvent<'_>,
-    recording: Recording,
-    hasher: &Hasher,
-) -> Result<(), M::Error> {
-    let StatementEvent { kind, decided, text, parameters, masked_predicates, kept_columns } = event;
+/// The members that follow a comma: the decision and what it is about, with the text as far as it is the decision's own.
+fn said(decided: &Decided, recording: StatementRecording) -> serde_json::Result<Vec<u8>> {
+    let mut members = Vec::with_capacity(1024);
+    let mut json = serde_json::Serializer::new(&mut members);
+    let mut map = json.serialize_map(None)?;
     let denial = decided.denial.as_ref().or(decided.would_deny.as_ref());
     let statements = &decided.statements;
     let mut verbs = VerbSet::EMPTY;
     for statement in statements {
         verbs = verbs.union(statement.verbs);
     }
-    map.serialize_entry("statement", &id)?;
-    map.serialize_entry("message", kind.as_str())?;
     map.serialize_entry("decision", Outcome::of(decided).as_str())?;
     let allowed_by = || statements.iter().find_map(|statement| statement.rule.as_deref());
     match denial {
@@ -331,35 +354,63 @@ fn write_statement<M: SerializeMap>(
     map.serialize_entry("relations", &Strings(relations))?;
     let masked = || distinct(statements.iter().flat_map(|statement| &statement.masked_columns));
     map.serialize_entry("masked_columns", &Strings(masked))?;
-    if !masked_predicates.is_empty() {
-        map.serialize_entry("masked_predicates", masked_predicates)?;
+    if decided.masked_predicates().next().is_some() {
+        map.serialize_entry("masked_predicates", &Strings(|| decided.masked_predicates()))?;
     }
-    if !kept_columns.is_empty() {
-        map.serialize_entry("kept_columns", kept_columns)?;
+    if decided.kept_columns().next().is_some() {
+        map.serialize_entry("kept_columns", &Strings(|| decided.kept_columns()))?;
     }
     map.serialize_entry("rewritten", &decided.rewritten.is_some())?;
     map.serialize_entry("fingerprint", &*decided.fingerprint)?;
-
-    let recorded = match recording.statements {
-        StatementRecording::Full => Some(*text),
+    if recording == StatementRecording::Normalized {
         // A text that can't be parsed can't be normalized either, and its literals must not show.
-        StatementRecording::Normalized => Some(&*decided.normalized),
-        StatementRecording::Fingerprint => None,
-    };
-    if let Some(text) = recorded {
-        let cut = floor_char_boundary(text, MAX_TEXT);
-        map.serialize_entry("text", text.get(..cut).unwrap_or_default())?;
-        if cut < text.len() {
-            map.serialize_entry("text_bytes", &text.len())?;
-        }
+        write_text(&mut map, &decided.normalized)?;
     }
-    match (parameters, recording.parameters) {
-        (Parameters::Absent, _) | (_, ParameterRecording::None) => Ok(()),
-        (Parameters::Streamed { bytes }, _) => map.serialize_entry("parameters_bytes", bytes),
+    SerializeMap::end(map)?;
+    members.pop();
+    if let Some(brace) = members.first_mut() {
+        *brace = b',';
+    }
+    Ok(members)
+}
+
+fn write_text<M: SerializeMap>(map: &mut M, text: &str) -> Result<(), M::Error> {
+    let cut = floor_char_boundary(text, MAX_TEXT);
+    map.serialize_entry("text", text.get(..cut).unwrap_or_default())?;
+    if cut < text.len() {
+        map.serialize_entry("text_bytes", &text.len())?;
+    }
+    Ok(())
+}
+
+/// The members that differ from one use of a decision to the next.
+fn write_rest(
+    line: &mut Vec<u8>,
+    event: &StatementEvent<'_>,
+    recording: Recording,
+    hasher: &Hasher,
+) -> serde_json::Result<()> {
+    let comma = line.len();
+    let mut json = serde_json::Serializer::new(&mut *line);
+    let mut map = json.serialize_map(None)?;
+    if recording.statements == StatementRecording::Full {
+        write_text(&mut map, event.text)?;
+    }
+    match (event.parameters, recording.parameters) {
+        (Parameters::Absent, _) | (_, ParameterRecording::None) => {}
+        (Parameters::Streamed { bytes }, _) => map.serialize_entry("parameters_bytes", &bytes)?,
         (Parameters::Values(values), recording) => {
-            map.serialize_entry("parameters", &Values { values, recording, hasher })
+            map.serialize_entry("parameters", &Values { values, recording, hasher })?;
         }
     }
+    SerializeMap::end(map)?;
+    line.pop();
+    if line.len() == comma + 1 {
+        line.pop();
+    } else if let Some(brace) = line.get_mut(comma) {
+        *brace = b',';
+    }
+    Ok(())
 }
 
 /// Names that a statement has many times over are written once; statements name few relations.
@@ -451,13 +502,25 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The time as RFC 3339 in UTC, with microseconds.
+/// The time as RFC 3339 in UTC, with microseconds. By hand, because every event has one and formatting is slow.
 fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil_from_days(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros())
+    let micros = u64::from(since.subsec_micros());
+    let mut text = String::with_capacity(27);
+    let mut put = |value: u64, digits: u32, after: char| {
+        text.extend((0..digits).rev().map(|at| char::from(b'0' + (value / 10_u64.pow(at) % 10) as u8)));
+        text.push(after);
+    };
+    put(year, 4, '-');
+    put(month, 2, '-');
+    put(day, 2, 'T');
+    put(seconds / 3600 % 24, 2, ':');
+    put(seconds / 60 % 60, 2, ':');
+    put(seconds % 60, 2, '.');
+    put(micros, 6, 'Z');
+    text
 }
 
 /// Year, month and day of a day since 1970 in the Gregorian calendar, counted in eras of 400 years that begin on the

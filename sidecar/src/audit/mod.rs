@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 
 use event::{Body, Envelope, Hasher};
 pub use event::{
-    Parameter, Parameters, SCHEMA, SessionEnd, SessionStart, StatementEnd, StatementEvent, StatementKind, Subject,
+    Parameter, Parameters, SCHEMA, Said, SessionEnd, SessionStart, StatementEnd, StatementEvent, StatementKind, Subject,
 };
 use sink::{FileSink, Refused, StreamSink};
 

@@ -9,7 +9,7 @@ use postern_crds::{ParameterRecording, StatementRecording, Verb, VerbSet};
 use serde_json::Value;
 
 use super::*;
-use crate::analyze::{Decided, Statement};
+use crate::analyze::{Decided, MaskedUse, Notice, Statement};
 use crate::decide::{Denial, Reason};
 
 const FULL: Recording = Recording { statements: StatementRecording::Full, parameters: ParameterRecording::Full };
@@ -91,12 +91,13 @@ fn decided() -> Decided {
         policy_version: 3,
         fingerprint: "50fde20626009aba".into(),
         normalized: "SELECT * FROM customers WHERE id = $1".into(),
+        said: Said::default(),
     }
 }
 
 fn event<'a>(decided: &'a Decided, text: &'a str, parameters: Parameters<'a>) -> StatementEvent<'a> {
     let kind = StatementKind::Query;
-    StatementEvent { kind, decided, text, parameters, masked_predicates: &[], kept_columns: &[] }
+    StatementEvent { kind, decided, text, parameters }
 }
 
 async fn session(audit: &Arc<Audit>) -> Result<SessionAudit, AuditFull> {
@@ -234,17 +235,19 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             let duration = Duration::from_micros(1234);
             let end = StatementEnd { statement: id, rows: 1, bytes: 9, duration, sqlstate: None, limit: None };
             session.statement_end(&end);
+            for about in [MaskedUse::Predicate, MaskedUse::Save] {
+                decided.statements[0].notices.push(Notice { about, column: "public.t.c".into(), text: "".into() });
+            }
             for reason in Reason::ALL {
+                decided = decided.clone();
                 decided.denial = Some(Denial::new(reason, "no").object("public.t"));
-                let columns = &["public.t.c"][..];
                 let event = StatementEvent {
                     kind: StatementKind::Execute,
-                    masked_predicates: columns,
-                    kept_columns: columns,
                     ..event(&decided, "SELECT 4111", Parameters::Streamed { bytes: 1 << 30 })
                 };
                 session.statement(&event).await.unwrap();
             }
+            decided = decided.clone();
             decided.would_deny = decided.denial.take();
             session.statement(&event(&decided, "SELECT 4111", Parameters::Absent)).await.unwrap();
             session.statement_end(&StatementEnd { sqlstate: Some("57014"), limit: Some("rows"), ..end });

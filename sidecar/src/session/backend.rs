@@ -12,7 +12,7 @@ use super::pending::{Kind, Pending, Running, Taken};
 use super::state::Ended;
 use super::statements::Prepared;
 use super::{After, Decide, End, Session, Stop, scrub, second_wall};
-use crate::analyze::Effect;
+use crate::analyze::{Effect, Notice};
 use crate::audit::StatementEnd;
 use crate::catalog::overlay::decode_overlay;
 use crate::decide::Denial;
@@ -347,8 +347,8 @@ where
                 self.confirm(&statement.effect, &tag);
             }
             if self.stop.is_none() {
-                for (key, text) in &statement.notices {
-                    self.own_notice(key, text);
+                for notice in &statement.notices {
+                    self.own_notice(notice);
                 }
             }
         }
@@ -594,11 +594,11 @@ where
     }
 
     /// A notice of the proxy's own, once in a session.
-    fn own_notice(&mut self, key: &Arc<str>, text: &str) {
+    fn own_notice(&mut self, notice: &Notice) {
         /// What one session remembers of them.
         const MOST: usize = 1000;
-        if self.noticed.len() < MOST && self.noticed.insert(Arc::clone(key)) {
-            Fields::new("NOTICE", "01000", text).write_notice(self.down.out());
+        if self.noticed.len() < MOST && self.noticed.insert((notice.about, Arc::clone(&notice.column))) {
+            Fields::new("NOTICE", "01000", &*notice.text).write_notice(self.down.out());
         }
     }
 

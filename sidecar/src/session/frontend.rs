@@ -654,26 +654,10 @@ where
             [] => self.shared.metrics.statement(None, outcome),
             statements => statements.iter().for_each(|one| self.shared.metrics.statement(one.main_verb, outcome)),
         }
-        // The notices say which masks a condition meets and which a save keeps, by their keys.
-        let mut masked_predicates: Vec<&str> = Vec::new();
-        let mut kept_columns: Vec<&str> = Vec::new();
-        for (key, _) in decided.statements.iter().flat_map(|statement| &statement.notices) {
-            match key.strip_suffix(" saved") {
-                Some(column) => kept_columns.push(column),
-                None => masked_predicates.push(key),
-            }
-        }
-        if !masked_predicates.is_empty() {
+        if decided.masked_predicates().next().is_some() {
             self.shared.metrics.masked_predicate();
         }
-        let event = StatementEvent {
-            kind,
-            decided,
-            text,
-            parameters,
-            masked_predicates: &masked_predicates,
-            kept_columns: &kept_columns,
-        };
+        let event = StatementEvent { kind, decided, text, parameters };
         self.audit.statement(&event).await.map_err(|_| ())
     }
 
