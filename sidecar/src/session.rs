@@ -34,7 +34,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use postern_crds::Mode;
@@ -103,6 +103,37 @@ pub enum Drain {
     Draining,
     /// Sessions end now.
     Now,
+}
+
+/// [`Drain`] as the session last heard of it. One future waits for the next change: a new one at each turn would cost
+/// as much as all the rest of the waiting.
+struct Draining {
+    now: Drain,
+    changed: Pin<Box<dyn Future<Output = (watch::Receiver<Drain>, Drain)> + Send>>,
+}
+
+impl Draining {
+    fn new(mut receiver: watch::Receiver<Drain>) -> Self {
+        let now = *receiver.borrow_and_update();
+        Self { now, changed: Box::pin(next(receiver)) }
+    }
+
+    /// Ready when `now` has changed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.now == Drain::Now {
+            return Poll::Pending;
+        }
+        let (receiver, now) = ready!(self.changed.as_mut().poll(cx));
+        self.now = now;
+        self.changed = Box::pin(next(receiver));
+        Poll::Ready(())
+    }
+}
+
+async fn next(mut receiver: watch::Receiver<Drain>) -> (watch::Receiver<Drain>, Drain) {
+    // Whoever could tell is gone: so is the sidecar.
+    let now = receiver.changed().await.map_or(Drain::Now, |()| *receiver.borrow_and_update());
+    (receiver, now)
 }
 
 /// Cancels what runs on the session's upstream connection; done once the server has taken note.
@@ -256,7 +287,7 @@ struct Session<C, S, G> {
     shared: Shared<G>,
     audit: SessionAudit,
     cancel: Cancel,
-    drain: watch::Receiver<Drain>,
+    drain: Draining,
 
     /// What the server owes.
     pending: VecDeque<Pending>,
@@ -333,7 +364,7 @@ where
         shared,
         audit,
         cancel,
-        drain,
+        drain: Draining::new(drain),
         pending: VecDeque::new(),
         batch: 1,
         answered: 0,
@@ -443,7 +474,7 @@ where
             return Some(End::ClientGone);
         }
         let idle = self.pending.is_empty() && self.stop.is_none();
-        let drain = *self.drain.borrow_and_update();
+        let drain = self.drain.now;
         let at_rest = idle && !self.in_batch && self.status == TransactionStatus::Idle && self.up.is_empty();
         (drain == Drain::Now || drain == Drain::Draining && at_rest).then_some(End::Drained)
     }
@@ -456,7 +487,7 @@ where
         }
         let Session { client, server, up, down, drain, cancelling, .. } = self;
         let congested = up.is_congested() || down.is_congested();
-        let traffic = poll_fn(|cx| {
+        poll_fn(|cx| {
             if let Poll::Ready(Err(error)) = up.poll_write(cx, server) {
                 return Poll::Ready(Err(server_gone(&error)));
             }
@@ -474,18 +505,17 @@ where
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(client_gone(&error))),
                 Poll::Pending => {}
             }
+            if let Some(task) = cancelling
+                && Pin::new(task).poll(cx).is_ready()
+            {
+                // Polled to its end, a task's handle must not be polled again.
+                *cancelling = None;
+                ready = true;
+            }
+            ready |= drain.poll(cx).is_ready();
             if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
-        });
-        tokio::select! {
-            biased;
-            result = traffic => result,
-            () = finished(cancelling) => Ok(()),
-            changed = drain.changed() => match changed {
-                Ok(()) => Ok(()),
-                // Whoever could tell is gone: so is the sidecar.
-                Err(_) => Err(End::Drained),
-            },
-        }
+        })
+        .await
     }
 
     /// What was under way has ended too, as far as anyone will know.
@@ -574,17 +604,6 @@ fn reads(kind: &Kind) -> bool {
         }
         _ => true,
     }
-}
-
-async fn finished(task: &mut Option<JoinHandle<()>>) {
-    match task {
-        Some(task) => {
-            let _ = task.await;
-        }
-        None => std::future::pending().await,
-    }
-    // Polled to its end, a task's handle must not be polled again.
-    *task = None;
 }
 
 fn client_gone(error: &io::Error) -> End {

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct FileSink {
     path: PathBuf,
     state: Mutex<FileState>,
+    /// Bytes of `backlog`, to be read without the lock.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl FileSink {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (file, identity, torn) = open(path)?;
         let state = FileState { file, identity, looked: Instant::now(), backlog: Vec::new(), torn, failing: false };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), waiting: AtomicUsize::new(0) })
     }
 
     /// Appends a line, after those that wait. With `keep` a line that can't be written now waits in memory.
@@ -60,6 +63,7 @@ impl FileSink {
         match result {
             Ok(()) => {
                 if std::mem::take(&mut state.failing) {
+                    self.waiting.store(0, Ordering::Relaxed);
                     tracing::info!(path = %self.path.display(), "the audit log can be written again");
                 }
                 return Ok(());
@@ -72,13 +76,14 @@ impl FileSink {
         }
         if keep && state.backlog.len() + line.len() <= BACKLOG {
             state.backlog.extend_from_slice(line);
+            self.waiting.store(state.backlog.len(), Ordering::Relaxed);
             return Ok(());
         }
         Err(Refused)
     }
 
     pub(super) fn waiting(&self) -> usize {
-        lock(&self.state).backlog.len()
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(super) fn reopen(&self) {

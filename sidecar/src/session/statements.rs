@@ -211,7 +211,8 @@ impl<T> Names<T> {
             kept
         });
         (self.bytes, self.closed) = (bytes, closed);
-        if self.entries.is_empty() {
+        // The unnamed portal comes and goes with every statement: its room stays.
+        if self.entries.is_empty() && self.entries.capacity() > 3 {
             self.entries = HashMap::new();
         }
     }
