@@ -17,7 +17,8 @@ use postern_crds::{Limits, TlsMode, Verb};
 use postern_e2e::gate::{Gate, GateOptions, policy};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use postern_e2e::wire::{self, Format, Message, Wire, frame, query};
-use postern_sidecar::analyze::{Analysis, Decided, Effect, SessionView, Statement};
+use postern_sidecar::analyze::{Analysis, Decided, Effect, MaskedUse, Notice, SessionView, Statement};
+use postern_sidecar::audit::Said;
 use postern_sidecar::audit::{Audit, SessionStart, Subject, Target};
 use postern_sidecar::catalog::Catalog;
 use postern_sidecar::decide::bound::{BoundPolicy, ColumnView, RelationView};
@@ -105,7 +106,7 @@ impl Script {
                     scrub: sql.contains("/*scrub*/"),
                     second_wall: sql.contains("/*wall*/"),
                     notices: if sql.contains("/*notice*/") {
-                        vec![("k".into(), "mind the mask".into())]
+                        vec![Notice { about: MaskedUse::Predicate, column: "k".into(), text: "mind the mask".into() }]
                     } else {
                         vec![]
                     },
@@ -121,6 +122,7 @@ impl Script {
             policy_version: version,
             fingerprint: "f".into(),
             normalized: "n".into(),
+            said: Said::default(),
         }
     }
 }

@@ -109,7 +109,7 @@ pub enum Drain {
 /// as much as all the rest of the waiting.
 struct Draining {
     now: Drain,
-    changed: Pin<Box<dyn Future<Output = (watch::Receiver<Drain>, Drain)> + Send>>,
+    changed: Pin<Box<dyn Future<Output = (watch::Receiver<Drain>, Drain)> + Send + Sync>>,
 }
 
 impl Draining {
