@@ -307,7 +307,7 @@ fn follow(decided: &Decided, bound: &BoundPolicy, view: &mut SessionView) {
     if decided.denial.is_some() {
         return;
     }
-    for statement in &decided.statements {
+    for statement in decided.statements.iter() {
         match &statement.effect {
             Effect::SearchPath { value, .. } => {
                 view.search_path = value.as_deref().map_or_else(|| initial_view(bound).search_path, Into::into);
@@ -345,7 +345,7 @@ fn decision(identity: &str, decided: Result<Arc<Decided>, Denial>) -> Decision {
         Ok(decided) => {
             row.decision = Outcome::of(&decided).as_str();
             row.rewritten = decided.rewritten.as_deref().map(str::to_owned);
-            for statement in &decided.statements {
+            for statement in decided.statements.iter() {
                 row.rule = row.rule.or_else(|| statement.rule.as_deref().map(str::to_owned));
                 let verbs: Vec<_> = statement.verbs.iter().map(|verb| verb.as_str()).collect();
                 row.verbs.extend(verbs);

@@ -4,6 +4,10 @@
 //! binding's version is part of every cache key, and a binding is replaced as a whole.
 //! **Also.** What depends on more than text, search path and binding is not cached: sessions with relations of their own,
 //! and EXECUTE and FETCH, whose meaning is in the session. Neither are refusals, which a client could fill the cache with.
+//!
+//! **Shapes.** A client that writes its values into the text never sends a text twice. The second text of a [`sql::Shape`]
+//! makes a template: the statement is analysed once more with strange literals wherever literals are pure data, and
+//! where the strangers come out are the places. From then on texts of that shape take no parse.
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +16,7 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze};
+use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze, free_literals};
 use crate::catalog::Catalog;
 use crate::catalog::refresh::CatalogKeeper;
 use crate::decide::Denial;
@@ -21,12 +25,49 @@ use crate::decide::bound::BoundPolicy;
 use crate::metrics::Metrics;
 use crate::policy_files::Loaded;
 use crate::session::Decide;
-use crate::sql::{self, Budget, ParseLimits};
+use crate::sql::{self, Budget, ParseLimits, Shape, Template};
 
 /// Longest text that is remembered: longer ones are data more than they are statements.
 const MAX_CACHED_TEXT: usize = 64 << 10;
 /// Weight of a remembered statement besides its texts, estimated.
 const ENTRY: usize = 1 << 10;
+
+/// What is known of a shape.
+#[derive(Clone, Debug)]
+enum Form {
+    /// One text of it was decided.
+    Seen,
+    /// Its literals matter, or it is refused: each text is decided by itself.
+    Single,
+    /// Some of its literals matter, those that are not `free`: texts with the same ones have a form of their own.
+    Partly { free: Arc<[bool]> },
+    /// Only the literals differ, in the decision and in what is sent.
+    Alike(Arc<Alike>),
+}
+
+/// The decision on every text of a form.
+#[derive(Debug)]
+struct Alike {
+    decided: Arc<Decided>,
+    /// None sends the client's own text.
+    rewritten: Option<Template>,
+}
+
+impl Alike {
+    fn decide(&self, shape: &Shape, text: &str) -> Arc<Decided> {
+        let Some(template) = &self.rewritten else { return Arc::clone(&self.decided) };
+        Arc::new(Decided {
+            denial: None,
+            would_deny: None,
+            rewritten: Some(template.fill(shape, text).into()),
+            statements: Arc::clone(&self.decided.statements),
+            policy_version: self.decided.policy_version,
+            fingerprint: Arc::clone(&self.decided.fingerprint),
+            normalized: Arc::clone(&self.decided.normalized),
+            said: self.decided.said.share(),
+        })
+    }
+}
 
 /// Decides for all sessions of a sidecar.
 #[derive(Debug)]
@@ -36,6 +77,8 @@ pub struct Gate {
     loaded: Mutex<Loaded>,
     bound: ArcSwap<BoundPolicy>,
     cache: Cache<Key, Arc<Decided>, Size>,
+    /// By a shape's key in place of the text.
+    forms: Cache<Key, Form, Size>,
     limits: ParseLimits,
     budget: Budget,
     metrics: Arc<Metrics>,
@@ -80,9 +123,22 @@ impl Weighter<Key, Arc<Decided>> for Size {
     }
 }
 
+impl Weighter<Key, Form> for Size {
+    fn weight(&self, key: &Key, form: &Form) -> u64 {
+        let own = match form {
+            Form::Seen | Form::Single => 0,
+            Form::Partly { free } => free.len(),
+            Form::Alike(alike) => {
+                ENTRY + alike.decided.normalized.len() + alike.rewritten.as_ref().map_or(0, Template::weight)
+            }
+        };
+        (ENTRY / 4 + key.text.len() + own) as u64
+    }
+}
+
 impl Gate {
-    /// A gate over the catalog as it is now. The cache may hold `cache_memory` bytes; statements that are analysed at
-    /// a time share `parse_memory`.
+    /// A gate over the catalog as it is now. The caches may hold `cache_memory` bytes together; statements that are
+    /// analysed at a time share `parse_memory`.
     pub fn new(
         keeper: CatalogKeeper,
         loaded: Loaded,
@@ -98,7 +154,8 @@ impl Gate {
             keeper,
             loaded: Mutex::new(loaded),
             bound: ArcSwap::from_pointee(bound),
-            cache: Cache::with_weighter(items.clamp(16, 1 << 20), cache_memory, Size),
+            cache: Cache::with_weighter(items.clamp(16, 1 << 20), cache_memory / 2, Size),
+            forms: Cache::with_weighter(items.clamp(16, 1 << 20), cache_memory / 2, Size),
             limits: ParseLimits { memory: parse_memory, ..ParseLimits::default() },
             budget: Budget::new(parse_memory),
             metrics,
@@ -131,6 +188,92 @@ impl Gate {
         self.bound.store(Arc::new(bound));
         // What the old binding decided would never be found again.
         self.cache.clear();
+        self.forms.clear();
+    }
+
+    /// What is known of a text's shape.
+    fn form(&self, ask: &Ask<'_>, shape: &Shape) -> Option<Form> {
+        let form = self.forms.get(&Ask { text: &shape.key, ..*ask })?;
+        match &form {
+            Form::Partly { free } => self.forms.get(&Ask { text: &shape.key_with(ask.text, free), ..*ask }),
+            _ => Some(form),
+        }
+    }
+
+    /// A text was decided: what follows from that for others of its shape.
+    async fn learn(&self, bound: &Arc<BoundPolicy>, view: &SessionView, text: &str, shape: &Shape, decided: &Decided) {
+        let put = |key: &str, form: Form| {
+            let search_path = Arc::clone(&view.search_path);
+            self.forms.insert(Key { text: key.into(), search_path, binding: bound.version }, form);
+        };
+        let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
+        match self.forms.get(&Ask { text: &shape.key, ..ask }) {
+            None => return put(&shape.key, Form::Seen),
+            Some(Form::Seen) => {}
+            Some(Form::Partly { free }) => {
+                let key = shape.key_with(text, &free);
+                if self.forms.get(&Ask { text: &key, ..ask }).is_none() {
+                    let alike = self.alike(bound, view, text, shape, &free, decided).await;
+                    put(&key, alike.map_or(Form::Single, Form::Alike));
+                }
+                return;
+            }
+            Some(Form::Single | Form::Alike(_)) => return,
+        }
+        let free = self.free_in(text, shape);
+        if free.iter().all(|free| *free) {
+            let alike = self.alike(bound, view, text, shape, &free, decided).await;
+            put(&shape.key, alike.map_or(Form::Single, Form::Alike));
+        } else if free.contains(&true) {
+            put(&shape.key, Form::Partly { free: free.into() });
+        } else {
+            put(&shape.key, Form::Single);
+        }
+    }
+
+    /// Which literals of a text no decision depends on.
+    fn free_in(&self, text: &str, shape: &Shape) -> Vec<bool> {
+        let none = vec![false; shape.literals.len()];
+        // What it sets may be picked by a literal: `set_config('search_path', …) FROM pg_settings WHERE name = …`.
+        if text.to_ascii_lowercase().contains("set_config") || !shape.is_exact(text) {
+            return none;
+        }
+        let Ok(measure) = sql::measure(text, &self.limits) else { return none };
+        if !sql::deep::is_inline(&measure) {
+            return none;
+        }
+        let Ok(parsed) = sql::parse_measured(text, measure) else { return none };
+        let places = free_literals(&parsed.tree);
+        // A negative number's place is its sign's.
+        let signed: Vec<usize> = places.iter().filter_map(|at| behind_sign(text, *at)).collect();
+        let is_free = |start: &usize| places.contains(start) || signed.contains(start);
+        shape.literals.iter().map(|literal| is_free(&literal.range.start)).collect()
+    }
+
+    /// A template of a decided text, if with other literals the same comes of it. None if it doesn't, or is not certain.
+    async fn alike(
+        &self,
+        bound: &Arc<BoundPolicy>,
+        view: &SessionView,
+        text: &str,
+        shape: &Shape,
+        free: &[bool],
+        decided: &Decided,
+    ) -> Option<Arc<Alike>> {
+        let (strange, strangers) = shape.with_strangers(text, free);
+        let Ok(Analysis::Decided(other)) = self.analyse(bound, view, &strange).await else { return None };
+        if !is_cacheable(&other) || other.normalized != decided.normalized {
+            return None;
+        }
+        let rewritten = match (&decided.rewritten, &other.rewritten) {
+            (None, None) => None,
+            (Some(rewritten), Some(other)) => {
+                let template = Template::new(other, &strangers, free)?;
+                (template.fill(shape, text) == **rewritten).then_some(template).map(Some)?
+            }
+            _ => return None,
+        };
+        Some(Arc::new(Alike { decided: other, rewritten }))
     }
 
     async fn analyse(&self, bound: &Arc<BoundPolicy>, view: &SessionView, text: &str) -> Result<Analysis, Denial> {
@@ -148,11 +291,18 @@ impl Decide for Gate {
     async fn decide(&self, view: &SessionView, text: &str) -> Analysis {
         let bound = self.bound.load_full();
         let shared = view.overlay.is_empty() && text.len() <= MAX_CACHED_TEXT;
+        let shape = shared.then(|| sql::shape(text)).flatten();
         if shared {
             let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
             if let Some(decided) = self.cache.get(&ask) {
                 self.metrics.cache_hit();
                 return Analysis::Decided(decided);
+            }
+            if let Some(of_text) = &shape
+                && let Some(Form::Alike(alike)) = self.form(&ask, of_text)
+            {
+                self.metrics.cache_hit();
+                return Analysis::Decided(alike.decide(of_text, text));
             }
         }
         self.metrics.cache_miss();
@@ -170,10 +320,13 @@ impl Decide for Gate {
         match analysis {
             Ok(Analysis::Decided(decided)) => {
                 if shared && is_cacheable(&decided) {
+                    if let Some(shape) = &shape {
+                        self.learn(&bound, view, text, shape, &decided).await;
+                    }
                     let search_path = Arc::clone(&view.search_path);
                     let key = Key { text: text.into(), search_path, binding: bound.version };
                     self.cache.insert(key, Arc::clone(&decided));
-                    self.metrics.cache_bytes(self.cache.weight());
+                    self.metrics.cache_bytes(self.cache.weight() + self.forms.weight());
                 }
                 Analysis::Decided(decided)
             }
@@ -190,6 +343,12 @@ impl Decide for Gate {
         self.keeper.changed().await;
         self.follow_catalog();
     }
+}
+
+/// Where the number starts whose sign is here.
+fn behind_sign(text: &str, at: usize) -> Option<usize> {
+    let rest = text.get(at..)?.strip_prefix('-')?;
+    Some(text.len() - rest.trim_start().len())
 }
 
 /// EXECUTE and FETCH mean what the session prepared and declared.

@@ -3,6 +3,7 @@
 mod ddl;
 mod expression;
 mod function;
+mod literals;
 mod scope;
 mod select;
 mod tree;
@@ -14,6 +15,7 @@ mod write;
 
 use std::sync::Arc;
 
+pub use literals::free_literals;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
@@ -80,7 +82,7 @@ pub struct Decided {
     /// The text to send; None sends the client's own bytes.
     pub rewritten: Option<Arc<str>>,
     /// Each statement.
-    pub statements: Vec<Statement>,
+    pub statements: Arc<[Statement]>,
     /// Version of the bound policy that decided.
     pub policy_version: u64,
     /// Hex fingerprint of the text.
@@ -98,7 +100,7 @@ impl Decided {
             denial: Some(denial),
             would_deny: None,
             rewritten: None,
-            statements: Vec::new(),
+            statements: Arc::default(),
             policy_version,
             fingerprint: Arc::from(""),
             normalized: Arc::from(""),
@@ -324,19 +326,20 @@ pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session:
         denial: None,
         would_deny: None,
         rewritten: None,
-        statements: Vec::new(),
+        statements: Arc::default(),
         policy_version: policy.version,
         fingerprint,
         normalized,
         said: Said::default(),
     };
+    let mut statements = Vec::new();
     let outcome =
-        sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut decided));
+        sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut statements));
+    decided.statements = statements.into();
     match outcome {
-        Ok(None) => {}
-        Ok(Some(names)) => return Analysis::Lookup(names),
+        Ok(Outcome::Rewritten(text)) => decided.rewritten = text,
+        Ok(Outcome::Unknown(names)) => return Analysis::Lookup(names),
         Err(denial) => {
-            decided.rewritten = None;
             let holds_in_audit = matches!(denial.reason, Reason::Bounds | Reason::Role | Reason::Protocol)
                 || (denial.reason == Reason::Setting && denial.sqlstate == "22023");
             if policy.policy.mode == Mode::Enforce || holds_in_audit {
@@ -352,13 +355,21 @@ pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session:
     Analysis::Decided(Arc::new(decided))
 }
 
-/// Decides each statement of a text; names to look up if one is not known.
+/// What came of the statements of a text that none of them refused.
+enum Outcome {
+    /// The text to send; None for the client's own.
+    Rewritten(Option<Arc<str>>),
+    /// Names to look up.
+    Unknown(Vec<WrittenName>),
+}
+
+/// Decides each statement of a text.
 fn decide(
     mut tree: pb::ParseResult,
     policy: &BoundPolicy,
     session: &SessionView,
-    decided: &mut Decided,
-) -> Result<Option<Vec<WrittenName>>, Denial> {
+    decided: &mut Vec<Statement>,
+) -> Result<Outcome, Denial> {
     let mut session = session.clone();
     let mut changed = false;
     for raw in &mut tree.stmts {
@@ -366,27 +377,27 @@ fn decide(
         let mut analyzer = Analyzer::new(policy, session.clone());
         let result = analyzer.statement(statement);
         if !analyzer.missing_columns.is_empty() && !session.looked {
-            return Ok(Some(analyzer.missing_columns));
+            return Ok(Outcome::Unknown(analyzer.missing_columns));
         }
         if let Err(denial) = result {
             if !analyzer.unknown.is_empty() && !session.looked {
-                return Ok(Some(analyzer.unknown));
+                return Ok(Outcome::Unknown(analyzer.unknown));
             }
-            decided.statements.push(analyzer.out);
+            decided.push(analyzer.out);
             return Err(denial);
         }
         changed |= analyzer.changed;
         session.predict(&analyzer.out.effect);
-        decided.statements.push(analyzer.out);
+        decided.push(analyzer.out);
     }
-    if changed {
-        let rewritten = sql::emit_owned(tree)?;
-        if view::has_mark(&rewritten) {
-            return Err(Denial::new(Reason::Internal, "the gate could not rewrite the statement"));
-        }
-        decided.rewritten = Some(rewritten.into());
+    if !changed {
+        return Ok(Outcome::Rewritten(None));
     }
-    Ok(None)
+    let rewritten = sql::emit_owned(tree)?;
+    if view::has_mark(&rewritten) {
+        return Err(Denial::new(Reason::Internal, "the gate could not rewrite the statement"));
+    }
+    Ok(Outcome::Rewritten(Some(rewritten.into())))
 }
 
 impl<'a> Analyzer<'a> {

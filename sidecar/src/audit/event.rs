@@ -1,7 +1,7 @@
 //! The events, as Rust has them and as JSON says them.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, Mac};
@@ -126,7 +126,14 @@ pub struct StatementEvent<'a> {
 
 /// What every event about a decision says alike: written once, kept with the decision.
 #[derive(Debug, Default)]
-pub struct Said(OnceLock<(StatementRecording, Box<[u8]>)>);
+pub struct Said(Arc<OnceLock<(StatementRecording, Box<[u8]>)>>);
+
+impl Said {
+    /// For a decision that differs from the other in its literals only: events about both say the same.
+    pub fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl Clone for Said {
     /// A decision is cloned to be changed: what was said of it does not hold for the clone.
@@ -330,7 +337,7 @@ fn said(decided: &Decided, recording: StatementRecording) -> serde_json::Result<
     let denial = decided.denial.as_ref().or(decided.would_deny.as_ref());
     let statements = &decided.statements;
     let mut verbs = VerbSet::EMPTY;
-    for statement in statements {
+    for statement in statements.iter() {
         verbs = verbs.union(statement.verbs);
     }
     map.serialize_entry("decision", Outcome::of(decided).as_str())?;

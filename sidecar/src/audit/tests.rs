@@ -87,7 +87,7 @@ fn decided() -> Decided {
         denial: None,
         would_deny: None,
         rewritten: Some("SELECT masked".into()),
-        statements: vec![statement],
+        statements: [statement].into(),
         policy_version: 3,
         fingerprint: "50fde20626009aba".into(),
         normalized: "SELECT * FROM customers WHERE id = $1".into(),
@@ -235,9 +235,9 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             let duration = Duration::from_micros(1234);
             let end = StatementEnd { statement: id, rows: 1, bytes: 9, duration, sqlstate: None, limit: None };
             session.statement_end(&end);
-            for about in [MaskedUse::Predicate, MaskedUse::Save] {
-                decided.statements[0].notices.push(Notice { about, column: "public.t.c".into(), text: "".into() });
-            }
+            let about = [MaskedUse::Predicate, MaskedUse::Save];
+            let notices = about.map(|about| Notice { about, column: "public.t.c".into(), text: "".into() });
+            decided.statements = [Statement { notices: notices.into(), ..decided.statements[0].clone() }].into();
             for reason in Reason::ALL {
                 decided = decided.clone();
                 decided.denial = Some(Denial::new(reason, "no").object("public.t"));

@@ -341,7 +341,7 @@ where
         if runs.iter().filter_map(|run| run.what.statement()).any(|statement| statement.scrub) {
             self.scrub = self.batch;
         }
-        for statement in &decided.statements {
+        for statement in decided.statements.iter() {
             if statement.scrub {
                 self.scrub = self.batch;
             }

@@ -650,7 +650,7 @@ where
         if let Some(denial) = decided.denial.as_ref().or(decided.would_deny.as_ref()) {
             self.shared.metrics.denial(denial.reason);
         }
-        match decided.statements.as_slice() {
+        match &*decided.statements {
             [] => self.shared.metrics.statement(None, outcome),
             statements => statements.iter().for_each(|one| self.shared.metrics.statement(one.main_verb, outcome)),
         }
@@ -709,7 +709,7 @@ fn waits_for_copy(pending: &mut Pending) -> bool {
 
 /// The statement by itself, without the effect of declaring it.
 fn chosen_only(chosen: &Chosen) -> Arc<Decided> {
-    let statements: Vec<Statement> =
+    let statements: Arc<[Statement]> =
         chosen.statement().cloned().map(|one| Statement { effect: Effect::None, ..one }).into_iter().collect();
     Arc::new(Decided { statements, ..Decided::clone(&chosen.decided) })
 }

@@ -11,6 +11,7 @@ pub mod deep;
 mod digest;
 mod measure;
 mod proof;
+mod shape;
 mod text;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use pg_query::protobuf;
 
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
 pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};
+pub use shape::{Literal, LiteralKind, Shape, Template, shape};
 pub use text::{fingerprint, normalize, split};
 
 use crate::decide::{Denial, Reason};
