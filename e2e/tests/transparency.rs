@@ -31,15 +31,23 @@ rules:
 bulkExport: {action: Allow}
 "#;
 
-/// The answer without what must differ between two sessions: process ids and keys.
+/// The answer without what must differ between two sessions: process ids and keys; and where in the server's source
+/// code an error was raised.
 fn normal(message: &Message) -> Option<Message> {
     let mut message = message.clone();
     match message.tag {
         b'K' => return None,
         b'A' => message.body[..4].fill(0),
+        b'E' => message.body = without_source(&message.body),
         _ => {}
     }
     Some(message)
+}
+
+/// An error without the place in the server's own source code: an error of the gate's has none.
+fn without_source(body: &[u8]) -> Vec<u8> {
+    let fields = body.split_inclusive(|byte| *byte == 0).filter(|field| !matches!(field[0], b'F' | b'L' | b'R'));
+    fields.flatten().copied().collect()
 }
 
 fn normals(messages: &[Message]) -> Vec<Message> {

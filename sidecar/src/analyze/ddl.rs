@@ -347,12 +347,21 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// The type of a new column. `serial` is none: the server makes an integer of it, with a sequence.
+    fn column_type(&mut self, name: Option<&pb::TypeName>) -> Result<(), Denial> {
+        let names = name.and_then(|name| tree::strings(&name.names));
+        match names.as_deref() {
+            Some(["serial" | "serial2" | "serial4" | "serial8" | "smallserial" | "bigserial"]) => Ok(()),
+            _ => self.type_name(name).map(|_| ()),
+        }
+    }
+
     fn column_definition(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
         let Some(NodeEnum::ColumnDef(column)) = &mut node.node else { return Err(unsupported("a column definition")) };
         if !column.fdwoptions.is_empty() {
             return Err(forbidden("changes to foreign tables"));
         }
-        self.type_name(column.type_name.as_ref())?;
+        self.column_type(column.type_name.as_ref())?;
         if let Some(default) = column.raw_default.as_deref_mut() {
             self.alone(default)?;
         }

@@ -14,7 +14,7 @@ use crate::catalog::names::{CallForm, types};
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
-use postern_crds::OnPredicate;
+use postern_crds::{OnPredicate, Verb};
 
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
@@ -638,7 +638,9 @@ impl Analyzer<'_> {
                 let parts = tree::strings(&name.names).unwrap_or_default();
                 let made_here =
                     matches!(parts.as_slice(), [.., last] if self.session.overlay.iter().any(|r| &*r.name == *last));
-                if made_here {
+                // Nobody else sees it, so it can only have been made in this transaction. If it wasn't, the server says so.
+                let made_by_ddl = self.session.looked && self.policy.allows(Verb::Ddl).is_ok();
+                if made_here || made_by_ddl {
                     return Ok(None);
                 }
                 if let [.., last] = parts.as_slice() {

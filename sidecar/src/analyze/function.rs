@@ -12,7 +12,9 @@ use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
 use crate::catalog::names::{CallForm, types};
 use crate::catalog::{Function, Oid};
+use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass};
+use crate::decide::expression::instantiate_with;
 use crate::decide::{Denial, Reason, settings};
 
 impl Analyzer<'_> {
@@ -38,6 +40,9 @@ impl Analyzer<'_> {
         let chosen: Vec<Function> = choice.all().iter().map(|function| (*function).clone()).collect();
         if chosen.is_empty() {
             return self.no_function(call, schema.as_deref(), &name, arguments);
+        }
+        if chosen.iter().all(is_current_setting) && self.setting_is_computed(&call.args) {
+            return self.computed_setting(call);
         }
         for function in &chosen {
             self.may_call(function, &call.args)?;
@@ -92,6 +97,17 @@ impl Analyzer<'_> {
                 return Ok(None);
             }
         }
+        // Parameters of type void are left out by the server: that is how JDBC's calls name what they want back. Their
+        // types aren't known here, so every function of that name must be one that may be called.
+        if call.args.iter().any(|argument| matches!(argument.node, Some(NodeEnum::ParamRef(_)))) {
+            let path = self.session.search_path.clone();
+            let fewer = |function: &&Function| function.arguments.len() < arguments.len();
+            let named: Vec<Function> =
+                self.catalog.functions_named(&path, schema, name).into_iter().filter(fewer).cloned().collect();
+            if !named.is_empty() {
+                return named.iter().try_for_each(|function| self.may_call(function, &call.args)).map(|()| None);
+            }
+        }
         self.unknown.push((schema.map(str::to_owned), name.to_owned()));
         let known = self.catalog.functions.contains_key(name);
         let hint = if known {
@@ -134,6 +150,30 @@ impl Analyzer<'_> {
                     .object(full()))
             }
         }
+    }
+
+    /// Whether it is only known as it runs which setting is meant.
+    fn setting_is_computed(&self, arguments: &[Node]) -> bool {
+        let Some(name) = arguments.first() else { return false };
+        let is_named = arguments.iter().any(|argument| matches!(argument.node, Some(NodeEnum::NamedArgExpr(_))));
+        let is_picked = self.picked_setting.is_some() && is_name_column(name);
+        !is_named && !is_picked && text_of(name).is_none()
+    }
+
+    /// `current_setting` of a computed name: the name is tested as it runs, and is NULL for what SHOW would refuse.
+    fn computed_setting(&mut self, call: &mut pb::FuncCall) -> Result<Option<Oid>, Denial> {
+        // OFFSET 0 keeps the name from being computed twice.
+        let tested = tree::parse_expression(&format!(
+            "(SELECT CASE WHEN {} THEN v.name END FROM (SELECT \"{ROW}\".name::pg_catalog.text AS name OFFSET 0) AS v)",
+            settings::shown_condition("v.name")
+        ))?;
+        if let Some(name) = call.args.first_mut() {
+            let written = tree::take(name);
+            *name = instantiate_with(&tested, &mut |_| written.clone());
+        }
+        call.funcname = vec![tree::string("pg_catalog"), tree::string("current_setting")];
+        self.changed = true;
+        Ok(Some(types::TEXT))
     }
 
     /// `set_config` and `current_setting` are decided as SET and SHOW of their constant name.
@@ -216,6 +256,10 @@ impl Analyzer<'_> {
             None => Some(vec![typed(alias.unwrap_or(name), result)]),
         }
     }
+}
+
+fn is_current_setting(function: &Function) -> bool {
+    &*function.schema == "pg_catalog" && &*function.name == "current_setting"
 }
 
 fn typed(name: &str, type_oid: Option<Oid>) -> Column {

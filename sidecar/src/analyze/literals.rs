@@ -94,7 +94,11 @@ impl Free {
 
     fn visit(&mut self, node: &Node) {
         match &node.node {
-            Some(NodeEnum::AConst(constant)) => self.0.extend(usize::try_from(constant.location)),
+            Some(NodeEnum::AConst(constant)) => match &constant.val {
+                // TRUE, FALSE and NULL are words.
+                None | Some(pb::a_const::Val::Boolval(_)) => {}
+                Some(_) => self.0.extend(usize::try_from(constant.location)),
+            },
             Some(NodeEnum::TypeCast(cast)) if is_plain(cast.type_name.as_ref()) => self.each(cast.arg.as_deref()),
             Some(NodeEnum::AExpr(expr)) => self.each(expr.lexpr.as_deref().into_iter().chain(expr.rexpr.as_deref())),
             Some(NodeEnum::BoolExpr(expr)) => self.each(&expr.args),

@@ -451,7 +451,8 @@ impl<'a> Analyzer<'a> {
             self.changed = true;
         }
         let schema = Some(range.schemaname.as_str()).filter(|schema| !schema.is_empty());
-        let relation = self.relation_named(schema, &range.relname)?;
+        let position = u32::try_from(range.location).ok();
+        let relation = self.relation_named(schema, &range.relname).map_err(|denial| Denial { position, ..denial })?;
         // A bare name that could mean another relation is written out, so that what was decided on is what is read.
         let uses = self.catalog.name_uses.get(&*relation.name).copied().unwrap_or(0);
         let alone = uses <= 1 && !relation.temporary && self.session.overlay.is_empty() && !self.may_make_relations();

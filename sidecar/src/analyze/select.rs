@@ -405,7 +405,21 @@ impl Analyzer<'_> {
             let Some(NodeEnum::List(list)) = &mut node.node else { return Err(unsupported("a function in FROM")) };
             let mut items = list.items.iter_mut();
             let Some(call) = items.next() else { return Err(unsupported("a function in FROM")) };
-            let result = self.expression(call, Place { leaky: true, ..Place::default() })?;
+            let place = Place { leaky: true, ..Place::default() };
+            if let Some(arguments) = several_unnested(call) {
+                for argument in arguments {
+                    let mut each = unnest(tree::take(argument));
+                    self.expression(&mut each, place)?;
+                    if let Some(NodeEnum::FuncCall(call)) = each.node
+                        && let Some(walked) = call.args.into_iter().next()
+                    {
+                        *argument = walked;
+                    }
+                    output.columns.push(named("unnest"));
+                }
+                continue;
+            }
+            let result = self.expression(call, place)?;
             let columns = self.function_columns(call, result, scalar_name.as_deref().filter(|_| one));
             for definitions in items {
                 match &mut definitions.node {
@@ -705,4 +719,31 @@ pub(crate) fn figure_name(node: &Node) -> Option<String> {
         },
         _ => None,
     }
+}
+
+/// The arguments of `unnest(a, b, …)` in FROM, which stands for `pg_catalog.unnest` of each, side by side
+/// (PostgreSQL: "Table Functions").
+fn several_unnested(node: &mut Node) -> Option<&mut Vec<Node>> {
+    match &mut node.node {
+        Some(NodeEnum::FuncCall(call))
+            if call.args.len() > 1
+                && tree::strings(&call.funcname).as_deref() == Some(&["unnest"])
+                && call.agg_order.is_empty()
+                && call.agg_filter.is_none()
+                && call.over.is_none()
+                && !(call.agg_star || call.agg_distinct || call.func_variadic || call.agg_within_group) =>
+        {
+            Some(&mut call.args)
+        }
+        _ => None,
+    }
+}
+
+fn unnest(argument: Node) -> Node {
+    tree::node(NodeEnum::FuncCall(Box::new(pb::FuncCall {
+        funcname: vec![tree::string("pg_catalog"), tree::string("unnest")],
+        args: vec![argument],
+        funcformat: pb::CoercionForm::CoerceExplicitCall as i32,
+        ..pb::FuncCall::default()
+    })))
 }

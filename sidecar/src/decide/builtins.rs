@@ -72,6 +72,8 @@ pub fn classify(function: &Function) -> FunctionClass {
         "pg_catalog" if function.extension.is_none() || function.extension.as_deref() == Some("plpgsql") => {
             classify_builtin(&function.name, Some(function.arguments.len()))
         }
+        // Drivers number the columns of keys with it.
+        "information_schema" if &*function.name == "_pg_expandarray" => FunctionClass::Compute,
         // A few views of the standard are built on functions of this schema; clients have no use for them.
         "information_schema" => FunctionClass::Denied(UNKNOWN),
         _ => match &function.extension {

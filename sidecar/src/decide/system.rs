@@ -138,7 +138,6 @@ const DENIED: &[(&str, &str)] = &[
     ("pg_authid", SECRETS),
     ("pg_backend_memory_contexts", SESSIONS),
     ("pg_config", SECRETS),
-    ("pg_db_role_setting", SECRETS),
     ("pg_dsm_registry_allocations", SESSIONS),
     ("pg_file_settings", SECRETS),
     ("pg_hba_file_rules", SECRETS),
@@ -161,6 +160,7 @@ const DENIED: &[(&str, &str)] = &[
 /// Columns of pg_catalog that show NULL of their type to everyone: (relation, column, type), sorted.
 const BLANKED: &[(&str, &str, &str)] = &[
     ("pg_cursors", "statement", "text"),
+    ("pg_db_role_setting", "setconfig", "text[]"),
     ("pg_foreign_server", "srvoptions", "text[]"),
     ("pg_prepared_statements", "statement", "text"),
     ("pg_sequences", "last_value", "int8"),

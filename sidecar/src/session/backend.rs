@@ -16,6 +16,7 @@ use crate::analyze::{Effect, Notice};
 use crate::audit::StatementEnd;
 use crate::catalog::overlay::decode_overlay;
 use crate::decide::Denial;
+use crate::sql;
 use crate::wire::backend::{
     AUTHENTICATION, BACKEND_KEY_DATA, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, COPY_BOTH_RESPONSE, COPY_DATA,
     COPY_DONE, COPY_IN_RESPONSE, COPY_OUT_RESPONSE, DATA_ROW, DataRow, EMPTY_QUERY_RESPONSE, ERROR_RESPONSE,
@@ -464,7 +465,7 @@ where
     // --- errors and notices -------------------------------------------------------------------------------------
 
     /// The server reports an error; it has been taken out of what goes to the client.
-    fn failed_with(&mut self, fields: Fields) -> Result<(), End> {
+    fn failed_with(&mut self, mut fields: Fields) -> Result<(), End> {
         self.failed = true;
         self.copy_in = false;
         self.copy_ended = false;
@@ -484,7 +485,7 @@ where
             self.look_up_failed = true;
         }
         let fields_say_timeout = fields.message().contains("statement timeout");
-        let rewritten = front.running().is_some_and(|running| running.decided.rewritten.is_some());
+        let placed = front.running().is_none_or(|running| replace_position(running, &mut fields));
         let rule = front
             .running()
             .and_then(|running| running.run())
@@ -501,7 +502,7 @@ where
                 Some(fields) => fields,
                 None => {
                     let mut fields = self.scrubbed(fields);
-                    if rewritten {
+                    if !placed {
                         fields.remove(Fields::POSITION);
                     }
                     fields
@@ -630,6 +631,21 @@ where
         self.down.pass(header.frame_len());
         Ok(())
     }
+}
+
+/// Moves an error's position from the rewritten text to the client's; false if it has no place there.
+fn replace_position(running: &Running, fields: &mut Fields) -> bool {
+    let Some(rewritten) = &running.decided.rewritten else { return true };
+    let position = fields.get(Fields::POSITION).and_then(|position| position.parse().ok());
+    let original = running
+        .text
+        .as_deref()
+        .zip(position)
+        .and_then(|(text, position)| sql::original_position(text, rewritten, position));
+    if let Some(original) = original {
+        fields.set(Fields::POSITION, original.to_string());
+    }
+    original.is_some()
 }
 
 /// A refusal as the client reads it; its position is in characters from 1 by now.

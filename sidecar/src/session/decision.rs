@@ -65,14 +65,19 @@ where
         // What the session's own connection doesn't know does not exist.
         self.view.looked = self.looked_up;
         let began = Instant::now();
-        let analysis = self.shared.gate.decide(&self.view, text).await;
+        let mut analysis = self.shared.gate.decide(&self.view, text).await;
+        if let Analysis::Lookup(names) = &mut analysis {
+            if !failed && !self.looked_up && self.state().has_own_relations() {
+                return Err(self.look_up(std::mem::take(names))?);
+            }
+            // Nobody knows them: so they do not exist.
+            self.view.looked = true;
+            analysis = self.shared.gate.decide(&self.view, text).await;
+        }
         self.shared.metrics.decision_took(began.elapsed());
         match analysis {
             Analysis::Decided(decided) => Ok(decided),
             Analysis::Lookup(names) => {
-                if !failed && !self.looked_up && self.state().has_own_relations() {
-                    return Err(self.look_up(names)?);
-                }
                 let name = names.first().map(|(schema, name)| match schema {
                     Some(schema) => format!("{schema}.{name}"),
                     None => name.clone(),

@@ -309,7 +309,7 @@ where
             let _ = self.portals.set("", None, 0, self.batch);
         }
         self.counted += usize::from(runs.iter().any(is_held));
-        let running = Box::new(Running::new(Arc::clone(&decided), runs, audit));
+        let running = Box::new(Running { text: Some(text.clone()), ..Running::new(Arc::clone(&decided), runs, audit) });
         if translate {
             self.send_translated(&text, running)?;
             self.up.skip(header.frame_len());
@@ -676,6 +676,7 @@ where
 impl Running {
     fn new(decided: Arc<Decided>, runs: Vec<Run>, audit: u64) -> Self {
         Self {
+            text: None,
             decided,
             runs,
             at: 0,

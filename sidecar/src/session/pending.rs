@@ -87,6 +87,8 @@ pub(super) struct Run {
 /// An Execute or a Query as it runs.
 #[derive(Debug)]
 pub(super) struct Running {
+    /// The client's text, of a Query: errors have places in it.
+    pub(super) text: Option<Arc<str>>,
     /// The text's decision; its effects are those that happen.
     pub(super) decided: Arc<Decided>,
     /// Its statements.

@@ -21,7 +21,7 @@ use pg_query::protobuf;
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
 pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};
 pub use shape::{Literal, LiteralKind, Shape, Template, shape};
-pub use text::{fingerprint, normalize, split};
+pub use text::{fingerprint, normalize, original_position, split};
 
 use crate::decide::{Denial, Reason};
 
@@ -50,6 +50,10 @@ pub fn parse_measured(text: &str, measure: Measure) -> Result<Parsed, Denial> {
 
 /// The parser, with its failures as refusals. Its own bound of 10,000 nested messages and of 2 MiB of C stack holds too.
 fn parse_unbounded(text: &str) -> Result<protobuf::ParseResult, Denial> {
+    parse_unplaced(text).map_err(|denial| at_position(text, denial))
+}
+
+fn parse_unplaced(text: &str) -> Result<protobuf::ParseResult, Denial> {
     // The crate gathers table and function names as it builds its result, and panics on trees it does not expect.
     let result = catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, 0)));
     match result {
@@ -57,6 +61,24 @@ fn parse_unbounded(text: &str) -> Result<protobuf::ParseResult, Denial> {
         Ok(Err(error)) => Err(refuse(error)),
         Err(_) => Err(Denial::new(Reason::Unsupported, "this statement is of a form that the proxy can't read")),
     }
+}
+
+/// A syntax error with its place. The parser tells only which word it stumbled over: the place is where it does so
+/// when nothing follows.
+fn at_position(text: &str, denial: Denial) -> Denial {
+    /// A parse for each time the word is there.
+    const MOST: usize = 8;
+    let word = denial.message.strip_prefix("syntax error at or near \"").and_then(|rest| rest.strip_suffix('"'));
+    let end = denial.message == "syntax error at end of input";
+    let place = match word {
+        _ if denial.reason != Reason::Syntax || text.len() > 64 << 10 => None,
+        Some(word) => text.match_indices(word).take(MOST).map(|(at, _)| at).find(|at| {
+            let beginning = text.get(..at + word.len()).unwrap_or_default();
+            parse_unplaced(beginning).is_err_and(|found| found.message == denial.message)
+        }),
+        None => end.then_some(text.len()),
+    };
+    Denial { position: place.and_then(|at| u32::try_from(at).ok()), ..denial }
 }
 
 /// A parser's error as a refusal.

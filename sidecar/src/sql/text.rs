@@ -123,3 +123,20 @@ pub fn split<'t>(text: &'t str, tree: &protobuf::ParseResult) -> Vec<&'t str> {
         })
         .collect()
 }
+
+/// Where in the client's text a place of the rewritten text is: that of the same word, if the client wrote it just once.
+/// Both count in characters from 1.
+pub fn original_position(original: &str, rewritten: &str, position: usize) -> Option<usize> {
+    let start = rewritten.char_indices().nth(position.checked_sub(1)?)?.0;
+    let is_of_word = |c: &char| c.is_alphanumeric() || *c == '_';
+    let word_at = |text: &str| text.chars().take_while(is_of_word).map(char::len_utf8).sum::<usize>();
+    let rest = rewritten.get(start..)?;
+    let word = rest.get(..word_at(rest)).filter(|word| !word.is_empty())?;
+    let mut places = original.match_indices(word).map(|(at, _)| at).filter(|at| {
+        let before = original.get(..*at).and_then(|text| text.chars().next_back());
+        let from = original.get(*at..).unwrap_or_default();
+        !before.is_some_and(|c| is_of_word(&c)) && word_at(from) == word.len()
+    });
+    let only = places.next()?;
+    places.next().is_none().then(|| original.get(..only).map_or(0, |text| text.chars().count()) + 1)
+}
