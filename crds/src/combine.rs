@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::checked::{CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Limits, To, Window};
-use crate::pattern::RelationPattern;
+use crate::pattern::{ColumnPattern, RelationPattern};
 use crate::verb::Verb;
 
 /// Class of settings that belongs to Postern; keys of `hash` masks travel in it, so no client may touch it.
@@ -82,6 +82,20 @@ impl CheckedPolicy {
             .filter(|rule| self.is_for(&rule.to, identity))
             .flat_map(|rule| &rule.hide_columns)
             .any(|pattern| pattern.matches(schema, relation, special, column))
+    }
+
+    /// Whether a mask, hidden column or filter may be for a relation of this name, whatever its columns are.
+    pub fn may_guard(&self, identity: &CheckedIdentity, schema: &str, relation: &str) -> bool {
+        let concerns = |patterns: &[ColumnPattern]| {
+            patterns
+                .iter()
+                .any(|pattern| pattern.relation.schema.matches(schema) && pattern.relation.relation.matches(relation))
+        };
+        let masks = self.masks.iter().filter(|mask| !self.is_for(&mask.exempt, identity));
+        let mut rules = self.rules.iter().filter(|rule| self.is_for(&rule.to, identity));
+        masks.into_iter().any(|mask| concerns(&mask.columns))
+            || rules.any(|rule| concerns(&rule.hide_columns))
+            || !self.filters(identity, schema, relation, false).is_empty()
     }
 
     /// The mask that holds for the column: of those that match and do not exempt the identity the most private, and of

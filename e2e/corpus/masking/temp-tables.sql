@@ -76,3 +76,22 @@ INSERT INTO t (id) VALUES (1) RETURNING x;
 CREATE TEMP TABLE t AS SELECT card FROM customers WITH NO DATA;
 INSERT INTO t SELECT card FROM customers;
 SELECT * FROM t;
+
+-- leak works: made and read in one message
+CREATE TEMP TABLE t AS SELECT id, card FROM customers; INSERT INTO t VALUES (9, 'x'); SELECT * FROM t; DROP TABLE t;
+
+-- leak works: a table made and read in one message
+BEGIN; CREATE TABLE scratch.t (id int PRIMARY KEY, v text); INSERT INTO scratch.t SELECT id, card FROM customers; SELECT * FROM scratch.t; COMMIT;
+
+-- leak works: a temporary table of that name comes and goes in one message
+CREATE TEMP TABLE customers (id int); SELECT * FROM customers; DROP TABLE customers; SELECT card FROM customers;
+
+-- leak works: a temporary table of that name is rolled back in one message
+BEGIN; CREATE TEMP TABLE customers (card text); ROLLBACK; SELECT card FROM customers;
+
+-- leak works: made unless it is there, in one message
+CREATE TABLE IF NOT EXISTS public.customers (id int); SELECT card FROM public.customers;
+CREATE TABLE IF NOT EXISTS scratch.t (id int); INSERT INTO scratch.t VALUES (1); SELECT * FROM scratch.t;
+
+-- leak works: a view made over a plain table in one message
+CREATE TEMP TABLE t (a text); INSERT INTO t SELECT card FROM customers; CREATE TEMP VIEW v AS SELECT a FROM t; SELECT * FROM v;

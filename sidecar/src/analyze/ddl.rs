@@ -14,8 +14,9 @@ use postern_crds::Verb;
 use super::scope::Column;
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
-use super::{Analyzer, Effect};
-use crate::catalog::{Relation, RelationKind, WrittenName, load::is_system_schema};
+use super::{Analyzer, Effect, FIRST_PREDICTED};
+use crate::catalog::names::Resolution;
+use crate::catalog::{self, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
 
@@ -76,7 +77,11 @@ impl Analyzer<'_> {
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, &mut names)?,
             NodeEnum::RenameStmt(rename) => self.rename(rename, &mut names)?,
             NodeEnum::AlterObjectSchemaStmt(alter) => self.move_to_schema(alter, &mut names)?,
-            NodeEnum::DropStmt(drop) => self.drop_objects(drop, &mut names)?,
+            NodeEnum::DropStmt(drop) => {
+                let temporary = self.drop_objects(drop, &mut names)?;
+                self.dropped.clone_from(&names);
+                temporary
+            }
             NodeEnum::CommentStmt(comment) => self.comment(comment)?,
             other => return Err(unsupported(&tree::kind(other))),
         };
@@ -102,6 +107,65 @@ impl Analyzer<'_> {
         self.may_define(&range.schemaname.clone(), &range.relname.clone())?;
         names.push((Some(range.schemaname.clone()), range.relname.clone()));
         Ok(false)
+    }
+
+    /// Whether it does no harm if a relation of the new name is there already, unknown to the catalog yet.
+    fn may_be_there(&self, names: &[WrittenName]) -> bool {
+        match names.first() {
+            Some((Some(schema), name)) => {
+                schema == PG_TEMP || !self.policy.policy.may_guard(&self.policy.identity, schema, name)
+            }
+            _ => false,
+        }
+    }
+
+    /// What later statements of the same text find under the new name. Where something has that name already, they find
+    /// that, or nothing.
+    fn will_make(&mut self, names: &[WrittenName], kind: RelationKind, columns: &[Column], renamed: &[Node]) {
+        let Some((Some(schema), name)) = names.first() else { return };
+        let known = self.catalog.resolve_relation(&[], &self.session.overlay, Some(schema), name);
+        if matches!(known, Resolution::Found(_)) {
+            return;
+        }
+        let columns = columns.iter().enumerate().filter_map(|(index, column)| {
+            let name = renamed.get(index).and_then(string_of).map(Arc::from).or_else(|| column.name.clone())?;
+            Some(catalog::Column {
+                number: i16::try_from(index + 1).ok()?,
+                name,
+                type_oid: column.type_oid.unwrap_or(0),
+                type_modifier: -1,
+                type_sql: Arc::from(""),
+                collation: 0,
+                not_null: false,
+                default: None,
+                generated: None,
+                identity: None,
+            })
+        });
+        let columns = columns.collect();
+        let number = u32::try_from(self.session.overlay.len()).unwrap_or(0).min(u32::MAX - FIRST_PREDICTED);
+        self.made = Some(Relation {
+            oid: FIRST_PREDICTED + number,
+            schema: schema.as_str().into(),
+            name: name.as_str().into(),
+            kind,
+            temporary: schema == PG_TEMP,
+            system: false,
+            columns,
+            row_type: 0,
+            indexes: Vec::new(),
+            checks: Vec::new(),
+            foreign_keys: Vec::new(),
+            triggers: Vec::new(),
+            has_rules: false,
+            parents: Vec::new(),
+            children: Vec::new(),
+            definition: None,
+            depends_on: Vec::new(),
+            owned_by: None,
+            row_security: false,
+            extension: None,
+        });
     }
 
     fn own_database(&mut self, range: &mut pb::RangeVar) -> Result<(), Denial> {
@@ -237,7 +301,8 @@ impl Analyzer<'_> {
         let mut into = select.into_clause.take().ok_or_else(|| unsupported("SELECT INTO"))?;
         let range = into.rel.as_mut().ok_or_else(|| unsupported("SELECT INTO"))?;
         let temporary = self.new_relation(range, names)?;
-        self.select(select, false)?;
+        let output = self.select(select, false)?;
+        self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
         self.put_views(node)?;
         if let Some(NodeEnum::SelectStmt(select)) = &mut node.node {
             select.into_clause = Some(into);
@@ -253,7 +318,10 @@ impl Analyzer<'_> {
         let Some(NodeEnum::SelectStmt(select)) = &mut query.node else {
             return Err(unsupported("CREATE TABLE AS EXECUTE"));
         };
-        self.select(select, false)?;
+        let output = self.select(select, false)?;
+        if !create.if_not_exists || self.may_be_there(names) {
+            self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
+        }
         self.put_views(query)?;
         if create.objtype == pb::ObjectType::ObjectMatview as i32 {
             self.read_only_plain()?;
@@ -272,7 +340,10 @@ impl Analyzer<'_> {
         }
         let query = view.query.as_deref_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
         let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return Err(unsupported("CREATE VIEW")) };
-        self.select(select, false)?;
+        let output = self.select(select, false)?;
+        if !view.replace {
+            self.will_make(names, RelationKind::View, &output.columns, &view.aliases);
+        }
         self.put_views(query)?;
         self.read_only_plain()?;
         Ok(temporary)
@@ -324,6 +395,9 @@ impl Analyzer<'_> {
         }
         if let Some(bound) = &mut create.partbound {
             self.partition_bound(bound)?;
+        }
+        if complete && (!create.if_not_exists || self.may_be_there(names)) {
+            self.will_make(names, RelationKind::Table, &columns, &[]);
         }
         Ok(temporary)
     }

@@ -38,6 +38,9 @@ pub const MASKED_WRITE_MARKER: &str = "postern masked write";
 /// Stands in the text of the error that a new row version outside the filter raises as it runs.
 pub const ROW_FILTER_MARKER: &str = "postern row filter";
 
+/// Oids from here on stand for relations that earlier statements of the same text make. No server has given out so many.
+const FIRST_PREDICTED: Oid = 0xffff_0000;
+
 /// What the analysis must know of the session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionView {
@@ -56,9 +59,24 @@ pub struct SessionView {
 
 impl SessionView {
     /// Follows what a statement does, for the statements after it in the same text.
-    fn predict(&mut self, effect: &Effect) {
-        if let Effect::SearchPath { value: Some(path), .. } = effect {
-            self.search_path = path.clone().into();
+    fn predict(&mut self, effect: &Effect, made: Option<Relation>, dropped: &[WrittenName]) {
+        match effect {
+            Effect::SearchPath { value: Some(path), .. } => self.search_path = path.clone().into(),
+            Effect::CatalogChange { .. } => {
+                let is_dropped = |relation: &Relation| {
+                    dropped
+                        .iter()
+                        .any(|(schema, name)| schema.as_deref() == Some(&*relation.schema) && *name == *relation.name)
+                };
+                let kept = self.overlay.iter().filter(|relation| !is_dropped(relation)).cloned();
+                self.overlay = Arc::new(kept.chain(made.map(Arc::new)).collect());
+            }
+            // What this text made is gone, or may be.
+            Effect::Rollback { .. } | Effect::RollbackTo(_) => {
+                let kept = self.overlay.iter().filter(|relation| relation.oid < FIRST_PREDICTED).cloned();
+                self.overlay = Arc::new(kept.collect());
+            }
+            _ => {}
         }
     }
 }
@@ -313,6 +331,10 @@ pub(crate) struct Analyzer<'a> {
     has_aggregate: bool,
     /// The setting that `FROM pg_settings WHERE name = '…'` picks, which set_config may then name by its column.
     picked_setting: Option<String>,
+    /// The relation that the statement makes.
+    made: Option<Relation>,
+    /// The relations that it drops.
+    dropped: Vec<WrittenName>,
     /// Masked columns read so far, in order.
     masked_reads: Vec<(ItemId, i16)>,
 }
@@ -387,7 +409,7 @@ fn decide(
             return Err(denial);
         }
         changed |= analyzer.changed;
-        session.predict(&analyzer.out.effect);
+        session.predict(&analyzer.out.effect, analyzer.made.take(), &analyzer.dropped);
         decided.push(analyzer.out);
     }
     if !changed {
@@ -416,6 +438,8 @@ impl<'a> Analyzer<'a> {
             may_return_rows: false,
             has_aggregate: false,
             picked_setting: None,
+            made: None,
+            dropped: Vec::new(),
             masked_reads: Vec::new(),
         }
     }
@@ -491,16 +515,19 @@ impl<'a> Analyzer<'a> {
             self.touch(relation);
             return Ok((None, None));
         }
-        // Made in the open transaction: the policy is bound to it at COMMIT. What may show another relation's rows waits.
+        // Made in the open transaction: the policy is bound to it at COMMIT. What may show another relation's rows waits,
+        // and what the policy names; but who inserts knows what he inserts.
         let guarded = |oid: &Oid| self.policy.view(*oid).is_some();
         if !relation.system
             && !self.catalog.relations.contains_key(&relation.oid)
-            && (relation.parents.iter().any(guarded) || relation.depends_on.iter().any(|(oid, _)| guarded(oid)))
+            && (relation.parents.iter().any(guarded)
+                || relation.depends_on.iter().any(|(oid, _)| guarded(oid))
+                || verb != Verb::Insert && self.is_guarded_by_name(relation))
         {
             let name = format!("{}.{}", relation.schema, relation.name);
             return Err(Denial::new(
                 Reason::Closed,
-                format!("{name} was made in this transaction from masked or filtered data"),
+                format!("{name} was made in this transaction, and is masked or filtered for you"),
             )
             .hint("Commit first.")
             .object(name));
@@ -526,6 +553,16 @@ impl<'a> Analyzer<'a> {
         let grant = self.ask(relation, verb)?;
         self.record(relation, &grant, verb);
         Ok((self.policy.view(relation.oid).cloned(), None))
+    }
+
+    /// Whether masks, hidden columns or filters of the policy are for a relation of this name.
+    fn is_guarded_by_name(&self, relation: &Relation) -> bool {
+        let (policy, identity) = (&self.policy.policy, &self.policy.identity);
+        let (schema, name) = (&*relation.schema, &*relation.name);
+        relation.columns.iter().any(|column| {
+            policy.hides(identity, schema, name, false, &column.name)
+                || policy.mask(identity, schema, name, false, &column.name).is_some()
+        }) || !policy.filters(identity, schema, name, false).is_empty()
     }
 
     /// Whether a rule allows a verb on a relation. That it was asked for is noted first: a refusal is counted and

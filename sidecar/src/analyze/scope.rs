@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::catalog::{Oid, Relation};
+use crate::catalog::{self, Oid, Relation};
 use crate::decide::bound::RelationView;
 
 /// Index of an [`Item`] in the statement's arena.
@@ -204,7 +204,7 @@ impl Scopes {
             Some(Source::Relation(relation)) => {
                 let column = |(number, name): (i16, &Arc<str>)| Column {
                     name: Some(name.clone()),
-                    type_oid: relation.relation.column_at(number).map(|column| column.type_oid),
+                    type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
                 };
                 (relation.visible().map(column).collect(), true)
@@ -219,7 +219,7 @@ impl Scopes {
             Some(Source::Relation(relation)) => {
                 let column = relation.number_of(name).map(|number| Column {
                     name: Some(Arc::from(name)),
-                    type_oid: relation.relation.column_at(number).map(|column| column.type_oid),
+                    type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
                 });
                 (column, true)

@@ -683,7 +683,7 @@ fn name_the_tables(what: &str) -> Denial {
 pub(crate) fn plain_columns(relation: &Relation) -> Vec<Column> {
     let plain = |column: &crate::catalog::Column| Column {
         name: Some(column.name.clone()),
-        type_oid: Some(column.type_oid),
+        type_oid: column.known_type(),
         origins: Vec::new(),
     };
     relation.columns.iter().map(plain).collect()

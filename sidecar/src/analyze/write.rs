@@ -947,7 +947,7 @@ impl Analyzer<'_> {
             .filter(|column| !target.hides(column.number))
             .map(|column| Column {
                 name: Some(column.name.clone()),
-                type_oid: Some(column.type_oid),
+                type_oid: column.known_type(),
                 origins: Vec::new(),
             })
             .collect();

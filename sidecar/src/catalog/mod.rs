@@ -187,6 +187,13 @@ pub struct Column {
     pub identity: Option<char>,
 }
 
+impl Column {
+    /// Its type, unless it is of a relation that is yet to be made and whose types only the server will know.
+    pub const fn known_type(&self) -> Option<Oid> {
+        if self.type_oid == 0 { None } else { Some(self.type_oid) }
+    }
+}
+
 /// An index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
