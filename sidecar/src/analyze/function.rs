@@ -11,7 +11,7 @@ use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
 use crate::catalog::names::{CallForm, types};
-use crate::catalog::{Function, Oid};
+use crate::catalog::{Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass};
 use crate::decide::expression::instantiate_with;
@@ -43,6 +43,9 @@ impl Analyzer<'_> {
         }
         if chosen.iter().all(is_current_setting) && self.setting_is_computed(&call.args) {
             return self.computed_setting(call);
+        }
+        if chosen.iter().all(|function| matches!(builtins::classify(function), FunctionClass::Sequence { .. })) {
+            self.name_serial_sequence(call);
         }
         for function in &chosen {
             self.may_call(function, &call.args)?;
@@ -195,6 +198,46 @@ impl Analyzer<'_> {
         };
         let local = arguments.get(2).is_some_and(is_true);
         self.set_config(&name, &value, local)
+    }
+
+    /// `setval(pg_get_serial_sequence('t', 'id'), …)`, as ORMs write it: the sequence that is meant is put in its place.
+    fn name_serial_sequence(&mut self, call: &mut pb::FuncCall) {
+        let Some(first) = call.args.first_mut() else { return };
+        let argument = match &mut first.node {
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref_mut(),
+            _ => Some(first),
+        };
+        let Some(argument) = argument else { return };
+        let Some(sequence) = self.serial_sequence(argument) else { return };
+        *argument = tree::literal(&sequence);
+        self.changed = true;
+    }
+
+    fn serial_sequence(&mut self, node: &Node) -> Option<String> {
+        let Some(NodeEnum::FuncCall(inner)) = &node.node else { return None };
+        let (schema, name) = match tree::strings(&inner.funcname)?.as_slice() {
+            ["pg_catalog", name] => (Some("pg_catalog"), *name),
+            [name] => (None, *name),
+            _ => return None,
+        };
+        let meant = self.catalog.functions_named(&self.session.search_path, schema, name);
+        if name != "pg_get_serial_sequence" || meant.iter().any(|function| &*function.schema != "pg_catalog") {
+            return None;
+        }
+        let [table, column] = inner.args.as_slice() else { return None };
+        let (schema, name) = super::name_of(&text_of(table)?).ok()?;
+        let table = self.relation_named(schema.as_deref(), &name).ok()?;
+        let number = table.column(&text_of(column)?)?.number;
+        if self.policy.hidden(table.oid, number) {
+            return None;
+        }
+        let owned = |relation: &&Arc<Relation>| {
+            relation.kind == RelationKind::Sequence && relation.owned_by == Some((table.oid, number))
+        };
+        self.catalog.relations.values().find(owned).map(|sequence| {
+            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+            format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name))
+        })
     }
 
     /// A function of a sequence is decided by which one it is: that must be a constant.

@@ -388,7 +388,16 @@ pub(crate) fn not(part: Node) -> Node {
     bool_expr(pb::BoolExprType::NotExpr, vec![part])
 }
 
-fn bool_expr(op: pb::BoolExprType, args: Vec<Node>) -> Node {
+/// As the parser builds it: what stands first and is of the same kind is no part of its own, since `(a AND b) AND c` is
+/// read as `a AND b AND c`.
+fn bool_expr(op: pb::BoolExprType, mut args: Vec<Node>) -> Node {
+    if op != pb::BoolExprType::NotExpr
+        && let Some(Node { node: Some(NodeEnum::BoolExpr(first)) }) = args.first_mut()
+        && first.boolop == op as i32
+    {
+        let inner = std::mem::take(&mut first.args);
+        args.splice(..1, inner);
+    }
     node(NodeEnum::BoolExpr(Box::new(pb::BoolExpr { xpr: None, boolop: op as i32, args, location: -1 })))
 }
 

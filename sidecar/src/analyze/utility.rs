@@ -419,8 +419,9 @@ impl Analyzer<'_> {
         if copy.is_program || !copy.filename.is_empty() {
             return Err(forbidden("COPY with a file or program of the server").hint("COPY … TO STDOUT or FROM STDIN."));
         }
-        for option in &copy.options {
-            let Some(NodeEnum::DefElem(option)) = &option.node else { return Err(unsupported("COPY")) };
+        for option in &mut copy.options {
+            let Some(NodeEnum::DefElem(option)) = &mut option.node else { return Err(unsupported("COPY")) };
+            plain_switch(option);
             if !COPY_OPTIONS.contains(&option.defname.to_ascii_lowercase().as_str()) {
                 return Err(unsupported(&format!("COPY with the option {}", option.defname)));
             }
@@ -698,6 +699,25 @@ fn is_on(option: &pb::DefElem) -> bool {
         Some(NodeEnum::Boolean(value)) => value.boolval,
         _ => true,
     }
+}
+
+/// A switch of COPY in the spelling that the deparser keeps: it writes `(FREEZE on)` as the older `FREEZE`, which means the
+/// same but is another tree.
+fn plain_switch(option: &mut pb::DefElem) {
+    if !matches!(option.defname.as_str(), "freeze" | "header") {
+        return;
+    }
+    let on = match option.arg.as_ref().and_then(|value| value.node.as_ref()) {
+        Some(NodeEnum::String(text)) => match text.sval.to_ascii_lowercase().as_str() {
+            "on" | "true" => true,
+            "off" | "false" => false,
+            _ => return,
+        },
+        Some(NodeEnum::Integer(pb::Integer { ival: 1 }) | NodeEnum::Boolean(pb::Boolean { boolval: true })) => true,
+        Some(NodeEnum::Integer(pb::Integer { ival: 0 }) | NodeEnum::Boolean(pb::Boolean { boolval: false })) => false,
+        _ => return,
+    };
+    option.arg = if on { None } else { tree::boxed(tree::string("false")) };
 }
 
 /// What a statement is refused with that no policy can allow.

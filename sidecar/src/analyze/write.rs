@@ -785,18 +785,7 @@ impl Analyzer<'_> {
             let column = target.relation.column(&res.name).filter(|column| !target.hides(column.number));
             columns.push(column.ok_or_else(|| no_column(target, &res.name))?.clone());
         }
-        let mut rows = match insert.select_stmt.as_deref_mut().and_then(|source| source.node.as_mut()) {
-            None => Rows::Default,
-            Some(NodeEnum::SelectStmt(select))
-                if !select.values_lists.is_empty()
-                    && select.sort_clause.is_empty()
-                    && select.limit_count.is_none()
-                    && select.with_clause.is_none() =>
-            {
-                Rows::Values(&mut select.values_lists)
-            }
-            Some(_) => Rows::Query,
-        };
+        let rows = rows_of(insert);
         for (index, column) in columns.iter().enumerate() {
             let hashed = target.mask(column.number).is_some_and(|mask| matches!(mask.kind, MaskKind::Hash { .. }));
             if hashed && !rows.is_default(index) {
@@ -804,7 +793,10 @@ impl Analyzer<'_> {
             }
         }
         let Some(filter) = target.filter() else { return Ok(()) };
-        match &mut rows {
+        if let Some(column) = give_default(insert, &columns, target, filter)? {
+            columns.push(column);
+        }
+        match rows_of(insert) {
             Rows::Values(lists) => {
                 for list in lists.iter_mut() {
                     let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
@@ -813,7 +805,9 @@ impl Analyzer<'_> {
                 self.changed = true;
                 Ok(())
             }
-            Rows::Default => self.check_values(&mut [], &columns, target, filter),
+            Rows::Default => {
+                Err(filter_denial(target, filter_column(target, filter), "give it a value inside the filter"))
+            }
             Rows::Query => self.check_query(insert, &columns, target, filter),
         }
     }
@@ -837,8 +831,7 @@ impl Analyzer<'_> {
                     first = first.or(index);
                     value.clone()
                 }
-                _ => default_of(column)
-                    .ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))?,
+                _ => constant_default(target, column)?,
             };
             if !is_pure(&value) {
                 return Err(filter_denial(target, &column.name, "only a value or a column can be checked against it"));
@@ -854,7 +847,7 @@ impl Analyzer<'_> {
             return Err(filter_denial(target, filter_column(target, filter), "give it a value inside the filter"));
         };
         let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
-        let stored = tree::cast(tree::take(value), &column.type_sql)?;
+        let stored = tree::cast(tree::take(value), &self.bare_type(column))?;
         *value = tree::case(check, stored, None);
         self.changed = true;
         Ok(())
@@ -868,16 +861,22 @@ impl Analyzer<'_> {
         target: &Target,
         filter: &RowFilter,
     ) -> Result<(), Denial> {
+        // What the query does not give is stored as its default, which is a constant.
+        let mut defaults: Vec<(Arc<str>, Node)> = Vec::new();
         for number in &filter.columns {
-            if !columns.iter().any(|column| column.number == *number) {
-                let name = target.relation.column_at(*number).map_or("?", |column| &*column.name).to_owned();
-                return Err(filter_denial(target, &name, "give it a value"));
+            let Some(column) = target.relation.column_at(*number) else { continue };
+            if !columns.iter().any(|given| given.number == *number) {
+                let default = tree::cast(constant_default(target, column)?, &column.type_sql)?;
+                defaults.push((column.name.clone(), default));
             }
         }
         let Some(source) = insert.select_stmt.take() else { return Ok(()) };
         let alias = "postern_new";
         let mut inside = Some(tree::or(vec![
-            instantiate_with(&filter.expression, &mut |name| tree::column(alias, name)),
+            instantiate_with(&filter.expression, &mut |name| {
+                let default = defaults.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
+                default.unwrap_or_else(|| tree::column(alias, name))
+            }),
             raise(ROW_FILTER_MARKER, &filter.rule),
         ]));
         let mut targets = Vec::new();
@@ -889,6 +888,10 @@ impl Analyzer<'_> {
                 value = tree::case(inside, value, None);
             }
             targets.push(tree::target(&column.name, value));
+        }
+        if let (Some(inside), Some((name, default))) = (inside.take(), defaults.first()) {
+            insert.cols.push(insert_column(name));
+            targets.push(tree::target(name, tree::case(inside, default.clone(), None)));
         }
         let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
             lateral: false,
@@ -1258,6 +1261,62 @@ fn is_pure(node: &Node) -> bool {
         Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_pure),
         _ => false,
     }
+}
+
+/// The rows of an INSERT.
+fn rows_of(insert: &mut pb::InsertStmt) -> Rows<'_> {
+    match insert.select_stmt.as_deref_mut().and_then(|source| source.node.as_mut()) {
+        None => Rows::Default,
+        Some(NodeEnum::SelectStmt(select))
+            if !select.values_lists.is_empty()
+                && select.sort_clause.is_empty()
+                && select.limit_count.is_none()
+                && select.with_clause.is_none() =>
+        {
+            Rows::Values(&mut select.values_lists)
+        }
+        Some(_) => Rows::Query,
+    }
+}
+
+/// Gives an INSERT that leaves all of a filter's columns to their defaults one of them, so that there is a value to
+/// check; which one.
+fn give_default(
+    insert: &mut pb::InsertStmt,
+    columns: &[catalog::Column],
+    target: &Target,
+    filter: &RowFilter,
+) -> Result<Option<catalog::Column>, Denial> {
+    let given = |number: &i16| columns.iter().any(|column| column.number == *number);
+    let Some(column) = filter.columns.first().and_then(|number| target.relation.column_at(*number)) else {
+        return Ok(None);
+    };
+    if filter.columns.iter().any(given) {
+        return Ok(None);
+    }
+    let value = constant_default(target, column)?;
+    match rows_of(insert) {
+        Rows::Values(lists) => {
+            for list in lists.iter_mut() {
+                let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
+                row.items.push(value.clone());
+            }
+        }
+        Rows::Default => {
+            let row = tree::node(NodeEnum::List(pb::List { items: vec![value] }));
+            let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
+            insert.select_stmt = tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(values))));
+        }
+        // check_query adds it.
+        Rows::Query => return Ok(None),
+    }
+    insert.cols.push(insert_column(&column.name));
+    Ok(Some(column.clone()))
+}
+
+/// What is stored in a filter's column that an INSERT does not give, if that can be known.
+fn constant_default(target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
+    default_of(column).ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))
 }
 
 /// A default that is a constant; NULL for none.

@@ -1,0 +1,59 @@
+-- What ORMs, pools, queues and migration tools send, over tables of which some are masked or filtered. Each line is one
+-- message; its answer through the gate is that of a database that holds only what the policy shows.
+
+-- reads
+SELECT * FROM customers ORDER BY id LIMIT 2;
+SELECT "customers".* FROM "customers" WHERE "customers"."id" = 1 LIMIT 1;
+SELECT "public"."customers"."id", "public"."customers"."name" FROM "public"."customers" WHERE ("public"."customers"."id" = 1 AND 1=1) LIMIT 1 OFFSET 0;
+SELECT c.*, o.id AS order_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.id ORDER BY c.id, o.id;
+SELECT c.id, c.name, c.email, count(o.id) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY c.id ORDER BY c.id;
+SELECT count(*) FROM (SELECT DISTINCT c.id FROM customers c INNER JOIN orders o ON o.customer_id = c.id WHERE o.total > 3) subquery;
+SELECT (1) AS "a" FROM "orders" WHERE "orders"."customer_id" = 6 LIMIT 1;
+SELECT t.id, x.n FROM customers t LEFT JOIN LATERAL (SELECT count(*) AS n FROM orders o WHERE o.customer_id = t.id) x ON true ORDER BY t.id;
+SELECT "t1"."id", "o"."data" FROM "public"."customers" AS "t1" LEFT JOIN LATERAL (SELECT COALESCE(JSONB_AGG("d"), '[]') AS "data" FROM (SELECT JSONB_BUILD_OBJECT('id', "t2"."id", 'total', "t2"."total") AS "d" FROM (SELECT "t0".* FROM "public"."orders" AS "t0" WHERE "t1"."id" = "t0"."customer_id" ORDER BY id) AS "t2") AS "t3") AS "o" ON TRUE ORDER BY "t1"."id";
+SELECT id FROM posts WHERE deleted_at IS NULL ORDER BY id FETCH FIRST 5 ROWS ONLY;
+SELECT c.id FROM customers c WHERE c.id IN (1, 2) ORDER BY 1 FOR UPDATE OF c SKIP LOCKED;
+SELECT o.id FROM orders o WHERE o.customer_id = 1 ORDER BY o.id FOR NO KEY UPDATE;
+SELECT row_to_json(c) FROM customers c WHERE id = 1;
+
+-- writes; what a filter reads may be left to its default
+INSERT INTO orders (customer_id, total) VALUES (1, 5), (2, 6.5) RETURNING id, region, state;
+INSERT INTO orders (customer_id, total) SELECT id, 7 FROM customers WHERE id < 3 ORDER BY id RETURNING id, total;
+INSERT INTO posts (title) VALUES ('three') RETURNING id, deleted_at;
+INSERT INTO posts DEFAULT VALUES RETURNING *;
+WITH one AS (INSERT INTO customers (name) VALUES ('New') RETURNING id) INSERT INTO orders (customer_id, total) SELECT id, 1 FROM one RETURNING customer_id, total;
+INSERT INTO customers (name, email, card_number) VALUES ('Zoe', NULL, NULL) RETURNING "customers"."id";
+UPDATE "customers" SET "name" = 'b', version = version + 1 WHERE "customers"."id" = 1 AND version = 1 AND name = 'Customer 1';
+UPDATE orders SET total = total + 1, state = 'paid' WHERE customer_id = 2 AND state = 'open' AND total < 1000 RETURNING id, total;
+UPDATE customers c SET name = o.state::text FROM orders o WHERE o.customer_id = c.id AND c.id = 4 AND o.total < 5;
+UPDATE customers SET meta = jsonb_set(meta, '{a}', '1', true) WHERE id = 3 RETURNING meta;
+DELETE FROM customers WHERE id = 5 AND version = 1 AND name = 'Customer 5';
+DELETE FROM customers USING orders WHERE orders.customer_id = customers.id AND customers.id = 4 AND orders.total >= 0;
+DELETE FROM customers WHERE (id = 3 OR name = 'nobody') AND (version = 1 AND (id > 2 AND id < 4));
+DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE state = 'paid' ORDER BY id LIMIT 2) RETURNING id;
+INSERT INTO settings VALUES ('a', '9') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value RETURNING *;
+MERGE INTO settings s USING (VALUES ('a', '9'), ('n', '8')) v (k, val) ON s.key = v.k WHEN MATCHED THEN UPDATE SET value = v.val WHEN NOT MATCHED THEN INSERT VALUES (v.k, v.val);
+
+-- queues
+UPDATE jobs SET locked_at = '2024-01-01' WHERE id = (SELECT id FROM jobs WHERE locked_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING *;
+WITH next AS (SELECT id FROM jobs WHERE locked_at IS NULL ORDER BY id LIMIT 2 FOR UPDATE SKIP LOCKED) UPDATE jobs j SET locked_at = '2024-01-01' FROM next WHERE j.id = next.id RETURNING j.id, j.job;
+
+-- sequences
+SELECT setval(pg_get_serial_sequence('"orders"','id'), coalesce(max("id"), 1), max("id") IS NOT null) FROM "orders";
+SELECT currval(pg_get_serial_sequence('orders', 'id'));
+SELECT nextval(pg_get_serial_sequence('public.customers', 'id')::regclass);
+SELECT setval('"public"."orders_id_seq"', (SELECT GREATEST(MAX("id"), (SELECT min_value FROM pg_sequences WHERE schemaname = 'public' AND sequencename = 'orders_id_seq')) FROM "orders"), true);
+SELECT nextval('orders_id_seq'::regclass);
+
+-- bulk loads
+COPY settings FROM STDIN WITH (FORMAT csv, HEADER on, FREEZE off);
+BEGIN; TRUNCATE settings; COPY settings FROM STDIN WITH (FREEZE ON); COMMIT;
+BEGIN; TRUNCATE settings; COPY public.settings (key, value) FROM STDIN WITH (FREEZE 1, DELIMITER ';'); COMMIT;
+COPY settings TO STDOUT WITH CSV HEADER DELIMITER AS ';' NULL AS 'x' FORCE QUOTE *;
+COPY customers TO STDOUT (FORMAT csv, HEADER 1);
+COPY orders (id, total) TO STDOUT;
+
+-- pools
+DISCARD ALL;
+RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP; DISCARD PLANS; SET SESSION AUTHORIZATION DEFAULT; DEALLOCATE ALL;
+SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; SET extra_float_digits = 3; SET client_min_messages TO 'warning'; SET standard_conforming_strings = on; SET SESSION timezone TO 'UTC';
