@@ -496,6 +496,54 @@ async fn a_filter_means_the_same_whatever_the_client_sets() {
                 "(SELECT postern_filter_0.region FROM public.customers postern_filter_0 WHERE postern_filter_0.id OPERATOR(pg_catalog.=) r.customer) OPERATOR(pg_catalog.=) 'eu'",
             ),
         ),
+        // Times are those of UTC, whatever zone the client sets.
+        ("at < '2026-01-02'", Ok("r.at OPERATOR(pg_catalog.<) '2026-01-02+00'")),
+        ("at < '2026-01-02 05:30+05:30'", Ok("r.at OPERATOR(pg_catalog.<) '2026-01-02 05:30+05:30'")),
+        (
+            "at::date = '2026-01-01'",
+            Ok("pg_catalog.timezone('UTC', r.at)::pg_catalog.date OPERATOR(pg_catalog.=) '2026-01-01'"),
+        ),
+        (
+            "date_trunc('day', at) = '2026-01-01'",
+            Ok(
+                "pg_catalog.timezone('UTC', pg_catalog.date_trunc('day', pg_catalog.timezone('UTC', r.at))) OPERATOR(pg_catalog.=) '2026-01-01+00'",
+            ),
+        ),
+        (
+            "at + interval '1 day' < '2026-01-03'",
+            Ok(
+                "pg_catalog.timezone('UTC', pg_catalog.timezone('UTC', r.at) OPERATOR(pg_catalog.+) '1 day'::interval) OPERATOR(pg_catalog.<) '2026-01-03+00'",
+            ),
+        ),
+        (
+            "extract(day FROM at) = 1",
+            Ok("extract ('day' FROM pg_catalog.timezone('UTC', r.at)) OPERATOR(pg_catalog.=) 1"),
+        ),
+        (
+            "at < '2026-01-02'::date",
+            Ok("pg_catalog.timezone('UTC', r.at) OPERATOR(pg_catalog.<) '2026-01-02'::pg_catalog.date"),
+        ),
+        (
+            "to_char(at, 'DD') = '01'",
+            Ok("pg_catalog.to_char(pg_catalog.timezone('UTC', r.at), 'DD') OPERATOR(pg_catalog.=) '01'"),
+        ),
+        (
+            "at < CURRENT_DATE AND id = 1",
+            Ok(
+                "pg_catalog.timezone('UTC', r.at) OPERATOR(pg_catalog.<) pg_catalog.timezone('UTC', pg_catalog.now())::pg_catalog.date AND r.id OPERATOR(pg_catalog.=) 1",
+            ),
+        ),
+        ("at < '01/02/2026'", Err("write the time '01/02/2026' as 'YYYY-MM-DD HH:MM:SS+00'")),
+        ("at::date = '01/02/2026'", Err("write the date '01/02/2026' as 'YYYY-MM-DD'")),
+        ("to_char(at, 'TMMonth') = 'May'", Err("to_char in it needs a format as a literal, without TM")),
+        (
+            "at::text LIKE '2026-01-01%'",
+            Err("the cast to text depends on settings that the client can change, such as TimeZone: write it for UTC"),
+        ),
+        (
+            "age(at) > interval '1 day'",
+            Err("the function age depends on settings that the client can change, such as TimeZone: write it for UTC"),
+        ),
         ("public.is_eu(region)", Ok("public.is_eu(r.region)")),
         ("is_eu(region)", Err("there is no built-in function is_eu for its arguments; write its schema")),
         ("public.noisy(region)", Err("the function noisy is volatile")),
@@ -520,7 +568,8 @@ async fn a_filter_means_the_same_whatever_the_client_sets() {
         .database_with(&format!(
             "CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('sad', 'happy'); {SHOP}
              ALTER TABLE orders ADD mood mood DEFAULT 'happy', ADD tag citext DEFAULT 'eu', ADD tags text[] DEFAULT '{{a}}',
-                ADD data jsonb DEFAULT '{{\"tenant\": 7}}';
+                ADD data jsonb DEFAULT '{{\"tenant\": 7}}', ADD at timestamptz DEFAULT '2026-01-01 20:00+00';
+             UPDATE orders SET at = '2026-01-02 05:00+00' WHERE id = 2;
              UPDATE orders SET mood = 'sad', tag = 'us', tags = '{{b}}', data = '{{}}', note = 'markerus' WHERE id = 2;
              CREATE FUNCTION is_eu(text) RETURNS bool LANGUAGE sql STABLE SET search_path = pg_catalog AS $$SELECT $1 = 'eu'$$;
              CREATE FUNCTION noisy(text) RETURNS bool LANGUAGE sql AS $$SELECT $1 = 'eu'$$;
@@ -536,7 +585,7 @@ async fn a_filter_means_the_same_whatever_the_client_sets() {
         .unwrap();
     let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
     let catalog = client.catalog().await;
-    client.run("SET search_path = evil, pg_catalog, public; SET app.id = '1'").await;
+    client.run("SET search_path = evil, pg_catalog, public; SET app.id = '1'; SET DateStyle = 'German, DMY'").await;
     let orders = catalog.relation("public", "orders").unwrap();
     for (filter, expected) in filters {
         let spec = format!(
@@ -548,8 +597,11 @@ async fn a_filter_means_the_same_whatever_the_client_sets() {
         match expected {
             Ok(sql) => {
                 assert_eq!(seen(&bound, orders), format!("where {sql}"), "{filter}: {:?}", bound.problems);
-                let shown = client.shown(&inline_view(&bound, orders).unwrap()).await;
-                assert!(shown.starts_with("1|") && !shown.contains("markerus"), "{filter}\n{shown}");
+                for zone in ["UTC", "Etc/GMT+12", "Pacific/Kiritimati"] {
+                    client.run(&format!("SET TimeZone = '{zone}'")).await;
+                    let shown = client.shown(&inline_view(&bound, orders).unwrap()).await;
+                    assert!(shown.starts_with("1|") && !shown.contains("markerus"), "{filter}\n{shown}");
+                }
             }
             Err(why) => {
                 assert_eq!(seen(&bound, orders), format!("closed: its row filter can't be bound: {why}"), "{filter}");

@@ -10,6 +10,7 @@ pub mod mask;
 mod qualify;
 mod scrub;
 pub mod settings;
+mod steady;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;

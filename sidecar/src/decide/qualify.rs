@@ -4,7 +4,8 @@
 //! go by aliases of the proxy's own, so that nothing of the client's (search_path, CTEs, aliases, operators) can capture
 //! one. Forms whose operator can't be written qualified (`IS DISTINCT FROM`, `NULLIF`, `IN`, `BETWEEN`, `LIKE`,
 //! `CASE x WHEN`) are written in others that mean the same.
-//! **Also.** It calls only built-ins that compute, and functions that are named with their schema; none is volatile.
+//! **Also.** It calls only built-ins that compute, and functions that are named with their schema; none is volatile, and
+//! none depends on what the client can set ([`steady`]).
 //! **On any doubt** the filter doesn't bind, with what to write instead.
 
 use pg_query::protobuf::{
@@ -16,8 +17,9 @@ use pg_query::protobuf::{
 use super::builtins::{self, FunctionClass};
 use super::expression::{self, SUBQUERY_ALIAS, column_ref, string, text_of};
 use super::mask::parse_expression;
+use super::steady::{self, Cast, TIMESTAMP, TIMESTAMPTZ};
 use crate::catalog::names::{Choice, PG_CATALOG, types};
-use crate::catalog::{Catalog, Oid, Relation};
+use crate::catalog::{Catalog, Function, Oid, Operator, Relation};
 
 /// `smallint`
 const INT2: Oid = 21;
@@ -60,6 +62,20 @@ struct Qualifier<'a> {
     aliases: u32,
 }
 
+/// An operator by its full name.
+struct FoundOperator {
+    name: Vec<Node>,
+    /// For errors.
+    text: String,
+    /// The operands' types as it is declared, where that is certain.
+    left: Option<Oid>,
+    right: Option<Oid>,
+    /// The result's type, where it is certain.
+    typed: Option<Oid>,
+    /// Whether its result depends on settings.
+    stable: bool,
+}
+
 /// A type, if it is known.
 type Typed = Result<Option<Oid>, String>;
 
@@ -96,11 +112,10 @@ impl Qualifier<'_> {
                 self.child(&mut it.arg)?;
                 (Kind::BooleanTest(it), Some(types::BOOL))
             }
-            Kind::TypeCast(mut cast) => {
-                self.child(&mut cast.arg)?;
-                let name = cast.type_name.as_mut().ok_or("a cast without a type")?;
-                let typed = self.type_name(name)?;
-                (Kind::TypeCast(cast), Some(typed))
+            Kind::TypeCast(cast) => {
+                let (rewritten, typed) = self.cast(*cast)?;
+                *node = rewritten;
+                return Ok(Some(typed));
             }
             Kind::CollateClause(mut it) => {
                 let typed = self.child(&mut it.arg)?;
@@ -109,15 +124,20 @@ impl Qualifier<'_> {
             }
             Kind::CoalesceExpr(mut it) => {
                 let operands = self.all(&mut it.args)?;
-                (Kind::CoalesceExpr(it), self.common(&operands))
+                let common = self.common(&operands);
+                self.pin(it.args.iter_mut().zip(std::iter::repeat(common)))?;
+                (Kind::CoalesceExpr(it), common)
             }
             Kind::MinMaxExpr(mut it) => {
                 let operands = self.all(&mut it.args)?;
-                (Kind::MinMaxExpr(it), self.common(&operands))
+                let common = self.common(&operands);
+                self.pin(it.args.iter_mut().zip(std::iter::repeat(common)))?;
+                (Kind::MinMaxExpr(it), common)
             }
             Kind::AArrayExpr(mut it) => {
                 let elements = self.all(&mut it.elements)?;
                 let element = self.common(&elements);
+                self.pin(it.elements.iter_mut().zip(std::iter::repeat(element)))?;
                 (Kind::AArrayExpr(it), element.and_then(|oid| self.catalog.array_of(oid)))
             }
             Kind::RowExpr(mut it) => {
@@ -148,12 +168,14 @@ impl Qualifier<'_> {
                 return Ok(typed);
             }
             Kind::SqlvalueFunction(it) => {
-                let typed = type_of_value_function(it.op())?;
-                (Kind::SqlvalueFunction(it), Some(typed))
+                let (rewritten, typed) = value_function(*it)?;
+                *node = rewritten;
+                return Ok(Some(typed));
             }
             Kind::FuncCall(mut call) => {
-                let typed = self.call(&mut call)?;
-                (Kind::FuncCall(call), typed)
+                let (rewritten, typed) = self.call(&mut call)?;
+                *node = rewritten;
+                return Ok(typed);
             }
             Kind::SubLink(mut link) => {
                 let typed = self.sub_link(&mut link)?;
@@ -239,8 +261,11 @@ impl Qualifier<'_> {
                     Some(array) => self.catalog.element_type(array),
                     None => None,
                 };
-                let (name, _) = self.operator_name(&it.name, Some(left.1), element)?;
-                Ok((binary(kind, name, Some(left.0), right.0), Some(types::BOOL)))
+                let found = self.operator_name(&it.name, Some(left.1), element)?;
+                if found.stable || is_literal(&right.0) && left.1.is_none_or(|oid| self.is_of_time(oid)) {
+                    return Err(unsteady(&found.text));
+                }
+                Ok((binary(kind, found.name, Some(left.0), right.0), Some(types::BOOL)))
             }
             AExprKind::AexprDistinct | AExprKind::AexprNotDistinct => {
                 let (left, right) = (operand(&mut it.lexpr)?, operand(&mut it.rexpr)?);
@@ -319,8 +344,89 @@ impl Qualifier<'_> {
         if is_row(&right.0) || left.as_ref().is_some_and(|left| is_row(&left.0)) {
             return Err("rows can't be compared in it: compare their columns".to_owned());
         }
-        let (name, typed) = self.operator_name(name, left.as_ref().map(|left| left.1), right.1)?;
-        Ok((binary(AExprKind::AexprOp, name, left.map(|left| left.0), right.0), typed))
+        let (mut left, mut right) = (left, right);
+        let mut found = self.operator_name(name, left.as_ref().map(|left| left.1), right.1)?;
+        let mut in_utc = false;
+        if found.stable {
+            for (node, typed) in left.iter_mut().chain([&mut right]) {
+                in_utc |= self.take_in_utc(node, typed);
+            }
+            let again = self.operator_name(name, left.as_ref().map(|left| left.1), right.1)?;
+            if !in_utc || again.stable {
+                return Err(unsteady(&found.text));
+            }
+            in_utc = found.typed == Some(TIMESTAMPTZ) && again.typed == Some(TIMESTAMP);
+            found = again;
+        }
+        let declared = left.as_ref().map(|_| found.left).into_iter().chain([found.right]);
+        self.pin(left.iter_mut().chain([&mut right]).map(|(node, _)| node).zip(declared))?;
+        let written = binary(AExprKind::AexprOp, found.name, left.map(|left| left.0), right.0);
+        Ok(if in_utc { (in_zone_utc(written), Some(TIMESTAMPTZ)) } else { (written, found.typed) })
+    }
+
+    /// A value of type timestamptz as the timestamp that it is in UTC.
+    fn take_in_utc(&self, node: &mut Node, typed: &mut Option<Oid>) -> bool {
+        let is_zoned = typed.is_some_and(|oid| self.catalog.base_type(oid) == TIMESTAMPTZ);
+        if is_zoned {
+            *node = in_zone_utc(std::mem::take(node));
+            *typed = Some(TIMESTAMP);
+        }
+        is_zoned
+    }
+
+    fn is_of_time(&self, oid: Oid) -> bool {
+        steady::literal("", self.catalog.base_type(oid)).is_err()
+    }
+
+    /// Writes literals, each with the type that it is read as, so that no setting changes what they are.
+    fn pin<'n>(&self, nodes: impl Iterator<Item = (&'n mut Node, Option<Oid>)>) -> Result<(), String> {
+        for (node, typed) in nodes {
+            let Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(text)), .. })) = &mut node.node else {
+                continue;
+            };
+            if let Some(oid) = typed
+                && let Some(pinned) = steady::literal(&text.sval, self.catalog.base_type(oid))?
+            {
+                text.sval = pinned;
+            }
+        }
+        Ok(())
+    }
+
+    /// A cast, by UTC where the session's zone would be read.
+    fn cast(&mut self, mut cast: TypeCast) -> Result<(Node, Oid), String> {
+        let from = self.child(&mut cast.arg)?.map(|oid| self.catalog.base_type(oid));
+        let name = cast.type_name.as_mut().ok_or("a cast without a type")?;
+        let typed = self.type_name(name)?;
+        let (to, shown) = (self.catalog.base_type(typed), name.names.last().and_then(text_of).unwrap_or("?"));
+        let refusal = unsteady(&format!("cast to {shown}"));
+        let arg = cast.arg.as_deref_mut().ok_or("a cast of nothing")?;
+        if is_literal(arg) {
+            self.pin(std::iter::once((&mut *arg, Some(typed))))?;
+            // Names of objects are read by the search_path.
+            if steady::cast(Some(to), to) == Cast::Unsteady {
+                return Err(refusal);
+            }
+        } else if !is_null(arg) {
+            match steady::cast(from, to) {
+                Cast::Steady => {}
+                Cast::FromUtc => *arg = in_zone_utc(std::mem::take(arg)),
+                Cast::ToUtc
+                    if typed == TIMESTAMPTZ && cast.type_name.as_ref().is_some_and(|it| it.typmods.is_empty()) =>
+                {
+                    let timestamp = TypeName {
+                        names: vec![string(PG_CATALOG), string("timestamp")],
+                        typemod: -1,
+                        location: -1,
+                        ..TypeName::default()
+                    };
+                    cast.type_name = Some(timestamp);
+                    return Ok((in_zone_utc(Node { node: Some(Kind::TypeCast(Box::new(cast))) }), typed));
+                }
+                Cast::ToUtc | Cast::Unsteady => return Err(refusal),
+            }
+        }
+        Ok((Node { node: Some(Kind::TypeCast(Box::new(cast))) }, typed))
     }
 
     /// The operator that Postgres would choose, by its full name, and the type of its result. One that isn't written
@@ -330,7 +436,7 @@ impl Qualifier<'_> {
         name: &[Node],
         left: Option<Option<Oid>>,
         right: Option<Oid>,
-    ) -> Result<(Vec<Node>, Option<Oid>), String> {
+    ) -> Result<FoundOperator, String> {
         let names: Option<Vec<&str>> = name.iter().map(text_of).collect();
         let (schema, name) = match names.as_deref() {
             Some([name]) => (None, *name),
@@ -356,11 +462,17 @@ impl Qualifier<'_> {
         if found.iter().any(|other| other.schema != first.schema) {
             return Err(format!("the operator {name} is ambiguous: cast its operands"));
         }
+        let operands: Vec<Option<Oid>> =
+            left.into_iter().chain([right]).map(|typed| typed.map(|oid| self.catalog.base_type(oid))).collect();
+        let mut stable = false;
         for operator in found {
-            if let Some(function) = self.catalog.function(operator.function)
-                && function.volatility == 'v'
-            {
-                return Err(format!("the operator {name} is volatile"));
+            if let Some(function) = self.catalog.function(operator.function) {
+                if function.volatility == 'v' {
+                    return Err(format!("the operator {name} is volatile"));
+                }
+                stable |= &*operator.schema == PG_CATALOG
+                    && function.volatility == 's'
+                    && !steady::is_steady(&function.name, &operands);
             }
         }
         let typed = match chosen {
@@ -371,7 +483,15 @@ impl Qualifier<'_> {
             }
             _ => found.iter().all(|it| it.result == first.result).then_some(first.result),
         };
-        Ok((vec![string(&first.schema), string(name)], typed))
+        let same = |of: fn(&Operator) -> Oid| found.iter().all(|it| of(it) == of(first)).then(|| of(first));
+        Ok(FoundOperator {
+            name: vec![string(&first.schema), string(name)],
+            text: format!("operator {name}"),
+            left: same(|it| it.left),
+            right: same(|it| it.right),
+            typed,
+            stable,
+        })
     }
 
     /// `x IN (a, b)`: as an array where it can be, which keeps the index; else value by value.
@@ -388,7 +508,7 @@ impl Qualifier<'_> {
         if constants && numbers && matches!(left.1, Some(INT2 | types::INT4 | types::INT8)) {
             let elements = AArrayExpr { elements: items, list_start: -1, list_end: -1, location: -1 };
             let right = Node { node: Some(Kind::AArrayExpr(elements)) };
-            let (name, _) = self.operator_name(&[name], Some(left.1), Some(types::INT4))?;
+            let name = self.operator_name(&[name], Some(left.1), Some(types::INT4))?.name;
             let kind = if negated { AExprKind::AexprOpAll } else { AExprKind::AexprOpAny };
             return Ok((binary(kind, name, Some(left.0), right), Some(types::BOOL)));
         }
@@ -397,7 +517,7 @@ impl Qualifier<'_> {
             let arg = Some(Box::new(Node { node: Some(Kind::AArrayExpr(elements)) }));
             let cast = TypeCast { arg, type_name: Some(array), location: -1 };
             let right = Node { node: Some(Kind::TypeCast(Box::new(cast))) };
-            let (name, _) = self.operator_name(&[name], Some(left.1), left.1)?;
+            let name = self.operator_name(&[name], Some(left.1), left.1)?.name;
             let kind = if negated { AExprKind::AexprOpAll } else { AExprKind::AexprOpAny };
             return Ok((binary(kind, name, Some(left.0), right), Some(types::BOOL)));
         }
@@ -452,10 +572,12 @@ impl Qualifier<'_> {
             results.push(self.child(&mut it.defresult)?);
         }
         let typed = self.common(&results);
+        let results = branches.iter_mut().map(|(_, result)| result).chain(it.defresult.as_deref_mut());
+        self.pin(results.zip(std::iter::repeat(typed)))?;
         Ok((case_of(branches, it.defresult.map(|node| *node)), typed))
     }
 
-    fn call(&mut self, call: &mut FuncCall) -> Typed {
+    fn call(&mut self, call: &mut FuncCall) -> Result<(Node, Option<Oid>), String> {
         if call.over.is_some() || call.func_variadic || !call.agg_order.is_empty() || call.agg_within_group {
             return Err("a function of this form can't stand in it".to_owned());
         }
@@ -468,10 +590,14 @@ impl Qualifier<'_> {
         if name == "current_setting" && schema.as_deref().is_none_or(|schema| schema == PG_CATALOG) {
             readable_setting(call.args.first())?;
         }
-        let arguments = self.all(&mut call.args)?;
+        let mut arguments = self.all(&mut call.args)?;
         if call.agg_filter.is_some() {
             self.child(&mut call.agg_filter)?;
         }
+        if name == "to_char" && call.args.get(1).is_none_or(|format| !is_literal(format) || says_translated(format)) {
+            return Err("to_char in it needs a format as a literal, without TM".to_owned());
+        }
+        let in_utc = self.call_in_utc(call, schema.as_deref(), &name, &mut arguments)?;
         let chosen = self.catalog.resolve_function(&[], schema.as_deref(), &name, &arguments);
         let found = chosen.all();
         let Some(first) = found.first() else {
@@ -491,10 +617,57 @@ impl Qualifier<'_> {
             }
         }
         call.funcname = vec![string(&first.schema), string(&name)];
-        Ok(match chosen {
-            Choice::One(function) => self.catalog.result_type(&function.arguments, function.result, &arguments),
-            _ => None,
-        })
+        let (typed, declared) = match chosen {
+            Choice::One(function) => (
+                self.catalog.result_type(&function.arguments, function.result, &arguments),
+                function.arguments.iter().copied().map(Some).collect::<Vec<_>>(),
+            ),
+            _ => (None, Vec::new()),
+        };
+        self.pin(call.args.iter_mut().zip(declared.into_iter().chain(std::iter::repeat(None))))?;
+        if in_utc {
+            let call = Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) };
+            return Ok((in_zone_utc(call), Some(TIMESTAMPTZ)));
+        }
+        Ok((Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) }, typed))
+    }
+
+    /// Where a call would read the session's zone its times are taken in UTC. Tells whether its result is one of them.
+    fn call_in_utc(
+        &self,
+        call: &mut FuncCall,
+        schema: Option<&str>,
+        name: &str,
+        arguments: &mut [Option<Oid>],
+    ) -> Result<bool, String> {
+        let found = |arguments: &[Option<Oid>]| {
+            let chosen = self.catalog.resolve_function(&[], schema, name, arguments);
+            let bases: Vec<_> = arguments.iter().map(|it| it.map(|oid| self.catalog.base_type(oid))).collect();
+            let is_unsteady = |function: &&Function| {
+                builtins::classify(function) == FunctionClass::Compute
+                    && &*function.schema == PG_CATALOG
+                    && function.volatility == 's'
+                    && !steady::is_steady(name, &bases)
+            };
+            let result = match &chosen {
+                Choice::One(function) => Some(function.result),
+                _ => None,
+            };
+            (chosen.all().iter().any(is_unsteady), result)
+        };
+        let (unsteady_by_type, before) = found(arguments);
+        if !unsteady_by_type {
+            return Ok(false);
+        }
+        let mut in_utc = false;
+        for (argument, typed) in call.args.iter_mut().zip(arguments.iter_mut()) {
+            in_utc |= self.take_in_utc(argument, typed);
+        }
+        let (still, after) = found(arguments);
+        if still || !in_utc {
+            return Err(unsteady(&format!("function {name}")));
+        }
+        Ok(before == Some(TIMESTAMPTZ) && after == Some(TIMESTAMP))
     }
 
     fn type_name(&self, name: &mut TypeName) -> Result<Oid, String> {
@@ -551,7 +724,11 @@ impl Qualifier<'_> {
             SubLinkType::ExistsSublink => Ok(Some(types::BOOL)),
             SubLinkType::AnySublink | SubLinkType::AllSublink => {
                 let name = if link.oper_name.is_empty() { vec![string("=")] } else { link.oper_name.clone() };
-                link.oper_name = self.operator_name(&name, Some(tested.flatten()), first)?.0;
+                let found = self.operator_name(&name, Some(tested.flatten()), first)?;
+                if found.stable {
+                    return Err(unsteady(&found.text));
+                }
+                link.oper_name = found.name;
                 Ok(Some(types::BOOL))
             }
             SubLinkType::ExprSublink => Ok(first),
@@ -741,23 +918,64 @@ fn type_of_constant(constant: &AConst) -> Option<Oid> {
     }
 }
 
-fn type_of_value_function(op: protobuf::SqlValueFunctionOp) -> Result<Oid, String> {
+fn value_function(function: protobuf::SqlValueFunction) -> Result<(Node, Oid), String> {
     use protobuf::SqlValueFunctionOp as Op;
-    const DATE: Oid = 1082;
-    const TIMESTAMP: Oid = 1114;
-    const TIMESTAMPTZ: Oid = 1184;
-    match op {
+    let now = || Node { node: Some(Kind::FuncCall(Box::new(builtin("now", Vec::new())))) };
+    let typed = match function.op() {
         Op::SvfopCurrentRole
         | Op::SvfopCurrentUser
         | Op::SvfopUser
         | Op::SvfopSessionUser
-        | Op::SvfopCurrentCatalog => Ok(types::NAME),
-        Op::SvfopCurrentDate => Ok(DATE),
-        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => Ok(TIMESTAMPTZ),
-        Op::SvfopLocaltimestamp | Op::SvfopLocaltimestampN => Ok(TIMESTAMP),
+        | Op::SvfopCurrentCatalog => types::NAME,
+        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => TIMESTAMPTZ,
+        // Today and now are those of UTC.
+        Op::SvfopLocaltimestamp => return Ok((in_zone_utc(now()), TIMESTAMP)),
+        Op::SvfopCurrentDate => {
+            let date = TypeName {
+                names: vec![string(PG_CATALOG), string("date")],
+                typemod: -1,
+                location: -1,
+                ..TypeName::default()
+            };
+            let arg = Some(Box::new(in_zone_utc(now())));
+            let cast = TypeCast { arg, type_name: Some(date), location: -1 };
+            return Ok((Node { node: Some(Kind::TypeCast(Box::new(cast))) }, steady::DATE));
+        }
         // current_schema is what the client sets search_path to.
-        _ => Err("a value of this kind can't stand in it".to_owned()),
+        _ => return Err("a value of this kind can't stand in it".to_owned()),
+    };
+    Ok((Node { node: Some(Kind::SqlvalueFunction(Box::new(function))) }, typed))
+}
+
+/// `pg_catalog.timezone('UTC', value)`: a timestamptz as timestamp, a timestamp as timestamptz.
+fn in_zone_utc(value: Node) -> Node {
+    let zone = a_const::Val::Sval(protobuf::String { sval: "UTC".to_owned() });
+    let zone = Node { node: Some(Kind::AConst(AConst { isnull: false, location: -1, val: Some(zone) })) };
+    Node { node: Some(Kind::FuncCall(Box::new(builtin("timezone", vec![zone, value])))) }
+}
+
+fn builtin(name: &str, args: Vec<Node>) -> FuncCall {
+    FuncCall {
+        funcname: vec![string(PG_CATALOG), string(name)],
+        args,
+        funcformat: protobuf::CoercionForm::CoerceExplicitCall.into(),
+        location: -1,
+        ..FuncCall::default()
     }
+}
+
+fn unsteady(what: &str) -> String {
+    format!("the {what} depends on settings that the client can change, such as TimeZone: write it for UTC")
+}
+
+/// `TM` in a format asks for words in the language of lc_time, which the client can set.
+fn says_translated(format: &Node) -> bool {
+    matches!(&format.node, Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(text)), .. }))
+        if text.sval.to_ascii_uppercase().contains("TM"))
+}
+
+fn is_literal(node: &Node) -> bool {
+    matches!(&node.node, Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(_)), .. })))
 }
 
 fn is_null(node: &Node) -> bool {
