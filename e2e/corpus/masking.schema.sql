@@ -79,6 +79,14 @@ CREATE TRIGGER audited_change BEFORE INSERT OR UPDATE OR DELETE ON audited FOR E
 CREATE TABLE "Odd ""Name" (id int, "Select" text);                     -- "Select": redact
 INSERT INTO "Odd ""Name" VALUES (1, 'ODDZQX96');
 
+CREATE DOMAIN word AS text;
+CREATE TABLE coded (id int PRIMARY KEY, code word);                     -- code: redact
+INSERT INTO coded VALUES (1, 'CODEZQX85-5'), (2, 'CODEZQX85-6');
+
+CREATE TYPE stage AS ENUM ('open', 'shut');
+CREATE TABLE parcels (id int PRIMARY KEY, stage stage, item text);      -- filter: stage = 'open'
+INSERT INTO parcels VALUES (1, 'open', 'pear'), (2, 'shut', 'OUTZQX90-d');
+
 CREATE VIEW customer_view AS SELECT id, name, email, card FROM customers;
 CREATE VIEW customer_shout AS SELECT id, upper(card) AS shout, card || '/' || note AS both FROM customers;
 CREATE VIEW customer_nested AS SELECT v.id, v.card AS c FROM customer_view v WHERE v.id > 0;

@@ -73,3 +73,29 @@ SELECT card::scratch.d FROM customers;
 -- leak: a cast
 CREATE CAST (text AS int) WITH INOUT;
 SELECT card FROM customers;
+
+-- same: a new CHECK of a domain is tried on stored values
+BEGIN;
+ALTER DOMAIN word ADD CHECK (VALUE !~ 'CODEZQX85-5');
+ROLLBACK;
+
+-- same: a CHECK of a domain, made first and tried later
+BEGIN;
+ALTER DOMAIN word ADD CONSTRAINT probe CHECK (VALUE !~ 'CODEZQX85-5') NOT VALID;
+ALTER DOMAIN word VALIDATE CONSTRAINT probe;
+ROLLBACK;
+
+-- leak: labels that change their names turn a filter
+BEGIN;
+ALTER TYPE stage RENAME VALUE 'open' TO 'other';
+ALTER TYPE stage RENAME VALUE 'shut' TO 'open';
+SELECT * FROM parcels;
+ROLLBACK;
+
+-- works: a new label, and types that no masked relation has
+BEGIN;
+ALTER TYPE stage ADD VALUE 'lost';
+CREATE DOMAIN scratch.d AS int;
+ALTER DOMAIN scratch.d ADD CHECK (VALUE > 0);
+CREATE TYPE scratch.e AS ENUM ('a');
+ROLLBACK;

@@ -63,3 +63,37 @@ SELECT card FROM customers;
 -- leak: binary upgrade, pageinspect and the like are functions
 SELECT pg_read_file('PG_VERSION');
 SELECT card FROM customers;
+
+-- same: rows outside the filter that an index found, counted in the open transaction
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SELECT id FROM orders WHERE customer_id = 4;
+SELECT coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'orders';
+ROLLBACK;
+
+-- same: whether a new value of an indexed column is the stored one, told by the kind of the update
+BEGIN;
+UPDATE payments SET token = 'TOKENZQX94-9' WHERE id = 1;
+SELECT coalesce(n_tup_hot_upd, 1) FROM pg_stat_xact_all_tables WHERE relname = 'payments';
+ROLLBACK;
+
+-- same: predicate locks on rows outside the filter
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SELECT id FROM orders WHERE id = 4;
+SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND locktype = 'tuple';
+ROLLBACK;
+
+-- refused: how much of a stored value a guess repeats, told by the length of the log
+SELECT pg_current_wal_insert_lsn();
+
+-- refused: the same in a function that takes it
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0');
+
+-- works: counters of other relations
+SELECT relname, n_tup_upd FROM pg_stat_xact_user_tables ORDER BY 1 LIMIT 0;
+SELECT datname FROM pg_stat_database WHERE datname = 'postgres';
+SELECT locktype FROM pg_locks WHERE pid = 0;
+SELECT indexrelname, idx_scan FROM pg_stat_user_indexes LIMIT 0;
+SELECT attmissingval FROM pg_attribute LIMIT 0;

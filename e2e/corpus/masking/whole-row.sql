@@ -68,3 +68,38 @@ SELECT c.leak_member FROM customers c;
 
 -- leak: a row type filled from jsonb
 SELECT (jsonb_populate_record(NULL::customers, to_jsonb(c))).card FROM customers c;
+
+-- leak works: the target's row as columns of a subquery
+UPDATE customers SET visits = visits WHERE id = 1 RETURNING (SELECT t.card FROM (SELECT customers.*) t);
+
+-- leak works: the target's columns in a row, after others
+UPDATE customers SET visits = visits WHERE id = 1 RETURNING row(1, customers.*);
+
+-- leak works: the target's row with a star in a call, a cast and an array
+UPDATE customers c SET visits = visits WHERE id = 1 RETURNING row_to_json(c.*), (c.*)::text, ARRAY[c.*]::text, coalesce(c.*)::text;
+
+-- leak works: the target's columns in VALUES and in a set operation
+UPDATE customers SET visits = visits WHERE id = 1 RETURNING (SELECT v::text FROM (VALUES (customers.*)) v), (SELECT u::text FROM (SELECT customers.* UNION ALL SELECT customers.*) u LIMIT 1);
+
+-- leak works: the target's row stored in a plain column
+UPDATE customers SET name = row(customers.*)::text WHERE id = 1;
+SELECT name FROM customers WHERE id = 1;
+
+-- leak works: the target's row stored by way of a subquery
+UPDATE people SET name = (SELECT t::text FROM (SELECT people.*) t) WHERE id = 1 RETURNING name;
+
+-- leak works: the target's row by a call in attribute notation
+UPDATE customers SET visits = visits WHERE id = 1 RETURNING customers.to_jsonb;
+
+-- leak works: the row in DO UPDATE
+INSERT INTO customers (id, name, card) VALUES (1, 'Ada', 'aaaaaaa') ON CONFLICT (id) DO UPDATE SET name = row(customers.*)::text RETURNING name;
+
+-- leak works: the row in DELETE … RETURNING
+DELETE FROM payments WHERE id = 1 RETURNING (SELECT t::text FROM (SELECT payments.*) t), row(payments.*);
+
+-- same: a condition on the target's row by way of a subquery
+UPDATE customers SET visits = 99 WHERE id = 1 AND (SELECT t.card FROM (SELECT customers.*) t) LIKE 'CARD%';
+
+-- since15 same: a condition on the row in MERGE
+MERGE INTO customers USING (VALUES (1)) v (x) ON id = x WHEN MATCHED AND row(customers.*)::text LIKE '%CARDZ%' THEN UPDATE SET visits = 77;
+SELECT visits FROM customers WHERE id = 1;

@@ -16,7 +16,7 @@ use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED};
 use crate::catalog::names::Resolution;
-use crate::catalog::{self, Relation, RelationKind, WrittenName, load::is_system_schema};
+use crate::catalog::{self, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
 
@@ -64,7 +64,9 @@ impl Analyzer<'_> {
                 }
                 self.new_type(&mut create.domainname)?
             }
-            NodeEnum::AlterEnumStmt(alter) => self.existing_type(&alter.type_name)?,
+            // A new label changes no value that is there.
+            NodeEnum::AlterEnumStmt(alter) if alter.old_val.is_empty() => self.existing_type(&alter.type_name)?,
+            NodeEnum::AlterEnumStmt(alter) => self.changed_type(&alter.type_name)?,
             NodeEnum::AlterDomainStmt(alter) => {
                 if let Some(definition) = alter.def.as_deref_mut() {
                     match &definition.node {
@@ -72,7 +74,7 @@ impl Analyzer<'_> {
                         _ => self.alone(definition)?,
                     }
                 }
-                self.existing_type(&alter.type_name)?
+                self.changed_type(&alter.type_name)?
             }
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, &mut names)?,
             NodeEnum::RenameStmt(rename) => self.rename(rename, &mut names)?,
@@ -267,6 +269,9 @@ impl Analyzer<'_> {
         }
         let grant = self.ask(relation, Verb::Ddl)?;
         self.record(relation, &grant, Verb::Ddl);
+        if relation.kind == RelationKind::Composite {
+            self.is_type_of_plain(relation.row_type)?;
+        }
         self.is_plain(relation)
     }
 
@@ -614,6 +619,34 @@ impl Analyzer<'_> {
         Ok(false)
     }
 
+    /// Ddl for a type that exists and may change for all that is stored under it.
+    fn changed_type(&mut self, names: &[Node]) -> Result<bool, Denial> {
+        let temporary = self.existing_type(names)?;
+        let (schema, name) = match tree::strings(names).as_deref() {
+            Some([name]) => (None, *name),
+            Some([schema, name]) => (Some(*schema), *name),
+            _ => return Err(unsupported("a type's name")),
+        };
+        let found = self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name);
+        if let Some(oid) = found.map(|found| found.oid) {
+            self.is_type_of_plain(oid)?;
+        }
+        Ok(temporary)
+    }
+
+    /// Refuses if a relation that the identity sees otherwise than it is has a column of the type, or of one made of
+    /// it: a new CHECK of a domain is tried on every stored value, and a label that changes its name turns a filter.
+    fn is_type_of_plain(&self, oid: Oid) -> Result<(), Denial> {
+        let types = self.catalog.types_made_of(oid);
+        let mut guarded: Vec<&Arc<Relation>> =
+            self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid)).collect();
+        guarded.sort_by_key(|relation| relation.oid);
+        guarded
+            .into_iter()
+            .filter(|relation| relation.columns.iter().any(|column| types.contains(&column.type_oid)))
+            .try_for_each(|relation| self.is_plain(relation))
+    }
+
     fn alter_table(&mut self, alter: &mut pb::AlterTableStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         match Of::try_from(alter.objtype) {
@@ -642,6 +675,13 @@ impl Analyzer<'_> {
                 return Err(unsupported("ALTER TABLE"));
             };
             self.alter_command(command, &columns)?;
+            // What is typed by a composite type changes with it; the catalog does not tell which tables are.
+            if alter.objtype == Of::ObjectType as i32
+                && command.behavior == pb::DropBehavior::DropCascade as i32
+                && !self.policy.views.is_empty()
+            {
+                return Err(forbidden("ALTER TYPE … CASCADE where relations have masks or row filters for you"));
+            }
         }
         Ok(relation.temporary)
     }
@@ -779,6 +819,12 @@ impl Analyzer<'_> {
                         self.may_define(&relation.schema, &rename.newname.clone())?;
                     }
                 }
+                if of == Of::ObjectAttribute
+                    && rename.behavior == pb::DropBehavior::DropCascade as i32
+                    && !self.policy.views.is_empty()
+                {
+                    return Err(forbidden("ALTER TYPE … CASCADE where relations have masks or row filters for you"));
+                }
                 Ok(relation.temporary)
             }
             Ok(Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint) => {
@@ -787,7 +833,7 @@ impl Analyzer<'_> {
                     Some(NodeEnum::TypeName(name)) => name.names.clone(),
                     _ => return Err(unsupported("RENAME")),
                 };
-                self.existing_type(&listed)
+                self.changed_type(&listed)
             }
             _ => Err(forbidden("RENAME of this kind of object")),
         }
@@ -834,7 +880,7 @@ impl Analyzer<'_> {
                 }
                 (Ok(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
                     let listed = name.names.clone();
-                    match self.existing_type(&listed) {
+                    match self.changed_type(&listed) {
                         Err(denial) if drop.missing_ok && self.session.looked && denial.sqlstate == "42704" => {
                             self.unknown.clear();
                             let grant = self.policy.allows(Verb::Ddl)?;
@@ -878,6 +924,10 @@ impl Analyzer<'_> {
             for relation in inside {
                 self.may_change(&relation)?;
             }
+            let mut types: Vec<Oid> =
+                self.catalog.types.values().filter(|one| &*one.schema == schema).map(|one| one.oid).collect();
+            types.sort_unstable();
+            types.into_iter().try_for_each(|oid| self.is_type_of_plain(oid))?;
         }
         Ok(())
     }

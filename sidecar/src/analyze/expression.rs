@@ -143,9 +143,12 @@ impl Analyzer<'_> {
                 self.type_name(type_name.as_ref())?;
                 self.children(node, inner)
             }
+            Some(NodeEnum::RowExpr(row)) => {
+                self.write_out_rows(&mut row.args)?;
+                self.children(node, inner)
+            }
             Some(
-                NodeEnum::RowExpr(_)
-                | NodeEnum::XmlExpr(_)
+                NodeEnum::XmlExpr(_)
                 | NodeEnum::GroupingFunc(_)
                 | NodeEnum::GroupingSet(_)
                 | NodeEnum::NamedArgExpr(_)
@@ -197,7 +200,11 @@ impl Analyzer<'_> {
             for id in self.scopes.star(&names) {
                 self.use_whole(id, place)?;
             }
-            if names.len() == 2 {
+            // In an expression it is the whole row.
+            if let Some(id) = self.guarded_star(node) {
+                *node = self.masked_row(id)?;
+                self.changed = true;
+            } else if names.len() == 2 {
                 self.shorten(node, 1);
             }
             return Ok(None);
@@ -210,7 +217,11 @@ impl Analyzer<'_> {
         };
         let meaning = self.scopes.meaning(&names);
         if meaning.is_empty() {
-            return self.unknown_column(&names, place);
+            if let Some(call) = self.unknown_column(&names, place)? {
+                *node = call;
+                self.changed = true;
+            }
+            return Ok(None);
         }
         let kind = match meaning.columns.as_slice() {
             [(_, column)] if !meaning.uncertain => column.type_oid,
@@ -239,7 +250,8 @@ impl Analyzer<'_> {
         }
     }
 
-    fn unknown_column(&mut self, names: &[&str], place: Place) -> Result<Option<Oid>, Denial> {
+    /// A name that is no column's: the call to put in its place, if it is one on the row of a write's target.
+    fn unknown_column(&mut self, names: &[&str], place: Place) -> Result<Option<Node>, Denial> {
         // `item.f` can be the function call f(item).
         if let [.., item, name] = names
             && let whole = self.scopes.star(&[item])
@@ -251,10 +263,15 @@ impl Analyzer<'_> {
                 for function in &callable {
                     self.may_call(function, &[])?;
                 }
-                for id in whole {
-                    self.use_whole(id, place)?;
+                for id in &whole {
+                    self.use_whole(*id, place)?;
                 }
-                return Ok(None);
+                let Some(id) = whole.into_iter().find(|id| self.is_guarded_target(*id)) else { return Ok(None) };
+                let mut call = tree::call(name, vec![self.masked_row(id)?]);
+                if let Some(NodeEnum::FuncCall(call)) = &mut call.node {
+                    call.funcname = vec![tree::string(*name)];
+                }
+                return Ok(Some(call));
             }
         }
         // A column added lately is looked for before the server is asked.

@@ -135,6 +135,15 @@ impl Analyzer<'_> {
             }
             FunctionClass::Setting => self.setting_call(function, arguments),
             FunctionClass::Sequence { .. } => self.sequence_call(function, arguments),
+            FunctionClass::WalPosition if self.policy.may_overwrite_masked() => Err(Denial::new(
+                Reason::Function,
+                format!(
+                    "the function {} is not allowed: you may overwrite masked values, and how much is written tells about them",
+                    full()
+                ),
+            )
+            .object(full())),
+            FunctionClass::WalPosition => Ok(()),
             FunctionClass::AdvisoryLock => {
                 let grant = self
                     .policy

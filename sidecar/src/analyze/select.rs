@@ -65,6 +65,9 @@ impl Analyzer<'_> {
             return Ok(output);
         }
         for values in &mut select.values_lists {
+            if let Some(NodeEnum::List(list)) = &mut values.node {
+                self.write_out_rows(&mut list.items)?;
+            }
             self.expression(values, Place::default())?;
         }
         for item in &mut select.from_clause {
@@ -184,7 +187,42 @@ impl Analyzer<'_> {
         }
     }
 
-    fn target_list(&mut self, targets: &mut [Node], place: Place) -> Result<Output, Denial> {
+    /// `target.*` in a list means its columns one by one. Of a write's target, which is no view, they are replaced one
+    /// by one, too.
+    pub(crate) fn write_out_rows(&mut self, list: &mut Vec<Node>) -> Result<(), Denial> {
+        let mut written = Vec::with_capacity(list.len());
+        for node in std::mem::take(list) {
+            let (value, is_target) = match &node.node {
+                Some(NodeEnum::ResTarget(res)) => (res.val.as_deref(), true),
+                _ => (Some(&node), false),
+            };
+            let Some(id) = value.and_then(|value| self.guarded_star(value)) else {
+                written.push(node);
+                continue;
+            };
+            let alias = self.scopes.get(id).and_then(|item| item.alias.clone());
+            let (columns, complete) = self.scopes.columns_of(id);
+            let Some(alias) = alias.filter(|_| complete) else { return Err(unsupported("`*` of a write's target")) };
+            for column in columns {
+                let name = column.name.as_deref().unwrap_or("?column?");
+                let value = tree::column(&alias, name);
+                written.push(if is_target { tree::target(name, value) } else { value });
+            }
+            self.changed = true;
+        }
+        *list = written;
+        Ok(())
+    }
+
+    /// The write's target that `target.*` means, if it is not shown as it is.
+    pub(crate) fn guarded_star(&self, node: &Node) -> Option<ItemId> {
+        let names = star_of(node)?;
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        self.scopes.star(&names).into_iter().find(|id| self.is_guarded_target(*id))
+    }
+
+    fn target_list(&mut self, targets: &mut Vec<Node>, place: Place) -> Result<Output, Denial> {
+        self.write_out_rows(targets)?;
         let mut output = Output { columns: Vec::new(), complete: true };
         for target in targets {
             let Some(NodeEnum::ResTarget(res)) = &mut target.node else { return Err(unsupported("a result column")) };

@@ -270,6 +270,24 @@ impl Catalog {
         self.types.get(oid)
     }
 
+    /// A type and all that are made of it: domains over it, arrays, ranges and composites with it, and so on.
+    pub fn types_made_of(&self, oid: Oid) -> HashSet<Oid> {
+        let mut found = HashSet::from([oid]);
+        loop {
+            let is_made = |one: &&Type| {
+                let columns = self.relations.get(&one.relation).map(|relation| relation.columns.as_slice());
+                !found.contains(&one.oid)
+                    && ([one.base, one.element, one.range_of].iter().any(|part| found.contains(part))
+                        || columns.unwrap_or_default().iter().any(|column| found.contains(&column.type_oid)))
+            };
+            let more: Vec<Oid> = self.types.values().filter(is_made).map(|one| one.oid).collect();
+            if more.is_empty() {
+                return found;
+            }
+            found.extend(more);
+        }
+    }
+
     /// The type that a parsed type name means, arrays included. `None` also for `%TYPE` and names of three parts.
     pub fn resolve_type_name(
         &self,

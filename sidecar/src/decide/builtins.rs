@@ -20,6 +20,8 @@ pub enum FunctionClass {
         /// Whether it moves the sequence.
         writes: bool,
     },
+    /// Tells how much was written to the log: not for an identity that may overwrite a masked value.
+    WalPosition,
     /// Needs `Lock` or `Ddl`.
     AdvisoryLock,
     /// `pg_notify`: decided by the channel that its first argument names.
@@ -49,6 +51,7 @@ fn read(text: &'static str) -> HashMap<&'static str, FunctionClass> {
                 "setting" => FunctionClass::Setting,
                 "sequence-write" => FunctionClass::Sequence { writes: true },
                 "sequence-read" => FunctionClass::Sequence { writes: false },
+                "wal" => FunctionClass::WalPosition,
                 "lock" => FunctionClass::AdvisoryLock,
                 "notify" => FunctionClass::Notify,
                 _ => FunctionClass::Denied(why.trim()),
@@ -372,6 +375,7 @@ mod tests {
                 "setting",
                 "sequence-write",
                 "sequence-read",
+                "wal",
                 "lock",
                 "notify",
                 "denied",

@@ -35,6 +35,15 @@ impl BoundPolicy {
         Ok(Grant { rule: rule.name.as_str().into(), limits })
     }
 
+    /// Whether some masked column may be overwritten. A new version of a row is logged as far as it differs from the old
+    /// one, so the length of the log would tell how much of the stored value a guess repeats.
+    pub fn may_overwrite_masked(&self) -> bool {
+        self.views.iter().any(|(oid, view)| {
+            view.columns.values().any(|column| matches!(column, ColumnView::Masked(_)))
+                && self.catalog.relations.get(oid).is_some_and(|relation| self.grant(relation, Verb::Update).is_ok())
+        })
+    }
+
     /// The first rule that gives the verb at all, for what has no relation: temporary tables, advisory locks, CREATE
     /// SCHEMA.
     pub fn allows(&self, verb: Verb) -> Result<Grant, Denial> {

@@ -1,7 +1,7 @@
 //! What an identity sees of the system catalogs.
 //!
 //! **Promise.** A relation of pg_catalog or information_schema is open only if it is listed here, and none that is open
-//! shows rows or samples of tables, statements of other sessions, or secrets. A column that is hidden from the identity
+//! shows rows or samples of tables, counts work on masked or filtered ones, statements of other sessions, or secrets. A column that is hidden from the identity
 //! appears as a dropped one in pg_attribute, and in no other place that names columns one by one.
 //! **Not covered.** The texts of views, functions, rules and policies, which may name a hidden column; table sizes.
 
@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use super::bound::{BoundPolicy, ColumnView};
 use super::settings;
+use crate::catalog::names::types;
 use crate::catalog::{Oid, Relation, RelationKind};
 
 /// How an identity sees a system relation.
@@ -54,7 +55,6 @@ const OPEN: &[&str] = &[
     "pg_init_privs",
     "pg_language",
     "pg_largeobject_metadata",
-    "pg_locks",
     "pg_matviews",
     "pg_namespace",
     "pg_opclass",
@@ -72,7 +72,6 @@ const OPEN: &[&str] = &[
     "pg_range",
     "pg_replication_origin",
     "pg_replication_origin_status",
-    "pg_replication_slots",
     "pg_rewrite",
     "pg_roles",
     "pg_rules",
@@ -82,14 +81,11 @@ const OPEN: &[&str] = &[
     "pg_shdepend",
     "pg_shdescription",
     "pg_shseclabel",
-    "pg_stat_all_tables",
     "pg_stat_archiver",
     "pg_stat_bgwriter",
     "pg_stat_checkpointer",
-    "pg_stat_database",
     "pg_stat_database_conflicts",
     "pg_stat_gssapi",
-    "pg_stat_io",
     "pg_stat_progress_analyze",
     "pg_stat_progress_basebackup",
     "pg_stat_progress_cluster",
@@ -100,20 +96,11 @@ const OPEN: &[&str] = &[
     "pg_stat_slru",
     "pg_stat_ssl",
     "pg_stat_subscription_stats",
-    "pg_stat_sys_tables",
     "pg_stat_user_functions",
-    "pg_stat_user_tables",
-    "pg_stat_wal",
-    "pg_stat_xact_all_tables",
-    "pg_stat_xact_sys_tables",
     "pg_stat_xact_user_functions",
-    "pg_stat_xact_user_tables",
     "pg_statio_all_sequences",
-    "pg_statio_all_tables",
     "pg_statio_sys_sequences",
-    "pg_statio_sys_tables",
     "pg_statio_user_sequences",
-    "pg_statio_user_tables",
     "pg_subscription_rel",
     "pg_tables",
     "pg_tablespace",
@@ -163,6 +150,7 @@ const BLANKED: &[(&str, &str, &str)] = &[
     ("pg_db_role_setting", "setconfig", "text[]"),
     ("pg_foreign_server", "srvoptions", "text[]"),
     ("pg_prepared_statements", "statement", "text"),
+    ("pg_replication_slots", "safe_wal_size", "int8"),
     ("pg_sequences", "last_value", "int8"),
     ("pg_stat_activity", "query", "text"),
     ("pg_subscription", "subconninfo", "text"),
@@ -284,6 +272,9 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
     if name == "pg_settings" {
         return replace(relation, Some(settings::shown_condition("r.name")), |_| None);
     }
+    if let Some(view) = counters_view(relation, name, policy) {
+        return view;
+    }
     // What follows names columns, and is open where none is hidden.
     let hidden = Hidden::of(policy);
     let without = |condition: Option<String>| match condition {
@@ -291,7 +282,7 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
         None => SystemView::Open,
     };
     match name {
-        "pg_attribute" => attributes(relation, &hidden),
+        "pg_attribute" => attributes(relation, &hidden, policy),
         "pg_attrdef" => without(hidden.pairs("r.adrelid", "r.adnum")),
         "pg_description" => without(hidden.pairs("r.objoid", "r.objsubid")),
         "pg_class" => classes(relation, &hidden),
@@ -302,18 +293,75 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
             hidden.index("r.conindid"),
         ])),
         "pg_statistic_ext" => without(hidden.overlap("r.stxrelid", "r.stxkeys")),
-        "pg_stat_all_indexes"
-        | "pg_stat_sys_indexes"
-        | "pg_stat_user_indexes"
-        | "pg_statio_all_indexes"
-        | "pg_statio_sys_indexes"
-        | "pg_statio_user_indexes" => without(hidden.index("r.indexrelid")),
+        _ if is_counters_of(name, "indexes") => relation_counters(relation, policy, hidden.index("r.indexrelid")),
         "pg_indexes" => without(hidden.index_named("r.schemaname", "r.indexname")),
         "pg_publication_tables" if hidden.columns.is_empty() => SystemView::Open,
         "pg_publication_tables" => replace(relation, None, |column| {
             Some("NULL::pg_catalog.name[]".to_owned()).filter(|_| column == "attnames")
         }),
         _ => SystemView::Denied(UNKNOWN),
+    }
+}
+
+/// What counts the work of the server. A count of rows fetched, of blocks or of bytes of the log answers how many rows
+/// outside a filter match, or how much of a masked value a write repeated; in the open transaction it does so exactly.
+fn counters_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> Option<SystemView> {
+    let all_or = |blank: &dyn Fn(&str) -> bool| {
+        if policy.views.is_empty() {
+            return SystemView::Open;
+        }
+        replace(relation, None, |column| blank(column).then(|| count_type(relation, column)).flatten())
+    };
+    match name {
+        // Predicate locks are taken on every row that an index finds.
+        "pg_locks" if policy.views.is_empty() => Some(SystemView::Open),
+        "pg_locks" => Some(replace(
+            relation,
+            Some("r.mode OPERATOR(pg_catalog.<>) 'SIReadLock'::pg_catalog.text".to_owned()),
+            |_| None,
+        )),
+        "pg_stat_database" => Some(all_or(&|column| column.starts_with("tup_") || column.starts_with("blks_"))),
+        "pg_stat_io" | "pg_stat_wal" => Some(all_or(&|_| true)),
+        _ if is_counters_of(name, "tables") => Some(relation_counters(relation, policy, None)),
+        _ => None,
+    }
+}
+
+/// `pg_stat_all_tables`, `pg_statio_user_indexes` and the like.
+fn is_counters_of(name: &str, what: &str) -> bool {
+    let rest = name.strip_prefix("pg_statio_").or_else(|| name.strip_prefix("pg_stat_"));
+    let rest = rest.map(|rest| rest.strip_prefix("xact_").unwrap_or(rest));
+    rest.and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(whose, of)| matches!(whose, "all" | "sys" | "user") && of == what)
+}
+
+/// Counters by relation, NULL for those that the identity does not see as they are, and for toast tables, of which it
+/// isn't known here whose they are.
+fn relation_counters(relation: &Relation, policy: &BoundPolicy, without: Option<String>) -> SystemView {
+    let condition = without.map(|condition| format!("NOT ({condition})"));
+    let mut guarded: Vec<Oid> = policy.views.keys().copied().collect();
+    if guarded.is_empty() {
+        return SystemView::Open;
+    }
+    guarded.sort_unstable();
+    let guarded: Vec<String> = guarded.iter().map(Oid::to_string).collect();
+    let is_guarded = format!(
+        "r.relid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[]) OR r.schemaname OPERATOR(pg_catalog.=) 'pg_toast'::pg_catalog.name",
+        guarded.join(", ")
+    );
+    replace(relation, condition, |column| {
+        let blank = count_type(relation, column)?;
+        Some(format!("CASE WHEN {is_guarded} THEN {blank} ELSE r.{} END", quote_name(column)))
+    })
+}
+
+/// NULL of the type of a column that counts; None for names, times and the like.
+fn count_type(relation: &Relation, column: &str) -> Option<String> {
+    let column = relation.columns.iter().find(|of| &*of.name == column)?;
+    match column.type_oid {
+        types::INT8 => Some("NULL::pg_catalog.int8".to_owned()),
+        types::NUMERIC => Some("NULL::pg_catalog.numeric".to_owned()),
+        _ => None,
     }
 }
 
@@ -353,9 +401,18 @@ fn standard_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> Syste
     }
 }
 
-/// pg_attribute with hidden columns as dropped ones, which is how clients know to pass them over.
-fn attributes(relation: &Relation, hidden: &Hidden) -> SystemView {
-    let Some(is_hidden) = hidden.pairs("r.attrelid", "r.attnum") else { return SystemView::Open };
+/// pg_attribute with hidden columns as dropped ones, which is how clients know to pass them over, and without the value
+/// that a masked column has in rows older than it.
+fn attributes(relation: &Relation, hidden: &Hidden, policy: &BoundPolicy) -> SystemView {
+    let is_masked = masked_pairs(policy);
+    let Some(is_hidden) = hidden.pairs("r.attrelid", "r.attnum") else {
+        return match is_masked {
+            Some(is_masked) => replace(relation, None, |column| {
+                (column == "attmissingval").then(|| format!("CASE WHEN {is_masked} THEN NULL ELSE r.{column} END"))
+            }),
+            None => SystemView::Open,
+        };
+    };
     let case = |value: &str, column: &str| Some(format!("CASE WHEN {is_hidden} THEN {value} ELSE r.{column} END"));
     let rows = hidden.index("r.attrelid").map(|condition| format!("NOT ({condition})"));
     replace(relation, rows, |column| match column {
@@ -367,7 +424,10 @@ fn attributes(relation: &Relation, hidden: &Hidden) -> SystemView {
         "attisdropped" => Some(format!("(r.attisdropped OR {is_hidden})")),
         "atthasdef" | "attnotnull" | "atthasmissing" => Some(format!("(r.{column} AND NOT ({is_hidden}))")),
         "attidentity" | "attgenerated" => case("''::pg_catalog.\"char\"", column),
-        "attmissingval" => case("NULL", column),
+        "attmissingval" => {
+            let any_of = any([Some(is_hidden.clone()), is_masked.clone()])?;
+            Some(format!("CASE WHEN {any_of} THEN NULL ELSE r.{column} END"))
+        }
         "attacl" => case("NULL::pg_catalog.aclitem[]", column),
         "attoptions" | "attfdwoptions" => case("NULL::pg_catalog.text[]", column),
         _ => None,
@@ -507,15 +567,11 @@ impl Hidden {
 
     /// Whether (relation, column number) is hidden.
     fn pairs(&self, relation: &str, number: &str) -> Option<String> {
-        any(self.columns.iter().map(|of| {
-            let numbers: Vec<String> = of.columns.iter().map(|(number, _)| number.to_string()).collect();
-            Some(format!(
-                "({relation} OPERATOR(pg_catalog.=) {}::pg_catalog.oid AND {number} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.int4[]))",
-                of.relation,
-                numbers.join(", ")
-            ))
-        }))
-        .map(|condition| format!("({condition})"))
+        pairs(
+            relation,
+            number,
+            self.columns.iter().map(|of| (of.relation, of.columns.iter().map(|(number, _)| *number))),
+        )
     }
 
     /// Whether an array of column numbers of a relation holds a hidden one.
@@ -572,6 +628,39 @@ impl Hidden {
             ))
         }))
     }
+}
+
+/// Whether (relation, column number) is one of these.
+fn pairs<N: Iterator<Item = i16>>(
+    relation: &str,
+    number: &str,
+    columns: impl Iterator<Item = (Oid, N)>,
+) -> Option<String> {
+    any(columns.map(|(oid, numbers)| {
+        let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+        Some(format!(
+            "({relation} OPERATOR(pg_catalog.=) {oid}::pg_catalog.oid AND {number} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.int4[]))",
+            numbers.join(", ")
+        ))
+    }))
+    .map(|condition| format!("({condition})"))
+}
+
+/// Whether a row of pg_attribute is about a masked column.
+fn masked_pairs(policy: &BoundPolicy) -> Option<String> {
+    let mut masked: Vec<(Oid, Vec<i16>)> = policy
+        .views
+        .iter()
+        .map(|(oid, view)| {
+            let is_masked = |(_, column): &(&i16, &ColumnView)| matches!(column, ColumnView::Masked(_));
+            let mut numbers: Vec<i16> = view.columns.iter().filter(is_masked).map(|(number, _)| *number).collect();
+            numbers.sort_unstable();
+            (*oid, numbers)
+        })
+        .filter(|(_, numbers)| !numbers.is_empty())
+        .collect();
+    masked.sort_unstable();
+    pairs("r.attrelid", "r.attnum", masked.into_iter().map(|(oid, numbers)| (oid, numbers.into_iter())))
 }
 
 fn pairs_of_text<'a>(one: &str, other: &str, pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
