@@ -19,7 +19,7 @@ masks:
 rules:
 - name: shop
   to: {groups: [apps]}
-  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Lock]
+  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Temp, Ddl, Lock]
   relations: ["public.*"]
   hideColumns: [public.customers.ssn]
   rowFilters:

@@ -610,7 +610,20 @@ impl Analyzer<'_> {
         let found =
             self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema.as_deref(), &name);
         let Some((schema, name)) = found.map(|found| (found.schema.to_string(), found.name.to_string())) else {
-            self.unknown.push((schema, name.clone()));
+            // Made by this transaction, if it is there at all: in one of these schemas.
+            if self.session.looked {
+                let path = self.session.search_path.clone();
+                let exists = |schema: &&String| self.catalog.schemas.contains_key(schema.as_str());
+                let schemas: Vec<String> =
+                    schema.map_or_else(|| path.iter().filter(exists).cloned().collect(), |one| vec![one]);
+                for schema in &schemas {
+                    self.may_define(schema, &name)?;
+                }
+                if !schemas.is_empty() {
+                    return Ok(false);
+                }
+            }
+            self.unknown.push((None, name.clone()));
             return Err(
                 Denial::new(Reason::UnknownRelation, format!("type \"{name}\" does not exist")).sqlstate("42704")
             );
