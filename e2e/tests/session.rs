@@ -414,6 +414,21 @@ fn copies_go_both_ways() {
     wire.send(&all(&[data("x\n"), data("7\tz\n"), done, wire::sync()])).unwrap();
     assert_eq!(tags(&wire.until_ready().unwrap()), "EZ");
     assert_eq!(wire::rows(&wire.simple("SELECT count(*) FROM e").unwrap()), [["3"]]);
+    // Extended and all at once: two copies in one batch, one whose Sync comes too early, one that the client gives up.
+    let one = |text: &str| all(&[run("COPY e FROM STDIN"), data(text), frame(b'c', b"")]);
+    f.same(&all(&[one("10\tz\n"), one("11\tz\n"), wire::sync(), query("DELETE FROM e WHERE a >= 10")]), 2);
+    f.same(
+        &all(&[
+            run("COPY e FROM STDIN"),
+            wire::sync(),
+            data("12\tz\n"),
+            frame(b'c', b""),
+            wire::sync(),
+            query("DELETE FROM e WHERE a >= 10"),
+        ]),
+        2,
+    );
+    f.same(&all(&[run("COPY e FROM STDIN"), frame(b'f', b"no more\0"), wire::sync(), query("SELECT 1")]), 2);
     // A refused COPY: its data has no effect.
     let mut wire = f.gate();
     wire.send(&all(&[query("COPY e FROM STDIN /*deny*/"), data("9\tz\n"), frame(b'c', b""), query("SELECT 1")]))
@@ -882,6 +897,90 @@ fn relations_made_by_the_session_are_seen_and_forgotten_as_the_server_does() {
         wire.until_ready().unwrap();
     }
     assert!(!show(&wire.until_ready().unwrap()).concat().contains("RAW"));
+}
+
+#[test]
+fn what_stands_after_a_limit_in_one_message_does_not_happen() {
+    let (gate, database) = real("rows: 10");
+    let mut wire = connect(&gate, &database);
+    let count = "SELECT count(*) FROM orders WHERE customer = 7000";
+    for sql in [
+        "SELECT id FROM customers WHERE id <= 11; INSERT INTO orders VALUES (7000, 7000)",
+        "INSERT INTO orders VALUES (7000, 7000); SELECT id FROM customers WHERE id <= 11",
+        "INSERT INTO orders SELECT 7000 + i, 7000 FROM generate_series(1, 11) i RETURNING id; SELECT 1",
+        "BEGIN; UPDATE orders SET customer = 7000 RETURNING id; COMMIT",
+        "BEGIN; INSERT INTO orders VALUES (7000, 7000); SELECT id FROM customers; COMMIT",
+    ] {
+        assert_eq!(code(&wire.simple(sql).unwrap()), "54000", "{sql}");
+        wire.simple("ROLLBACK").unwrap();
+        assert_eq!(wire::rows(&wire.simple(count).unwrap()), [["0"]], "{sql}");
+    }
+    // Within the limit the client reads what the server says of one message.
+    let mut direct = Wire::connect(Server::shared().unwrap().port(), ADMIN, ADMIN_PASSWORD, &database).unwrap();
+    for sql in [
+        "INSERT INTO orders VALUES (8000, 7000); SELECT id FROM orders WHERE id <= 5; DELETE FROM orders WHERE id = 8000",
+        "BEGIN; UPDATE orders SET customer = customer WHERE id <= 3 RETURNING id; COMMIT",
+        "INSERT INTO orders VALUES (8000, 7000); SELECT id FROM orders WHERE id <= 5; SELECT 1/0; SELECT 2",
+        "INSERT INTO orders VALUES (8000, 7000); SELECT id FROM orders WHERE id <= 5; SELECT nothing FROM orders",
+        "CREATE TEMP TABLE s AS SELECT id FROM orders WHERE id <= 5; SELECT * FROM s; DROP TABLE s",
+    ] {
+        let without_position = |messages: Vec<Message>| {
+            messages
+                .into_iter()
+                .map(|message| match message.sqlstate() {
+                    Some(code) => code,
+                    None => format!("{} {:?}", char::from(message.tag), message.body),
+                })
+                .collect::<Vec<_>>()
+        };
+        // Descriptions differ in the table's OIDs only where they are those of a view.
+        let strip = |lines: Vec<String>| lines.into_iter().filter(|line| !line.starts_with('T')).collect::<Vec<_>>();
+        let got = strip(without_position(wire.simple(sql).unwrap()));
+        assert_eq!(got, strip(without_position(direct.simple(sql).unwrap())), "{sql}");
+    }
+    // The data of a COPY in the midst of it.
+    wire.send(&all(&[
+        query("INSERT INTO orders VALUES (8000, 1); SELECT id FROM orders WHERE id <= 5; COPY orders FROM STDIN; SELECT 1"),
+        frame(b'd', b"8001\t1\n"),
+        frame(b'c', b""),
+        query("DELETE FROM orders WHERE id >= 8000"),
+    ]))
+    .unwrap();
+    assert_eq!(tags(&wire.until_ready().unwrap()), "CTDDDDDCGCTDCZ");
+    assert_eq!(tags(&wire.until_ready().unwrap()), "CZ");
+    drop(wire);
+    std::thread::sleep(Duration::from_millis(300));
+    let events = gate.audit().unwrap();
+    let count = |kind: &str| events.iter().filter(|event| event["event"] == kind).count();
+    let refused = events.iter().filter(|event| event["decision"] == "deny").count();
+    assert_eq!(count("statement_end") + refused, count("statement"), "each statement has one end");
+}
+
+#[test]
+fn limits_hold_for_what_went_into_a_temporary_table() {
+    let (gate, database) = real("rows: 10");
+    let mut wire = connect(&gate, &database);
+    wire.simple("CREATE TEMP TABLE s AS SELECT * FROM customers").unwrap();
+    let got = wire.simple("SELECT * FROM s").unwrap();
+    assert_eq!((wire::rows(&got).len(), code(&got).as_str()), (10, "54000"));
+    let got = wire.simple("CREATE TEMP TABLE u AS SELECT * FROM customers; SELECT * FROM u").unwrap();
+    assert_eq!((wire::rows(&got).len(), code(&got).as_str()), (10, "54000"));
+    assert_eq!(wire::rows(&wire.simple("SELECT count(*) FROM s").unwrap()), [["100"]]);
+}
+
+#[test]
+fn a_reported_application_name_is_the_one_in_force_not_one_on_its_way() {
+    let (gate, database) = real("");
+    let mut wire = connect(&gate, &database);
+    wire.send(&all(&[query("SET application_name = 'one'"), query("SET application_name = 'two'")])).unwrap();
+    for name in ["one", "two"] {
+        let got = wire.until_ready().unwrap();
+        let reported = got.iter().find(|message| message.tag == b'S').unwrap();
+        assert_eq!(reported.body, format!("application_name\0{name}\0").as_bytes());
+    }
+    let long = "n".repeat(63);
+    let got = wire.simple(&format!("SET application_name = '{long}'")).unwrap();
+    assert!(got.iter().any(|message| message.body == format!("application_name\0{long}\0").as_bytes()), "{got:?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ use crate::decide::bound::BoundPolicy;
 use crate::metrics::Metrics;
 use crate::wire::backend::{Fields, TransactionStatus};
 use crate::wire::{Malformed, frontend as to_server};
-use pending::{Kind, Pending};
+use pending::{Kind, Pending, Running};
 use pipe::Pipe;
 use state::{Initial, State};
 use statements::{Names, Portal, Prepared};
@@ -276,6 +276,16 @@ enum After {
     FailBlock,
 }
 
+/// A Query whose statements go up one by one, each as Parse, Bind, Describe and Execute: what a limit stops must not be
+/// followed, and not be committed, by what stands after it in the same message.
+#[derive(Debug)]
+struct Steps {
+    /// Texts of the statements that are yet to be sent.
+    texts: VecDeque<Arc<str>>,
+    /// What runs, between two of them; while one runs its [`Pending`] has it.
+    running: Option<Box<Running>>,
+}
+
 /// A session.
 struct Session<C, S, G> {
     client: C,
@@ -305,8 +315,6 @@ struct Session<C, S, G> {
     skip_to_sync: bool,
     /// The client is being asked for CopyData.
     copy_in: bool,
-    /// The client ended its data before it was asked for it.
-    copy_ended: bool,
     /// Something was sent that the server won't answer until Flush or Sync.
     unflushed: bool,
     /// Messages of the batch were sent, its Sync was not.
@@ -337,6 +345,8 @@ struct Session<C, S, G> {
     /// Of a write that is counted: its Sync waits for the count.
     counted_write: bool,
     held_sync: bool,
+    /// A Query that goes up statement by statement.
+    steps: Option<Steps>,
     stop: Option<Stop>,
     cancelling: Option<JoinHandle<()>>,
     noticed: HashSet<(MaskedUse, Arc<str>)>,
@@ -373,7 +383,6 @@ where
         told_fatal: false,
         skip_to_sync: false,
         copy_in: false,
-        copy_ended: false,
         unflushed: false,
         in_batch: false,
         confirmed,
@@ -391,6 +400,7 @@ where
         counted: 0,
         counted_write: false,
         held_sync: false,
+        steps: None,
         stop: None,
         cancelling: None,
         noticed: HashSet::new(),
@@ -429,7 +439,9 @@ where
             if let Err(end) = self.server_messages() {
                 return end;
             }
-            self.go_on();
+            if let Err(end) = self.go_on() {
+                return end;
+            }
             if let Err(end) = self.client_messages().await {
                 return end;
             }
@@ -442,8 +454,9 @@ where
         }
     }
 
-    /// Takes up what waited for the server: the Sync that a counted write held back, the error that a limit owes.
-    fn go_on(&mut self) {
+    /// Takes up what waited for the server: the error that a limit owes, the next statement of a Query that goes up one by
+    /// one, the Sync that a counted write held back.
+    fn go_on(&mut self) -> Result<(), End> {
         if self.cancelling.as_ref().is_some_and(JoinHandle::is_finished) {
             self.cancelling = None;
         }
@@ -456,12 +469,18 @@ where
                 After::FailBlock => self.refuse_query(stop.denial),
             }
         }
-        if self.held_sync && self.pending.is_empty() && self.stop.is_none() {
-            self.held_sync = false;
-            self.counted_write = false;
-            to_server::write_sync(self.up.out());
-            self.sync_sent();
+        if !self.held_sync || !self.pending.is_empty() || self.stop.is_some() {
+            return Ok(());
         }
+        if let Some(running) = self.steps.as_mut().and_then(|steps| steps.running.take()) {
+            return self.send_step(running);
+        }
+        self.steps = None;
+        self.held_sync = false;
+        self.counted_write = false;
+        to_server::write_sync(self.up.out());
+        self.sync_sent();
+        Ok(())
     }
 
     /// Whether there is no more to do.
@@ -531,6 +550,10 @@ where
             if let Kind::Execute(running) | Kind::Query(running) = &one.kind {
                 self.record_end(running);
             }
+        }
+        if let Some(mut running) = self.steps.take().and_then(|steps| steps.running) {
+            running.sqlstate = Some(code);
+            self.record_end(&running);
         }
         self.pending = pending;
     }

@@ -513,6 +513,8 @@ impl<'a> Analyzer<'a> {
     ) -> Result<(Option<Arc<RelationView>>, Option<String>), Denial> {
         if relation.temporary {
             self.touch(relation);
+            // What is in it came from somewhere: a detour takes no more out.
+            self.out.limits = self.out.limits.and(self.policy.session_limits());
             return Ok((None, None));
         }
         // Made in the open transaction: the policy is bound to it at COMMIT. What may show another relation's rows waits,

@@ -279,7 +279,9 @@ where
                 self.know_columns(&prepared, columns, ours);
             }
         }
-        let shown = !ours && self.stop.is_none();
+        // A Query is told of columns only where there are some.
+        let asked = self.steps.is_none() || header.tag == ROW_DESCRIPTION;
+        let shown = !ours && asked && self.stop.is_none();
         self.show(header, shown);
         Ok(())
     }
@@ -339,7 +341,7 @@ where
             }
         }
         running.at += 1;
-        let still_held = is_query && running.runs.iter().skip(running.at).any(is_held);
+        let still_held = running.runs.iter().skip(running.at).any(is_held);
         if was_held && !still_held {
             self.counted = self.counted.saturating_sub(1);
         }
@@ -357,7 +359,10 @@ where
         if !is_query {
             let Pending { kind, .. } = self.pop(|_| true)?;
             if let Kind::Execute(running) = kind {
-                self.record_end(&running);
+                match &mut self.steps {
+                    Some(steps) if !stopping && !steps.texts.is_empty() => steps.running = Some(running),
+                    _ => self.record_end(&running),
+                }
             }
             if stopping {
                 self.finished_before_cancel();
@@ -468,7 +473,6 @@ where
     fn failed_with(&mut self, mut fields: Fields) -> Result<(), End> {
         self.failed = true;
         self.copy_in = false;
-        self.copy_ended = false;
         let fatal = matches!(fields.severity(), "FATAL" | "PANIC");
         self.told_fatal |= fatal;
         let Some(front) = self.pending.front_mut() else {
@@ -485,7 +489,8 @@ where
             self.look_up_failed = true;
         }
         let fields_say_timeout = fields.message().contains("statement timeout");
-        let placed = front.running().is_none_or(|running| replace_position(running, &mut fields));
+        let placed =
+            self.steps.is_none() && front.running().is_none_or(|running| replace_position(running, &mut fields));
         let rule = front
             .running()
             .and_then(|running| running.run())
@@ -547,7 +552,7 @@ where
                         Kind::Close(taken) => names.extend(taken),
                         Kind::Execute(mut running) | Kind::Query(mut running) => {
                             names.extend(running.runs.iter_mut().flat_map(|run| std::mem::take(&mut run.names)));
-                            if !first && running.runs.iter().any(is_held) {
+                            if !first && running.runs.iter().skip(running.at).any(is_held) {
                                 self.counted = self.counted.saturating_sub(1);
                             }
                             running.sqlstate = Some(code.to_owned());
@@ -608,10 +613,10 @@ where
     fn setting(&mut self, header: Header) -> Result<(), End> {
         let status = ParameterStatus::read(self.body(header)).map_err(|_| End::Server("a malformed setting"))?;
         if status.name == "application_name" {
-            let value = Arc::clone(self.state().application_name());
+            // What the client will set later may be on its way: so it is read from what the server has.
+            let value = self.own_application_name(&status.value);
             self.down.skip(header.frame_len());
-            let own = ParameterStatus { name: "application_name".into(), value: (&*value).into() };
-            own.write(self.down.out());
+            ParameterStatus { name: "application_name".into(), value: value.into() }.write(self.down.out());
             return Ok(());
         }
         let shown = !status.name.starts_with("postern.");
@@ -619,15 +624,33 @@ where
         Ok(())
     }
 
+    /// The client's part of the upstream's `application_name`.
+    fn own_application_name(&self, upstream: &str) -> String {
+        /// The server cuts it there.
+        const LONGEST: usize = 63;
+        match upstream.splitn(4, '/').nth(3) {
+            Some(own) if upstream.len() < LONGEST => own.to_owned(),
+            Some(cut) => {
+                let known = [self.confirmed.application_name(), self.state().application_name()];
+                known.into_iter().map(|name| &**name).find(|name| name.starts_with(cut)).unwrap_or(cut).to_owned()
+            }
+            None => self.state().application_name().to_string(),
+        }
+    }
+
     fn copy_in(&mut self, header: Header) -> Result<(), End> {
-        self.front_running()?;
-        // From here on the server ignores Sync; those that are on their way too.
-        let ignored = self.pending.iter().skip(1).take_while(|pending| matches!(pending.kind, Kind::Sync)).count();
+        let running = self.front_running()?;
+        let ended = running.copies_ended > 0;
+        running.copies_ended = running.copies_ended.saturating_sub(1);
+        // Up to the end of the data the server ignores Sync; what of that is on its way is not owed.
+        let most = if ended { std::mem::take(&mut running.syncs_in_copy) } else { usize::MAX };
+        let syncs = self.pending.iter().skip(1).take_while(|pending| matches!(pending.kind, Kind::Sync)).count();
+        let ignored = syncs.min(most);
         if ignored > 0 {
             self.pending.drain(1..=ignored);
-            self.in_batch = true;
+            self.in_batch |= self.pending.len() == 1 && !self.pending.iter().any(Pending::ends_batch);
         }
-        self.copy_in = !std::mem::take(&mut self.copy_ended);
+        self.copy_in = !ended;
         self.down.pass(header.frame_len());
         Ok(())
     }

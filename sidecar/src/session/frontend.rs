@@ -1,5 +1,6 @@
 //! What the client sends: each message is decided, refused or passed on, and what is owed for it noted.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::decision::{Hindrance, no_portal, no_statement};
 use super::pending::{Chosen, Kind, Pending, Run, Running, Taken};
 use super::statements::{Bound, Portal, Prepared};
-use super::{Decide, End, FAILING, RESERVED, Session};
+use super::{Decide, End, FAILING, RESERVED, Session, Steps};
 use crate::analyze::{Decided, Effect, Statement};
 use crate::audit::{Parameter, Parameters, SQLSTATE_AUDIT_FULL, StatementEvent, StatementKind};
 use crate::decide::{Denial, Reason};
@@ -215,10 +216,14 @@ where
                 Ok(Step::Done)
             }
             COPY_DONE | COPY_FAIL => {
-                // A client need not wait until it is asked for data.
-                self.copy_ended = !self.copy_in && self.pending.iter_mut().any(waits_for_copy);
-                self.copy_in = false;
+                if !std::mem::take(&mut self.copy_in) {
+                    self.copy_ended_early();
+                }
                 self.up.pass(whole);
+                if self.steps.is_some() {
+                    // The flush that went up with the COPY was for its beginning.
+                    frontend::write_flush(self.up.out());
+                }
                 Ok(Step::Done)
             }
             TERMINATE => {
@@ -227,6 +232,15 @@ where
             }
             // A password has no place after the start-up.
             tag => Err(End::Client(Malformed::UnknownTag(tag))),
+        }
+    }
+
+    /// The client need not wait until it is asked for data: these are for what it sent last, a Sync aside.
+    fn copy_ended_early(&mut self) {
+        let syncs = self.pending.iter().rev().take_while(|pending| matches!(pending.kind, Kind::Sync)).count();
+        if let Some(running) = self.pending.iter_mut().rev().nth(syncs).and_then(Pending::running) {
+            running.copies_ended += 1;
+            running.syncs_in_copy = syncs;
         }
     }
 
@@ -282,17 +296,17 @@ where
                 }
             }
         }
-        // A write whose rows may be too many must not be committed before they are counted.
-        let translate = runs.iter().any(is_counted_write);
-        if translate && runs.len() > 1 {
+        let steps = if needs_steps(&runs) { Some(step_texts(&decided, &text)) } else { None };
+        if let Some(unready) = match &steps {
+            Some(Ok(_)) if !self.pending.is_empty() => Some(Hindrance::Barrier),
+            Some(Err(denial)) => Some(denial.clone().into()),
+            _ => None,
+        } {
             self.take_back(runs.into_iter().flat_map(|run| run.names).collect());
-            let denial = Denial::new(
-                Reason::Limit,
-                "a write that returns rows under a limit can't be one of several statements in one message",
-            )
-            .sqlstate("54000")
-            .hint("Send it by itself.");
-            return self.refused_query(header, Some(&text), denial).await;
+            return match unready {
+                Hindrance::Barrier => Ok(Step::Barrier),
+                Hindrance::Denied(denial) => self.refused_query(header, Some(&text), *denial).await,
+            };
         }
         let Ok(audit) = self.record(StatementKind::Query, &decided, &text, Parameters::Absent).await else {
             self.take_back(runs.into_iter().flat_map(|run| run.names).collect());
@@ -310,9 +324,12 @@ where
         }
         self.counted += usize::from(runs.iter().any(is_held));
         let running = Box::new(Running { text: Some(text.clone()), ..Running::new(Arc::clone(&decided), runs, audit) });
-        if translate {
-            self.send_translated(&text, running)?;
+        if let Some(Ok(texts)) = steps {
             self.up.skip(header.frame_len());
+            self.steps = Some(Steps { texts, running: None });
+            self.held_sync = true;
+            self.counted_write = true;
+            self.send_step(running)?;
             return Ok(Step::Done);
         }
         match &decided.rewritten {
@@ -327,11 +344,12 @@ where
         Ok(Step::Done)
     }
 
-    /// Sends a Query as Parse, Bind, Describe and Execute, so that its Sync can wait. The client sees a Query's replies.
-    fn send_translated(&mut self, text: &str, running: Box<Running>) -> Result<(), End> {
-        let sql = running.decided.rewritten.clone();
+    /// Sends the next statement of a Query that goes up one by one. The client sees a Query's replies.
+    pub(super) fn send_step(&mut self, running: Box<Running>) -> Result<(), End> {
+        let next = self.steps.as_mut().and_then(|steps| steps.texts.pop_front());
+        let sql = next.ok_or(End::Internal("a statement is missing"))?;
         let out = self.up.out();
-        Parse { statement: "", sql: sql.as_deref().unwrap_or(text), param_types: Vec::new() }.write(out)?;
+        Parse { statement: "", sql: &sql, param_types: Vec::new() }.write(out)?;
         frontend::write_bind(out, BindHead { portal: "", statement: "" }, &[])?;
         Describe { kind: frontend::Kind::Portal, name: "" }.write(out)?;
         Execute { portal: "", max_rows: 0 }.write(out)?;
@@ -341,8 +359,6 @@ where
         self.push(Kind::DescribePortal);
         self.push(Kind::Execute(running));
         self.unflushed = false;
-        self.counted_write = true;
-        self.held_sync = true;
         Ok(())
     }
 
@@ -685,6 +701,8 @@ impl Running {
             rows: 0,
             bytes: 0,
             written: 0,
+            copies_ended: 0,
+            syncs_in_copy: 0,
             limit: None,
             sqlstate: None,
         }
@@ -701,11 +719,27 @@ fn is_counted_write(run: &Run) -> bool {
     run.counted && run.what.statement().is_some_and(|statement| statement.writes && !statement.at_most_one_row)
 }
 
-/// Whether a COPY from the client is about to begin.
-fn waits_for_copy(pending: &mut Pending) -> bool {
-    pending.running().is_some_and(|running| {
-        running.decided.statements.iter().skip(running.at).any(|one| matches!(one.effect, Effect::CopyIn))
-    })
+/// Whether the statements of a Query go up one by one: rows have to be counted before anything is committed, and before
+/// what comes after them runs.
+fn needs_steps(runs: &[Run]) -> bool {
+    let statements = || runs.iter().filter_map(|run| run.what.statement());
+    let writes = || statements().any(|one| one.writes || matches!(one.effect, Effect::Commit { .. }));
+    runs.iter().any(is_counted_write) || runs.len() > 1 && runs.iter().any(is_held) && writes()
+}
+
+/// The texts of a Query's statements as they are to be sent.
+fn step_texts(decided: &Decided, text: &Arc<str>) -> Result<VecDeque<Arc<str>>, Denial> {
+    let whole = decided.rewritten.as_ref().unwrap_or(text);
+    if decided.statements.len() == 1 {
+        return Ok(VecDeque::from([Arc::clone(whole)]));
+    }
+    sql::statements(whole).filter(|texts| texts.len() == decided.statements.len()).map(VecDeque::from).ok_or_else(
+        || {
+            Denial::new(Reason::Limit, "under limits so long a message can't hold both a write and a result")
+                .sqlstate("54000")
+                .hint("Send its statements one by one.")
+        },
+    )
 }
 
 /// The statement by itself, without the effect of declaring it.

@@ -102,6 +102,10 @@ pub(super) struct Running {
     pub(super) bytes: u64,
     /// Rows that the server's command tag says were written.
     pub(super) written: u64,
+    /// COPYs of it whose data the client ended before it was asked for them.
+    pub(super) copies_ended: usize,
+    /// Syncs that were sent in the midst of such data.
+    pub(super) syncs_in_copy: usize,
     /// The limit that ended it.
     pub(super) limit: Option<&'static str>,
     /// SQLSTATE of its error.

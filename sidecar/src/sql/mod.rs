@@ -21,7 +21,7 @@ use pg_query::protobuf;
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
 pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};
 pub use shape::{Literal, LiteralKind, Shape, Template, shape};
-pub use text::{fingerprint, normalize, original_position, split};
+pub use text::{fingerprint, normalize, original_position, split, statements};
 
 use crate::decide::{Denial, Reason};
 

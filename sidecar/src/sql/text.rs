@@ -1,9 +1,12 @@
 //! What the audit keeps of a statement's text, and the texts of the statements in a string of several.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use pg_query::protobuf::{self, Token};
 use sha2::{Digest, Sha256};
+
+use super::{ParseLimits, deep, measure, parse_measured};
 
 /// The text with each literal replaced by `$n`, comments left out, white space made one blank; runs of literals in
 /// lists are shortened. A text that can't be scanned gives its first word only.
@@ -122,6 +125,14 @@ pub fn split<'t>(text: &'t str, tree: &protobuf::ParseResult) -> Vec<&'t str> {
             text.get(start..end).unwrap_or("").trim()
         })
         .collect()
+}
+
+/// The statements of a text, to be sent one by one; None for a text that is too long or too deep to be parsed here, or
+/// that is no SQL.
+pub fn statements(text: &str) -> Option<Vec<Arc<str>>> {
+    let measure = measure(text, &ParseLimits::default()).ok().filter(deep::is_inline)?;
+    let parsed = parse_measured(text, measure).ok()?;
+    Some(split(text, &parsed.tree).into_iter().map(Arc::from).collect())
 }
 
 /// Where in the client's text a place of the rewritten text is: that of the same word, if the client wrote it just once.
