@@ -7,7 +7,9 @@ use clap::Parser as _;
 use postern_sidecar::check::{self, Verdict};
 use postern_sidecar::config::{Cli, Config, LogFormat, Run};
 use postern_sidecar::serve;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The command line is wrong, or what it names can't be read.
 const USAGE: u8 = 2;
@@ -58,10 +60,12 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 
 /// The log goes to standard error: standard output may be the audit's.
 fn start_log(run: &Run) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::builder().parse(&run.log)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter: Targets = run.log.parse()?;
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     match run.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(log.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init()?,
+        LogFormat::Json => registry.with(log.json().flatten_event(true)).try_init()?,
     }
+    Ok(())
 }
