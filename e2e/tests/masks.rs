@@ -295,8 +295,12 @@ fn is_constant(kind: &MaskKind) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mask_never_raises_keeps_the_type_and_ignores_what_a_client_sets() {
     let server = Server::shared().unwrap();
+    let mut types = types();
+    if server.version().unwrap() < 15 {
+        types.retain(|(kind, _)| *kind != "numeric(3,-2)");
+    }
     let mut setup = SETUP.to_owned();
-    for (index, (kind, values)) in types().iter().enumerate() {
+    for (index, (kind, values)) in types.iter().enumerate() {
         setup.push_str(&format!("CREATE TABLE t{index} (id int GENERATED ALWAYS AS IDENTITY, v {kind});"));
         for value in values {
             setup.push_str(&format!("INSERT INTO t{index} (v) VALUES ({value});"));
@@ -311,7 +315,7 @@ async fn a_mask_never_raises_keeps_the_type_and_ignores_what_a_client_sets() {
     set_key(&client).await;
     let mut fits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut tried = 0;
-    for (index, (type_sql, _)) in types().iter().enumerate() {
+    for (index, (type_sql, _)) in types.iter().enumerate() {
         let relation = catalog.relation("public", &format!("t{index}")).unwrap();
         let column = relation.column("v").unwrap();
         for kind in kinds() {
@@ -365,7 +369,10 @@ async fn a_mask_never_raises_keeps_the_type_and_ignores_what_a_client_sets() {
     has("present", "default redact hash email partial fixed");
     has("int2", "nullify default bucket fixed");
     has("numeric(10,2)", "nullify default bucket fixed");
-    has("numeric(3,-2)", "nullify default");
+    // There is no negative scale before Postgres 15.
+    if fits.contains_key("numeric(3,-2)") {
+        has("numeric(3,-2)", "nullify default");
+    }
     has("price", "nullify default bucket fixed");
     has("float8", "nullify default bucket fixed");
     has("date", "nullify default truncateDate fixed");

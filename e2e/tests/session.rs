@@ -243,7 +243,7 @@ impl Fixture {
                             postgres_role: ADMIN,
                         };
                         let audit = audit.session(&start).await.unwrap();
-                        session::serve(ready, audit, drained, shared).await;
+                        session::serve(ready, &shared.gate.bound(), audit, drained, shared.clone()).await;
                     });
                 }
             });
@@ -897,6 +897,43 @@ fn relations_made_by_the_session_are_seen_and_forgotten_as_the_server_does() {
         wire.until_ready().unwrap();
     }
     assert!(!show(&wire.until_ready().unwrap()).concat().contains("RAW"));
+}
+
+#[test]
+fn no_client_reads_the_key_of_a_hash_even_where_everything_passes() {
+    let server = Server::shared().unwrap();
+    let database = server
+        .database_with(
+            "CREATE TABLE people (id int PRIMARY KEY, email text); INSERT INTO people VALUES (1, 'RAW@x.org')",
+        )
+        .unwrap()
+        .name;
+    let spec = |mode: &str| {
+        format!(
+            "mode: {mode}\nmasks:\n- columns: [public.people.email]\n  mask: {{hash: {{keySecret: {{name: hash, key: k}}}}}}\n\
+             rules:\n- name: all\n  to: {{groups: [apps]}}\n  allow: [Select]\n  relations: ['public.*']\n"
+        )
+    };
+    let options = GateOptions::new(server, &database, ADMIN, &spec("Enforce")).secret("hash", "k", "0123456789abcdef");
+    let gate = Gate::start(&options).unwrap();
+    let mut open = connect(&gate, &database);
+    let got = wire::rows(&open.simple("SELECT email FROM people").unwrap());
+    assert!(!got[0][0].contains("RAW"), "{got:?}");
+    let show = "SHOW postern.hash_key_0_inner";
+    assert_eq!(code(&open.simple(show).unwrap()), "42501");
+    gate.write_policy(&policy(server, &database, &spec("Audit"))).unwrap();
+    let applied = || gate.metrics().unwrap().contains("postern_policy_reload_total{result=\"applied\"} 1");
+    for _ in 0..100 {
+        if applied() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    open.send(&query(show)).unwrap();
+    assert_eq!(open.read().unwrap().sqlstate().as_deref(), Some("57P01"));
+    assert!(open.read().is_err());
+    let mut fresh = connect(&gate, &database);
+    assert_eq!(code(&fresh.simple(show).unwrap()), "42704");
 }
 
 #[test]

@@ -300,7 +300,7 @@ impl Service {
             role: identity.postgres_role.clone(),
             application_prefix: format!("postern/{}/{}/", identity.namespace, identity.name),
             statement_timeout: longest_statement(bound),
-            settings: login.settings.clone(),
+            settings: if bound.session_keys().is_empty() { Vec::new() } else { login.settings.clone() },
             judge: judge(Arc::clone(bound)),
             upstream: Arc::clone(&login.config),
         }
@@ -341,7 +341,7 @@ impl Service {
             metrics: Arc::clone(&self.metrics),
             budget: Arc::clone(&self.budget),
         };
-        let end = session::serve(ready, audit, self.drain.clone(), shared).await;
+        let end = session::serve(ready, bound, audit, self.drain.clone(), shared).await;
         tracing::debug!(session = %id, reason = %end, "a session ended");
     }
 }

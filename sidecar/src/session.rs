@@ -51,6 +51,7 @@ use crate::analyze::{Analysis, MaskedUse, SessionView};
 use crate::audit::{SessionAudit, SessionEnd};
 use crate::decide::Denial;
 use crate::decide::bound::BoundPolicy;
+use crate::decide::mask::HashKey;
 use crate::metrics::Metrics;
 use crate::wire::backend::{Fields, TransactionStatus};
 use crate::wire::{Malformed, frontend as to_server};
@@ -155,15 +156,18 @@ struct Start<C, S> {
     search_path: Arc<[String]>,
     /// Cancels.
     cancel: Cancel,
+    /// The keys of masks that it was started with.
+    keys: Vec<HashKey>,
     /// Where the session's events go.
     audit: SessionAudit,
     /// Whether to end.
     drain: watch::Receiver<Drain>,
 }
 
-/// Serves a session from the end of its start-up to its end; returns why it ended.
+/// Serves a session from the end of its start-up, which `under` governed, to its end; returns why it ended.
 pub async fn serve<G: Decide>(
     ready: Ready,
+    under: &BoundPolicy,
     audit: SessionAudit,
     drain: watch::Receiver<Drain>,
     shared: Shared<G>,
@@ -188,6 +192,7 @@ pub async fn serve<G: Decide>(
         application_name,
         search_path,
         cancel,
+        keys: under.session_keys(),
         audit,
         drain,
     };
@@ -212,6 +217,9 @@ pub enum End {
     /// The sidecar ends.
     #[error("drained")]
     Drained,
+    /// The policy in force needs a session with other keys of masks.
+    #[error("policy_changed")]
+    OtherKeys,
     /// The client sent what is not the protocol.
     #[error("protocol")]
     Client(#[source] Malformed),
@@ -245,6 +253,7 @@ impl End {
             End::ClientClosed | End::ClientGone => return None,
             End::ServerClosed => ("08006", "the database closed the connection".to_owned()),
             End::Drained => ("57P01", "terminating connection: the sidecar is shutting down".to_owned()),
+            End::OtherKeys => ("57P01", "terminating connection: the policy's masks have other keys now".to_owned()),
             End::Client(error) => (error.sqlstate(), error.to_string()),
             End::OutOfPlace(what) => ("08P01", (*what).to_owned()),
             End::Server(_) => ("08P01", "the database sent an unexpected message".to_owned()),
@@ -297,6 +306,9 @@ struct Session<C, S, G> {
     shared: Shared<G>,
     audit: SessionAudit,
     cancel: Cancel,
+    /// The keys of masks that it was started with, and the version of the policy by which they were last looked at.
+    keys: Vec<HashKey>,
+    keys_checked: u64,
     drain: Draining,
 
     /// What the server owes.
@@ -364,7 +376,8 @@ where
     G: Decide,
 {
     let began = Instant::now();
-    let Start { client, client_read, server, server_read, application_name, search_path, cancel, audit, drain } = start;
+    let Start { client, client_read, server, server_read, application_name, search_path, cancel, keys, audit, drain } =
+        start;
     let confirmed = State::new(Initial { search_path, application_name });
     let mut session = Session {
         client,
@@ -374,6 +387,8 @@ where
         shared,
         audit,
         cancel,
+        keys,
+        keys_checked: 0,
         drain: Draining::new(drain),
         pending: VecDeque::new(),
         batch: 1,
@@ -601,6 +616,19 @@ where
 
     fn predict(&mut self) -> &mut State {
         self.predicted.get_or_insert_with(|| self.confirmed.clone())
+    }
+
+    /// Ends the session if its keys are not those of the policy in force: it could not mask by it, or, where nothing is
+    /// masked any more, its client could read them.
+    fn check_keys(&mut self) -> Result<(), End> {
+        let bound = self.shared.gate.bound();
+        if bound.version != self.keys_checked {
+            if bound.session_keys() != self.keys {
+                return Err(End::OtherKeys);
+            }
+            self.keys_checked = bound.version;
+        }
+        Ok(())
     }
 
     fn push(&mut self, kind: Kind) {

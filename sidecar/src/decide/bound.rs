@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf::Node;
-use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, OnPredicate};
+use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, Mode, OnPredicate};
 
+use super::mask::{self, HashKey};
 use crate::catalog::{Catalog, Name, Oid};
 
 /// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`](super::expression::instantiate) puts the alias
@@ -73,6 +74,15 @@ impl BoundPolicy {
     /// What holds for every session: the minimum over all rules of the identity.
     pub fn session_limits(&self) -> Limits {
         self.policy.rules_for(&self.identity).fold(Limits::default(), |limits, rule| limits.and(rule.limits))
+    }
+
+    /// The keys of `hash` masks that a session must have from its start. Mode Audit masks nothing, and keeps no secret
+    /// from a client that may say what it likes: so there are none.
+    pub fn session_keys(&self) -> Vec<HashKey> {
+        match self.policy.mode {
+            Mode::Enforce => mask::hash_keys(&self.policy),
+            Mode::Audit => Vec::new(),
+        }
     }
 }
 

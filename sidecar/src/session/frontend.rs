@@ -58,6 +58,7 @@ where
                 self.flush_if_waiting();
                 return Ok(());
             }
+            self.check_keys()?;
             match self.client_message(header).await? {
                 Step::Done => self.looked_up = false,
                 Step::More => return Ok(()),
