@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::checked::{CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Limits, To, Window};
-use crate::pattern::{ColumnPattern, RelationPattern};
+use crate::pattern::{ColumnPattern, NamePattern, RelationPattern};
 use crate::verb::Verb;
 
 /// Class of settings that belongs to Postern; keys of `hash` masks travel in it, so no client may touch it.
@@ -149,6 +149,11 @@ impl CheckedPolicy {
         self.rules
             .iter()
             .find(|rule| self.is_for(&rule.to, identity) && rule.settings.iter().any(|pattern| pattern.matches(&name)))
+    }
+
+    /// The channels that rules for the identity name.
+    pub fn channel_patterns<'a>(&'a self, identity: &'a CheckedIdentity) -> impl Iterator<Item = &'a NamePattern> {
+        self.rules_for(identity).flat_map(|rule| &rule.channels)
     }
 
     /// The first rule that names the channel.

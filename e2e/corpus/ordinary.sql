@@ -38,6 +38,14 @@ MERGE INTO settings s USING (VALUES ('a', '9'), ('n', '8')) v (k, val) ON s.key 
 UPDATE jobs SET locked_at = '2024-01-01' WHERE id = (SELECT id FROM jobs WHERE locked_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING *;
 WITH next AS (SELECT id FROM jobs WHERE locked_at IS NULL ORDER BY id LIMIT 2 FOR UPDATE SKIP LOCKED) UPDATE jobs j SET locked_at = '2024-01-01' FROM next WHERE j.id = next.id RETURNING j.id, j.job;
 
+-- notifications
+LISTEN news;
+LISTEN job_1;
+SELECT pg_notify('news', 'a constant');
+SELECT pg_notify('ne' || 'ws', 'computed');
+SELECT pg_notify('job_' || id, 'for each') FROM jobs WHERE id = 1;
+UNLISTEN *;
+
 -- sequences
 SELECT setval(pg_get_serial_sequence('"orders"','id'), coalesce(max("id"), 1), max("id") IS NOT null) FROM "orders";
 SELECT currval(pg_get_serial_sequence('orders', 'id'));

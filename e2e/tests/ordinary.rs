@@ -19,8 +19,9 @@ masks:
 rules:
 - name: shop
   to: {groups: [apps]}
-  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Temp, Ddl, Lock]
+  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Temp, Ddl, Lock, Notify]
   relations: ["public.*"]
+  channels: [news, "job_*"]
   hideColumns: [public.customers.ssn]
   rowFilters:
   - {relation: public.orders, where: "region = 'eu'"}
@@ -33,6 +34,7 @@ fn seen(messages: &[Message]) -> Vec<String> {
     let shown = |message: &Message| match message.tag {
         b'T' => format!("columns {:?}", message.column_names()),
         b'E' => format!("error {:?}", message.sqlstate()),
+        b'A' => format!("notification {}", message.body[4..].escape_ascii()),
         _ => format!("{message:?}"),
     };
     messages.iter().filter(|message| message.tag != b'N').map(shown).collect()

@@ -14,6 +14,9 @@ LISTEN news;
 SELECT pg_notify('news', card) FROM customers WHERE id = 1;
 SELECT 1;
 
+-- refused: a computed channel that no rule names
+SELECT pg_notify('pi' || 'ns', 'x');
+
 -- leak: a notification's channel
 SELECT pg_notify(note, '') FROM customers WHERE id = 1;
 SELECT note FROM customers;

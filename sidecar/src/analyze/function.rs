@@ -44,6 +44,11 @@ impl Analyzer<'_> {
         if chosen.iter().all(is_current_setting) && self.setting_is_computed(&call.args) {
             return self.computed_setting(call);
         }
+        if chosen.iter().all(|function| builtins::classify(function) == FunctionClass::Notify)
+            && call.args.first().and_then(text_of).is_none()
+        {
+            return self.computed_channel(call);
+        }
         if chosen.iter().all(|function| matches!(builtins::classify(function), FunctionClass::Sequence { .. })) {
             self.name_serial_sequence(call);
         }
@@ -174,18 +179,35 @@ impl Analyzer<'_> {
 
     /// `current_setting` of a computed name: the name is tested as it runs, and is NULL for what SHOW would refuse.
     fn computed_setting(&mut self, call: &mut pb::FuncCall) -> Result<Option<Oid>, Denial> {
+        self.test_first(call, &settings::shown_condition("v.name"))?;
+        call.funcname = vec![tree::string("pg_catalog"), tree::string("current_setting")];
+        Ok(Some(types::TEXT))
+    }
+
+    /// `pg_notify` of a computed channel, such as a parameter: it is tested as it runs, and is NULL, which the server
+    /// refuses, for one that no rule names.
+    fn computed_channel(&mut self, call: &mut pb::FuncCall) -> Result<Option<Oid>, Denial> {
+        let Some(condition) = self.policy.channel_condition("v.name") else {
+            return Err(Denial::new(Reason::Channel, "no rule names a channel").hint("Add it to a rule's `channels`."));
+        };
+        self.test_first(call, &condition)?;
+        call.funcname = vec![tree::string("pg_catalog"), tree::string("pg_notify")];
+        self.need(Verb::Notify);
+        Ok(None)
+    }
+
+    /// Puts NULL for a call's first argument where a condition on it, named `v.name`, does not hold.
+    fn test_first(&mut self, call: &mut pb::FuncCall, condition: &str) -> Result<(), Denial> {
         // OFFSET 0 keeps the name from being computed twice.
         let tested = tree::parse_expression(&format!(
-            "(SELECT CASE WHEN {} THEN v.name END FROM (SELECT \"{ROW}\".name::pg_catalog.text AS name OFFSET 0) AS v)",
-            settings::shown_condition("v.name")
+            "(SELECT CASE WHEN {condition} THEN v.name END FROM (SELECT \"{ROW}\".name::pg_catalog.text AS name OFFSET 0) AS v)"
         ))?;
         if let Some(name) = call.args.first_mut() {
             let written = tree::take(name);
             *name = instantiate_with(&tested, &mut |_| written.clone());
         }
-        call.funcname = vec![tree::string("pg_catalog"), tree::string("current_setting")];
         self.changed = true;
-        Ok(Some(types::TEXT))
+        Ok(())
     }
 
     /// `set_config` and `current_setting` are decided as SET and SHOW of their constant name.

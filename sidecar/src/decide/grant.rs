@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postern_crds::{BulkAction, Limits, Verb};
+use postern_crds::{BulkAction, Limits, NamePattern, Verb};
 
 use super::bound::{BoundPolicy, ColumnView, Grant, RelationView};
 use super::{Denial, Reason};
@@ -86,6 +86,24 @@ impl BoundPolicy {
     /// Whether a rule lets the identity listen on and notify this channel.
     pub fn channel(&self, name: &str) -> bool {
         self.policy.channel_allowed(&self.identity, name).is_some()
+    }
+
+    /// As SQL: whether a rule lets the identity use the channel that `name` computes. None if no rule names any.
+    pub fn channel_condition(&self, name: &str) -> Option<String> {
+        let quoted = |text: &str| format!("'{}'::pg_catalog.text", text.replace('\'', "''"));
+        let one = |pattern: &NamePattern| match pattern {
+            NamePattern::Literal(literal) => format!("{name} OPERATOR(pg_catalog.=) {}", quoted(literal)),
+            NamePattern::Glob(pieces) => {
+                let escape = |piece: &String| piece.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+                let like = pieces.iter().map(escape).collect::<Vec<_>>().join("%");
+                format!(
+                    "{name} OPERATOR(pg_catalog.~~) pg_catalog.like_escape({}, '!'::pg_catalog.text)",
+                    quoted(&like)
+                )
+            }
+        };
+        let all: Vec<String> = self.policy.channel_patterns(&self.identity).map(one).collect();
+        (!all.is_empty()).then(|| all.join(" OR "))
     }
 
     /// Whether the policy lets a bulk export pass, where a rule has the verb.
