@@ -39,6 +39,8 @@ fn is_fixed(file: &str, class: &str) -> bool {
                 | "heapam.c"
                 | "heapam_handler.c"
                 | "snapmgr.c"
+                | "utility.c"
+                | "sequence.c"
         )
 }
 
@@ -208,6 +210,12 @@ mod tests {
         let aborted = Fields::new("ERROR", "25P02", "current transaction is aborted, commands ignored until end")
             .with(Fields::FILE, "postgres.c");
         assert!(scrubbed(aborted).message().starts_with("current transaction"));
+        let read_only = Fields::new("ERROR", "25006", "cannot execute INSERT in a read-only transaction")
+            .with(Fields::FILE, "utility.c");
+        assert!(scrubbed(read_only).message().starts_with("cannot execute INSERT"));
+        let unset = Fields::new("ERROR", "55000", "currval of sequence \"s\" is not yet defined in this session")
+            .with(Fields::FILE, "sequence.c");
+        assert!(scrubbed(unset).message().starts_with("currval of sequence"));
     }
 
     #[test]
