@@ -87,6 +87,10 @@ CREATE TYPE stage AS ENUM ('open', 'shut');
 CREATE TABLE parcels (id int PRIMARY KEY, stage stage, item text);      -- filter: stage = 'open'
 INSERT INTO parcels VALUES (1, 'open', 'pear'), (2, 'shut', 'OUTZQX90-d');
 
+CREATE TABLE tasks (id int PRIMARY KEY, parcel int, item text);         -- filter: the parcel is open
+CREATE INDEX tasks_item ON tasks (item);
+INSERT INTO tasks VALUES (1, 1, 'pack'), (2, 2, 'OUTZQX90-e');
+
 CREATE VIEW customer_view AS SELECT id, name, email, card FROM customers;
 CREATE VIEW customer_shout AS SELECT id, upper(card) AS shout, card || '/' || note AS both FROM customers;
 CREATE VIEW customer_nested AS SELECT v.id, v.card AS c FROM customer_view v WHERE v.id > 0;

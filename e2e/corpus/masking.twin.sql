@@ -18,6 +18,7 @@ UPDATE vault SET pin = 0;
 UPDATE audited SET pin = repeat('*', length(pin));
 ALTER TABLE audited ENABLE TRIGGER ALL;
 UPDATE coded SET code = repeat('*', length(code));
+DELETE FROM tasks WHERE parcel <> 1;
 DELETE FROM parcels WHERE stage <> 'open';
 UPDATE "Odd ""Name" SET "Select" = repeat('*', length("Select"));
 ANALYZE;

@@ -98,3 +98,61 @@ SELECT id FROM orders WHERE 5 IN (1 / (amount - 777123), 5) ORDER BY id;
 
 -- same: an error in a CASE
 SELECT id, CASE WHEN region = 'us' THEN 1 / (amount - 777123) ELSE 1 END FROM orders ORDER BY id;
+
+-- same: a condition that reads nothing and raises is not tried on a row outside
+SET enable_seqscan = off;
+SELECT id FROM orders WHERE customer_id = 4 AND setseed(7) IS NULL;
+
+-- same: the same around a subquery
+SET enable_seqscan = off;
+SELECT id FROM (SELECT * FROM orders) s WHERE customer_id = 4 AND setseed(7) IS NULL;
+
+-- same: a condition that reads nothing and leaves a trace is not tried on a row outside
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SELECT id FROM orders WHERE customer_id = 4 AND pg_advisory_xact_lock(7) IS NULL;
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+ROLLBACK;
+
+-- same: the same in a write
+BEGIN;
+SET LOCAL enable_seqscan = off;
+UPDATE orders SET amount = amount WHERE customer_id = 4 AND pg_advisory_xact_lock(7) IS NULL;
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+ROLLBACK;
+
+-- same: a comparison with a volatile value
+BEGIN;
+CREATE SEQUENCE scratch.s;
+SET LOCAL enable_seqscan = off;
+SELECT id FROM orders WHERE customer_id = 4 AND amount = nextval('scratch.s');
+SELECT last_value, is_called FROM scratch.s;
+ROLLBACK;
+
+-- same: NULL in place of what is outside makes an error, where operators cost nothing
+SET cpu_operator_cost = 0;
+SET enable_seqscan = off;
+SELECT id FROM orders WHERE customer_id = 4 AND 1 / coalesce(nullif(amount, 777123), 0) > 0;
+
+-- same: the same in a subquery, whose cost does not tell what it reads
+SET cpu_tuple_cost = 0;
+SET enable_seqscan = off;
+SELECT id FROM orders o WHERE customer_id = 4 AND (SELECT setseed(coalesce(nullif(o.amount, 777123), 7))) IS NULL;
+
+-- same: a parameter that makes an error, in a generic plan
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+PREPARE probe (int) AS SELECT id FROM orders WHERE customer_id = 4 AND amount = 1 / $1;
+EXECUTE probe (0);
+
+-- same works: a filter with a subquery is tried before what the client wrote
+SET enable_seqscan = off;
+SELECT id FROM tasks WHERE item = 'OUTZQX90-e' AND 1 / coalesce(nullif(parcel, 2), 0) > 0;
+
+-- works: volatile conditions of ordinary statements
+SELECT count(*) FROM orders WHERE random() < 2;
+SELECT o.id FROM orders o JOIN customers c ON c.id = o.customer_id WHERE clock_timestamp() >= now() ORDER BY random(), 1;
+SELECT id FROM orders WHERE id = 1 AND random() < 2 FOR UPDATE SKIP LOCKED;
+SELECT id FROM orders WHERE pg_try_advisory_xact_lock(id) ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+UPDATE orders SET amount = amount WHERE random() < 2 AND region = 'eu';
+SELECT id FROM orders o WHERE (SELECT upper(o.item)) IS NOT NULL AND EXISTS (SELECT 1 FROM customers c WHERE c.name <> lower(o.item));

@@ -198,7 +198,7 @@ impl Analyzer<'_> {
         if let Some(names) = star_of(node) {
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
             for id in self.scopes.star(&names) {
-                self.use_whole(id, place)?;
+                self.use_whole(id, self.seen_from(id, place))?;
             }
             // In an expression it is the whole row.
             if let Some(id) = self.guarded_star(node) {
@@ -264,7 +264,7 @@ impl Analyzer<'_> {
                     self.may_call(function, &[])?;
                 }
                 for id in &whole {
-                    self.use_whole(*id, place)?;
+                    self.use_whole(*id, self.seen_from(*id, place))?;
                 }
                 let Some(id) = whole.into_iter().find(|id| self.is_guarded_target(*id)) else { return Ok(None) };
                 let mut call = tree::call(name, vec![self.masked_row(id)?]);
@@ -286,13 +286,19 @@ impl Analyzer<'_> {
         Ok(None)
     }
 
+    /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
+    fn seen_from(&self, id: ItemId, place: Place) -> Place {
+        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(&id));
+        Place { from_below: self.condition_depth > 0 && !here, ..place }
+    }
+
     /// Marks what a reference means as used.
     fn use_meaning(&mut self, meaning: &Meaning, place: Place) -> Result<(), Denial> {
-        for (_, column) in &meaning.columns {
-            self.mark(std::slice::from_ref(column), place)?;
+        for (id, column) in &meaning.columns {
+            self.mark(std::slice::from_ref(column), self.seen_from(*id, place))?;
         }
         for id in &meaning.whole {
-            self.use_whole(*id, place)?;
+            self.use_whole(*id, self.seen_from(*id, place))?;
             if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
                 relation.as_row = true;
             }
@@ -326,8 +332,11 @@ impl Analyzer<'_> {
         let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
         item.used.insert(number);
         let Some(view) = item.view.clone() else { return Ok(()) };
+        self.filtered_reads += usize::from(view.filter.is_some());
         if view.filter.is_some() && place.leaky && !place.after_filter {
             item.barrier.insert(number);
+            // What the server takes a subquery to cost does not hold what it reads from around it.
+            item.fenced |= place.from_below;
         }
         let Some(ColumnView::Masked(mask)) = view.columns.get(&number) else { return Ok(()) };
         let Some(column) = item.relation.column_at(number) else { return Ok(()) };
@@ -405,6 +414,13 @@ impl Analyzer<'_> {
             None => None,
         };
         let kind = pb::AExprKind::try_from(expr.kind).unwrap_or(pb::AExprKind::Undefined);
+        let right = match kind {
+            // The operator is that of the elements.
+            pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll => {
+                right.and_then(|array| self.catalog.element_type(array))
+            }
+            _ => right,
+        };
         let result = self.operator_result(&expr.name, left, right)?;
         match kind {
             pb::AExprKind::AexprOp => Ok(result),
@@ -440,18 +456,22 @@ impl Analyzer<'_> {
             _ => return Err(unsupported("an operator's name")),
         };
         let choice = self.catalog.operator(&self.session.search_path, schema, name, left, right);
+        // Where none fits the types as they are known here, any of that name may be the one that the server takes.
+        let candidates = match choice.all() {
+            [] => self.catalog.operators_named(&self.session.search_path, schema, name),
+            found => found.to_vec(),
+        };
         let result = choice.one().and_then(|operator| match left {
             Some(left) => self.catalog.result_type(&[operator.left, operator.right], operator.result, &[left, right]),
             None => self.catalog.result_type(&[operator.right], operator.result, &[right]),
         });
         let own = |schema: &str| schema == "pg_catalog";
-        let user: Vec<_> = choice
-            .all()
+        let user: Vec<_> = candidates
             .iter()
             .filter(|operator| !own(&operator.schema))
             .map(|o| (o.function, o.schema.clone()))
             .collect();
-        let mixed = choice.all().iter().any(|operator| own(&operator.schema));
+        let mixed = candidates.iter().any(|operator| own(&operator.schema));
         for (function, of) in user {
             let allowed = match self.catalog.function(function).cloned() {
                 Some(function) => self.may_call(&function, &[]),
@@ -532,7 +552,7 @@ impl Analyzer<'_> {
                 _ => Operand::Other,
             };
         }
-        if is_constant(node) { Operand::Constant } else { Operand::Other }
+        if self.is_constant(node) { Operand::Constant } else { Operand::Other }
     }
 
     /// Whether a condition can neither raise an error nor show a value.
@@ -607,7 +627,9 @@ impl Analyzer<'_> {
             left = self.expression(test, inner)?;
         }
         let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
+        self.condition_depth += usize::from(place.predicate);
         let output = self.query(query, false)?;
+        self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
         if !equality {
             self.operator_result(&link.oper_name, Some(left), first)?;
@@ -615,7 +637,7 @@ impl Analyzer<'_> {
         match pb::SubLinkType::try_from(link.sub_link_type) {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
                 if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
-                    self.mark(&output.columns, Place { predicate: true, leaky: !equality, after_filter: false })?;
+                    self.mark(&output.columns, Place { predicate: true, leaky: !equality, ..Place::default() })?;
                 }
                 Ok(Some(types::BOOL))
             }
@@ -626,7 +648,7 @@ impl Analyzer<'_> {
                 Ok(first)
             }
             Ok(pb::SubLinkType::ArraySublink) => {
-                self.mark(&output.columns, Place { leaky: true, predicate: place.predicate, after_filter: false })?;
+                self.mark(&output.columns, Place { leaky: true, predicate: place.predicate, ..Place::default() })?;
                 Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
             }
             Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
@@ -692,6 +714,7 @@ impl Analyzer<'_> {
 
     fn function_call(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::FuncCall(call)) = &mut node.node else { return Ok(None) };
+        let before = self.filtered_reads;
         let mut arguments = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
             arguments.push(self.expression(argument, place)?);
@@ -718,7 +741,41 @@ impl Analyzer<'_> {
         } else {
             CallForm::Positional
         };
+        self.free_condition |= place.predicate && self.filtered_reads == before && self.is_volatile(call);
         self.decide_call(call, &arguments, form, windowed)
+    }
+
+    /// Whether a function of that name may do or give something else at each call.
+    fn is_volatile(&self, call: &pb::FuncCall) -> bool {
+        let (schema, name) = match tree::strings(&call.funcname).as_deref() {
+            Some([name]) => (None, *name),
+            Some([.., schema, name]) => (Some(*schema), *name),
+            _ => return true,
+        };
+        let named = self.catalog.functions_named(&self.session.search_path, schema, name);
+        named.iter().any(|function| function.volatility == 'v')
+    }
+
+    /// Whether the value is the same for every row, and computed before any row is looked at or without a chance to
+    /// fail: the server computes literals and stable calls when it plans, but parameters perhaps not before a row needs
+    /// them. What the list does not name counts as depending on the row.
+    fn is_constant(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_constant(node));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_constant(node));
+        match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr) && !has_parameter(node),
+            Some(NodeEnum::FuncCall(call)) => {
+                let plain = call.agg_order.is_empty() && call.over.is_none();
+                plain && all(&call.args) && !has_parameter(node) && !self.is_volatile(call)
+            }
+            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+            Some(NodeEnum::List(list)) => all(&list.items),
+            Some(NodeEnum::CollateClause(collate)) => optional(&collate.arg),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
+            _ => false,
+        }
     }
 }
 
@@ -732,20 +789,20 @@ enum Operand {
     Other,
 }
 
-/// Whether the value is the same for every row. What the list does not name counts as depending on the row.
-fn is_constant(node: &Node) -> bool {
-    let all = |nodes: &[Node]| nodes.iter().all(is_constant);
-    let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(is_constant);
+/// Whether a constant, in the sense of `is_constant`, holds a parameter.
+fn has_parameter(node: &Node) -> bool {
+    let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
+    let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_parameter);
     match &node.node {
-        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+        Some(NodeEnum::AConst(_) | NodeEnum::SqlvalueFunction(_)) => false,
         Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
-        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
-        Some(NodeEnum::FuncCall(call)) => all(&call.args) && call.agg_order.is_empty() && call.over.is_none(),
-        Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
-        Some(NodeEnum::List(list)) => all(&list.items),
+        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+        Some(NodeEnum::FuncCall(call)) => any(&call.args),
+        Some(NodeEnum::AArrayExpr(array)) => any(&array.elements),
+        Some(NodeEnum::List(list)) => any(&list.items),
         Some(NodeEnum::CollateClause(collate)) => optional(&collate.arg),
-        Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
-        _ => false,
+        Some(NodeEnum::CoalesceExpr(coalesce)) => any(&coalesce.args),
+        _ => true,
     }
 }
 

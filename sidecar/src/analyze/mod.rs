@@ -301,10 +301,12 @@ pub(crate) struct Place {
     predicate: bool,
     /// It is computed only for rows that passed the filter.
     after_filter: bool,
+    /// It stands in a subquery of a condition, and belongs to a query around that.
+    from_below: bool,
 }
 
 impl Place {
-    const PREDICATE: Place = Place { leaky: false, predicate: true, after_filter: false };
+    const PREDICATE: Place = Place { leaky: false, predicate: true, after_filter: false, from_below: false };
 }
 
 /// The walk over one statement.
@@ -321,6 +323,12 @@ pub(crate) struct Analyzer<'a> {
     missing_columns: Vec<WrittenName>,
     /// Whether the tree is no longer what the client wrote.
     changed: bool,
+    /// How many subqueries of conditions are open.
+    condition_depth: usize,
+    /// Columns of filtered relations that were read so far.
+    filtered_reads: usize,
+    /// Whether a condition calls a volatile function on nothing of a filtered relation.
+    free_condition: bool,
     /// Whether USING or NATURAL merged columns.
     merged_columns: bool,
     /// Whether the target of a write has masked or hidden columns: what is not resolved is refused then.
@@ -433,6 +441,9 @@ impl<'a> Analyzer<'a> {
             unknown: Vec::new(),
             missing_columns: Vec::new(),
             changed: false,
+            condition_depth: 0,
+            filtered_reads: 0,
+            free_condition: false,
             merged_columns: false,
             guarded: false,
             may_return_rows: false,

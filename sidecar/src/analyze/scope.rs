@@ -58,6 +58,8 @@ pub(crate) struct RelationItem {
     pub(crate) used: BTreeSet<i16>,
     /// Attribute numbers that an expression reads which could raise or show the value before the filter ran.
     pub(crate) barrier: BTreeSet<i16>,
+    /// Whether no condition around may be tried on rows outside the filter, see `subquery` in view.rs.
+    pub(crate) fenced: bool,
     /// System columns that it uses.
     pub(crate) system_columns: BTreeSet<&'static str>,
     /// Whether it is used whole: `*`, a whole-row reference, NATURAL.

@@ -86,7 +86,7 @@ impl Analyzer<'_> {
             self.output_or_expression(node, &output, place)?;
         }
         if let Some(having) = &mut select.having_clause {
-            self.expression(having, Place { predicate: true, leaky: true, after_filter: false })?;
+            self.expression(having, Place { predicate: true, leaky: true, ..Place::default() })?;
         }
         for window in &mut select.window_clause {
             self.expression(window, place)?;
@@ -415,6 +415,7 @@ impl Analyzer<'_> {
             column_aliases: alias_columns,
             used: Default::default(),
             barrier: Default::default(),
+            fenced: false,
             system_columns: Default::default(),
             whole,
             as_row: false,

@@ -410,6 +410,15 @@ pub(crate) fn boolean(value: bool) -> Node {
     }))
 }
 
+/// A whole number.
+pub(crate) fn number(value: i32) -> Node {
+    node(NodeEnum::AConst(pb::AConst {
+        isnull: false,
+        location: -1,
+        val: Some(pb::a_const::Val::Ival(pb::Integer { ival: value })),
+    }))
+}
+
 /// A text literal.
 pub(crate) fn literal(text: &str) -> Node {
     node(NodeEnum::AConst(pb::AConst {

@@ -69,7 +69,10 @@ impl Analyzer<'_> {
         let item = self.scopes.get(id).and_then(|item| item.relation()).ok_or_else(|| internal("an item is gone"))?;
         let subquery = match &item.system_view {
             Some(sql) => system_subquery(sql, item)?,
-            None => tree::node(NodeEnum::SelectStmt(Box::new(subquery(item, range, sample)?))),
+            None => {
+                let fenced = item.fenced || self.free_condition;
+                tree::node(NodeEnum::SelectStmt(Box::new(subquery(item, range, sample, fenced)?)))
+            }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
         Ok(tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
@@ -142,10 +145,16 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
     }
 }
 
+/// The inline view of a relation.
+///
+/// The server merges it into the query around it, and tries conditions in the order of what they cost. A condition that
+/// reads a column behind the barrier holds the whole filter, so it costs more and comes later. What does not hold it (a
+/// volatile call on nothing of the row), or does where costs don't show it (a subquery), stays outside by OFFSET 0.
 fn subquery(
     item: &RelationItem,
     written: &pb::RangeVar,
     sample: Option<&pb::RangeTableSample>,
+    fenced: bool,
 ) -> Result<pb::SelectStmt, Denial> {
     let relation = &item.relation;
     let view = item.view.as_ref().ok_or_else(|| internal("a view is gone"))?;
@@ -169,12 +178,40 @@ fn subquery(
             ..sample.clone()
         })));
     }
-    let mut conditions: Vec<Node> = filter.into_iter().collect();
-    if !item.barrier.is_empty() {
+    let fenced = fenced && filter.is_some();
+    // A subquery in a filter would become a join, after which the filter is tried last.
+    let joins = filter.as_ref().is_some_and(has_subquery) && !item.barrier.is_empty();
+    let mut conditions: Vec<Node> = filter
+        .into_iter()
+        .map(|filter| if joins { tree::case(filter, tree::boolean(true), Some(tree::boolean(false))) } else { filter })
+        .collect();
+    if !item.barrier.is_empty() || fenced {
         conditions.extend(item.pushed.iter().map(|condition| instantiate(condition, INNER)));
     }
     let condition = (!conditions.is_empty()).then(|| tree::and(conditions));
-    Ok(select(targets, vec![source], condition))
+    let mut view = select(targets, vec![source], condition);
+    if fenced {
+        view.limit_offset = tree::boxed(tree::number(0));
+        view.limit_option = pb::LimitOption::Count as i32;
+    }
+    Ok(view)
+}
+
+fn has_subquery(expression: &Node) -> bool {
+    let mut node = expression.clone();
+    let is_link = matches!(node.node, Some(NodeEnum::SubLink(_)));
+    let mut found = is_link;
+    if let Some(inner) = &mut node.node
+        && !is_link
+    {
+        let walked = each_child(inner, &mut |child| {
+            found |= has_subquery(child);
+            Ok(())
+        });
+        // What can't be walked may hold one.
+        found |= walked.is_err();
+    }
+    found
 }
 
 fn system_subquery(sql: &str, item: &RelationItem) -> Result<Node, Denial> {

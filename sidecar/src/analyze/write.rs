@@ -116,6 +116,7 @@ impl Analyzer<'_> {
                 column_aliases: Vec::new(),
                 used: Default::default(),
                 barrier: Default::default(),
+                fenced: false,
                 system_columns: Default::default(),
                 whole: false,
                 as_row: false,

@@ -81,7 +81,7 @@ const SETTINGS: &[(&str, Check)] = &[
     ("client_min_messages", Check::Any),
     ("constraint_exclusion", Check::Any),
     ("cpu_index_tuple_cost", Check::Any),
-    ("cpu_operator_cost", Check::Any),
+    ("cpu_operator_cost", Check::Never("row filters rely on the order that it gives conditions")),
     ("cpu_tuple_cost", Check::Any),
     ("cursor_tuple_fraction", Check::Any),
     ("datestyle", Check::Any),
