@@ -2,43 +2,24 @@
 //! filters in which nothing is left to a search path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod binding;
+
 use std::sync::Arc;
 
-use postern_crds::files::{self, Object};
+use binding::Client;
 use postern_crds::{CheckedIdentity, CheckedPolicy};
-use postern_e2e::gate;
 use postern_e2e::postgres::{ADMIN, Server};
-use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, load};
 use postern_sidecar::catalog::{Catalog, Relation};
 use postern_sidecar::decide::bind::bind;
 use postern_sidecar::decide::bound::{BoundPolicy, ColumnView};
 use postern_sidecar::decide::expression::{instantiate, to_sql};
 use tokio_postgres::SimpleQueryMessage;
 
-struct Client(tokio_postgres::Client);
-
-impl Rows for Client {
-    async fn rows(&mut self, sql: &str, each: EachRow<'_>) -> Result<(), LoadError> {
-        let messages = self.0.simple_query(sql).await.map_err(|error| LoadError::Connection(error.into()))?;
-        for message in messages {
-            if let SimpleQueryMessage::Row(row) = message {
-                let fields: Vec<Option<&str>> = (0..row.len()).map(|index| row.get(index)).collect();
-                each(&fields)?;
-            }
-        }
-        Ok(())
-    }
+trait Shown {
+    async fn shown(&self, sql: &str) -> String;
 }
 
-impl Client {
-    async fn catalog(&mut self) -> Arc<Catalog> {
-        Arc::new(load(self).await.unwrap().0)
-    }
-
-    async fn run(&self, sql: &str) {
-        self.0.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
-    }
-
+impl Shown for Client {
     /// Everything that a query shows, in one text.
     async fn shown(&self, sql: &str) -> String {
         let messages = self.0.simple_query(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
@@ -55,16 +36,7 @@ impl Client {
 }
 
 fn policy(server: &Server, spec: &str) -> (Arc<CheckedPolicy>, Arc<CheckedIdentity>) {
-    let text =
-        format!("{}---\n{}", gate::policy(server, "shop", spec), gate::identity("reader", "readers", "postgres"));
-    let (mut policy, mut identity) = (None, None);
-    for object in files::read(&text).unwrap_or_else(|errors| panic!("{errors:?}\n{text}")) {
-        match object {
-            Object::Policy(manifest) => policy = Some(Arc::new(manifest.compile().unwrap())),
-            Object::Identity(manifest) => identity = Some(Arc::new(manifest.compile().unwrap())),
-        }
-    }
-    (policy.unwrap(), identity.unwrap())
+    binding::policy(server, spec, "readers")
 }
 
 /// How a relation is seen, in a line: `email:partial ssn:- | filter of which rule`.

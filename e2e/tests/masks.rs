@@ -2,36 +2,24 @@
 //! and gives the same under whatever settings a client may choose.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod binding;
+
 use std::collections::BTreeMap;
 
+use binding::Client;
 use postern_crds::MaskKind;
 use postern_e2e::postgres::{ADMIN, Server};
 use postern_sidecar::catalog::Catalog;
-use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, load};
+use postern_sidecar::catalog::load::load;
 use postern_sidecar::decide::expression::{instantiate, to_sql};
 use postern_sidecar::decide::mask::{self, HashKey};
 use tokio_postgres::SimpleQueryMessage;
 
-struct Client(tokio_postgres::Client);
-
-impl Rows for Client {
-    async fn rows(&mut self, sql: &str, each: EachRow<'_>) -> Result<(), LoadError> {
-        let messages = self.0.simple_query(sql).await.map_err(|error| LoadError::Connection(error.into()))?;
-        for message in messages {
-            if let SimpleQueryMessage::Row(row) = message {
-                let fields: Vec<Option<&str>> = (0..row.len()).map(|index| row.get(index)).collect();
-                each(&fields)?;
-            }
-        }
-        Ok(())
-    }
+trait Value {
+    async fn value(&self, sql: &str) -> Option<String>;
 }
 
-impl Client {
-    async fn run(&self, sql: &str) {
-        self.0.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
-    }
-
+impl Value for Client {
     async fn value(&self, sql: &str) -> Option<String> {
         let messages = self.0.simple_query(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
         messages.iter().find_map(|message| match message {

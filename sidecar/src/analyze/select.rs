@@ -499,6 +499,26 @@ impl Analyzer<'_> {
         Ok(columns)
     }
 
+    /// A natural join compares the columns whose names are on both sides; all of them where not all names are known.
+    fn compare_common(&mut self, items: &[ItemId], left_items: usize) -> Result<(), Denial> {
+        let mut sides: [Vec<Column>; 2] = Default::default();
+        let mut all_known = true;
+        for (index, id) in items.iter().enumerate() {
+            let (columns, complete) = self.scopes.columns_of(*id);
+            all_known &= complete && columns.iter().all(|column| column.name.is_some());
+            if let Some(side) = sides.get_mut(usize::from(index >= left_items)) {
+                side.extend(columns);
+            }
+        }
+        let [left, right] = sides;
+        let is_compared =
+            |column: &Column, other: &[Column]| !all_known || other.iter().any(|theirs| theirs.name == column.name);
+        let of_left = left.iter().filter(|column| is_compared(column, &right));
+        let of_right = right.iter().filter(|column| is_compared(column, &left));
+        let compared: Vec<Column> = of_left.chain(of_right).cloned().collect();
+        self.mark(&compared, Place::PREDICATE)
+    }
+
     fn join(&mut self, join: &mut pb::JoinExpr) -> Result<Vec<ItemId>, Denial> {
         let (Some(left), Some(right)) = (join.larg.as_deref_mut(), join.rarg.as_deref_mut()) else {
             return Err(unsupported("JOIN"));
@@ -508,9 +528,11 @@ impl Analyzer<'_> {
         items.extend(self.table_item(right)?);
         if join.is_natural {
             self.merged_columns = true;
+            // Which columns there are decides which are compared.
             for id in &items {
-                self.use_whole(*id, Place::PREDICATE)?;
+                self.use_whole(*id, Place::default())?;
             }
+            self.compare_common(&items, left_items)?;
         }
         for name in &join.using_clause {
             self.merged_columns = true;
