@@ -911,7 +911,7 @@ fn no_client_reads_the_key_of_a_hash_even_where_everything_passes() {
     let spec = |mode: &str| {
         format!(
             "mode: {mode}\nmasks:\n- columns: [public.people.email]\n  mask: {{hash: {{keySecret: {{name: hash, key: k}}}}}}\n\
-             rules:\n- name: all\n  to: {{groups: [apps]}}\n  allow: [Select]\n  relations: ['public.*']\n"
+             rules:\n- name: all\n  to: {{groups: [apps]}}\n  allow: [Select, Update]\n  relations: ['public.*']\n"
         )
     };
     let options = GateOptions::new(server, &database, ADMIN, &spec("Enforce")).secret("hash", "k", "0123456789abcdef");
@@ -919,6 +919,16 @@ fn no_client_reads_the_key_of_a_hash_even_where_everything_passes() {
     let mut open = connect(&gate, &database);
     let got = wire::rows(&open.simple("SELECT email FROM people").unwrap());
     assert!(!got[0][0].contains("RAW"), "{got:?}");
+    // A guess at what is stored is refused as it runs, with a reason; the column's own hash is a save.
+    let refused = open.simple("UPDATE people SET email = 'guess' WHERE id = 1 RETURNING email").unwrap();
+    let fields = wire::error(&refused).unwrap().fields();
+    assert_eq!(
+        (fields[&'C'].as_str(), fields[&'D'].as_str()),
+        ("42501", "Reason: masked_write. Object: public.people.")
+    );
+    assert!(!format!("{fields:?}").contains("postern masked write"), "{fields:?}");
+    assert!(gate.metrics().unwrap().contains("postern_denials_total{reason=\"masked_write\"} 1"));
+    assert_eq!(code(&open.simple(&format!("UPDATE people SET email = '{}' WHERE id = 1", got[0][0])).unwrap()), "");
     let show = "SHOW postern.hash_key_0_inner";
     assert_eq!(code(&open.simple(show).unwrap()), "42501");
     gate.write_policy(&policy(server, &database, &spec("Audit"))).unwrap();

@@ -256,7 +256,7 @@ where
         let ours = front.ours;
         if header.tag == ROW_DESCRIPTION {
             let bound = self.shared.gate.bound();
-            if !bound.views.is_empty() {
+            if !bound.views.is_empty() && self.is_enforcing() {
                 let raw = second_wall::raw_column(self.body(header), &bound)
                     .map_err(|_| End::Server("a malformed description"))?;
                 if let Some(raw) = raw {
@@ -266,9 +266,7 @@ where
                         "a column that should be masked arrived raw"
                     );
                     self.shared.metrics.second_wall();
-                    if self.is_enforcing() {
-                        return Err(End::SecondWall);
-                    }
+                    return Err(End::SecondWall);
                 }
             }
         }
@@ -491,11 +489,8 @@ where
         let fields_say_timeout = fields.message().contains("statement timeout");
         let placed =
             self.steps.is_none() && front.running().is_none_or(|running| replace_position(running, &mut fields));
-        let rule = front
-            .running()
-            .and_then(|running| running.run())
-            .and_then(|run| run.what.statement())
-            .and_then(|statement| statement.row_filter_rule.clone());
+        let statement = front.running().and_then(|running| running.run()).and_then(|run| run.what.statement());
+        let marked = scrub::marked(&fields, statement).filter(|_| !fatal);
         let was_held = front.running().is_some_and(|running| running.runs.iter().skip(running.at).any(is_held));
         let shown = match (&front.kind, &mut self.stop) {
             (Kind::Refused { denial, .. }, _) if fields.code() != "25P02" && !fatal => told(denial),
@@ -503,8 +498,11 @@ where
                 stop.ended = true;
                 told(&stop.denial)
             }
-            _ => match scrub::row_filter(&fields, rule.as_deref()) {
-                Some(fields) => fields,
+            _ => match marked {
+                Some(denial) => {
+                    self.shared.metrics.denial(denial.reason);
+                    told(&denial)
+                }
                 None => {
                     let mut fields = self.scrubbed(fields);
                     if !placed {

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use crate::analyze::ROW_FILTER_MARKER;
+use crate::analyze::{MASKED_WRITE_MARKER, ROW_FILTER_MARKER, Statement};
+use crate::decide::{Denial, Reason};
 use crate::wire::backend::Fields;
 
 /// Source files of the server that only ever report what the client wrote: no row has been read by then.
@@ -76,21 +77,35 @@ pub(super) fn scrub(fields: &mut Fields) {
     }
 }
 
-/// The rule's error, if this is the one that a new row outside the filter raises.
-pub(super) fn row_filter(fields: &Fields, rule: Option<&str>) -> Option<Fields> {
+/// The refusal that a rewritten write raises as it runs: a new row outside the filter, or a change of what a mask
+/// protects. Of what the error quotes only the statement's own relations are repeated.
+pub(super) fn marked(fields: &Fields, statement: Option<&Statement>) -> Option<Denial> {
     // It comes as a failed cast, which quotes the marker.
-    if !fields.message().contains(ROW_FILTER_MARKER) {
+    if fields.code() != "22P02" {
         return None;
     }
-    let message = match rule {
-        Some(rule) => format!("new row violates the row filter of rule \"{rule}\""),
-        None => "new row violates a row filter".to_owned(),
-    };
-    Some(
-        Fields::new("ERROR", "42501", message)
-            .with(Fields::DETAIL, "Reason: row_filter.")
-            .with(Fields::HINT, "Write only rows that this identity is allowed to see."),
-    )
+    let said = fields.message();
+    if said.contains(ROW_FILTER_MARKER) {
+        let rule = statement.and_then(|statement| statement.row_filter_rule.as_deref());
+        let message = match rule {
+            Some(rule) => format!("new row violates the row filter of rule \"{rule}\""),
+            None => "new row violates a row filter".to_owned(),
+        };
+        let denial =
+            Denial::new(Reason::RowFilter, message).hint("Write only rows that this identity is allowed to see.");
+        return Some(Denial { rule: rule.map(str::to_owned), ..denial });
+    }
+    if !said.contains(MASKED_WRITE_MARKER) {
+        return None;
+    }
+    let is_meant = |name: &&str| said.contains(&format!("{MASKED_WRITE_MARKER}: {name}."));
+    let relations = statement.into_iter().flat_map(|statement| &statement.relations);
+    let relation = relations.map(|name| &**name).find(is_meant);
+    let message =
+        format!("this write would change or test what is masked for you in {}", relation.unwrap_or("a table"));
+    let denial = Denial::new(Reason::MaskedWrite, message)
+        .hint("Save a column with a `hash` mask, or one that shares a CHECK with a masked column, as it was read, or leave it out.");
+    Some(Denial { object: relation.map(str::to_owned), ..denial })
 }
 
 fn rebuilt(fields: &Fields) -> Option<String> {
@@ -219,11 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn a_row_outside_the_filter_is_reported_with_its_rule() {
-        let raised = Fields::new("ERROR", "22P02", format!("invalid input syntax: \"{ROW_FILTER_MARKER} 3\""));
-        let told = row_filter(&raised, Some("eu-only"));
-        assert_eq!(told.as_ref().map(Fields::code), Some("42501"));
-        assert!(told.is_some_and(|told| told.message().contains("eu-only")));
-        assert_eq!(row_filter(&Fields::new("ERROR", "22P02", "other"), None), None);
+    fn what_a_write_raises_is_reported_with_its_rule_or_relation_and_nothing_else_of_it() {
+        let raised = |text: String| Fields::new("ERROR", "22P02", format!("invalid input syntax: \"{text} 3\""));
+        let statement = Statement {
+            row_filter_rule: Some("eu-only".into()),
+            relations: vec!["public.t".into()],
+            ..Statement::default()
+        };
+        let told = marked(&raised(ROW_FILTER_MARKER.to_owned()), Some(&statement));
+        assert!(told.is_some_and(|told| told.sqlstate == "42501" && told.message.contains("eu-only")));
+        let told = marked(&raised(format!("{MASKED_WRITE_MARKER}: public.t.card")), Some(&statement));
+        assert!(told.is_some_and(|told| told.sqlstate == "42501" && told.object.as_deref() == Some("public.t")));
+        let told = marked(&raised(format!("{MASKED_WRITE_MARKER}: RAW.x")), Some(&statement));
+        assert!(told.is_some_and(|told| !format!("{told:?}").contains("RAW")));
+        assert!(marked(&Fields::new("ERROR", "22P02", "other"), None).is_none());
     }
 }
