@@ -27,7 +27,7 @@ demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leave
 .PHONY: test
 test: setup lint build ## lint, unit tests, tests against real servers
 	$(say) "tests (the masking and transparency corpora run against a real server)"
-	cargo test --locked --workspace $(FEATURES)
+	cargo test --locked --workspace --no-fail-fast $(FEATURES)
 
 .PHONY: test-all
 test-all: test ## everything in `test`, the long tests, every installed Postgres, the demo
@@ -55,11 +55,11 @@ clippy:
 	$(say) "clippy"
 	cargo clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 
-# Kept in cargo's own folder, so that it is built once for a machine.
+# Kept in cargo's own folder, so that it is built once for a machine. One version, so that a new one changes nothing by itself.
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin/cargo-deny)
 $(CARGO_DENY):
 	$(say) "building cargo-deny (once; some minutes)"
-	cargo install --quiet --locked cargo-deny
+	cargo install --quiet --locked --version 0.20.2 cargo-deny
 
 .PHONY: deny
 deny: $(CARGO_DENY)

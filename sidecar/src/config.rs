@@ -178,14 +178,14 @@ struct CheckArgs {
     #[arg(long, value_name = "FILE", env = "POSTERN_SCHEMA", help_heading = "Database")]
     schema: Option<PathBuf>,
     /// Write the schema of --database to a file
-    #[arg(long, value_name = "FILE", requires = "database", help_heading = "Database")]
+    #[arg(long, value_name = "FILE", env = "POSTERN_WRITE_SCHEMA", requires = "database", help_heading = "Database")]
     write_schema: Option<PathBuf>,
 
     /// Explain these statements
-    #[arg(long, value_name = "TEXT", conflicts_with = "file", help_heading = "Statements")]
+    #[arg(long, value_name = "TEXT", env = "POSTERN_SQL", conflicts_with = "file", help_heading = "Statements")]
     sql: Option<String>,
     /// Explain the statements of a file; - is standard input
-    #[arg(long, value_name = "FILE", help_heading = "Statements")]
+    #[arg(long, value_name = "FILE", env = "POSTERN_FILE", help_heading = "Statements")]
     file: Option<PathBuf>,
 
     /// How to show the result
@@ -740,6 +740,19 @@ mod tests {
     fn the_definition_of_the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_a_variable_of_its_name() {
+        use clap::CommandFactory as _;
+        for command in Cli::command().get_subcommands() {
+            for option in command.get_arguments() {
+                let Some(long) = option.get_long() else { continue };
+                let wanted = format!("POSTERN_{}", long.to_uppercase().replace('-', "_"));
+                let variable = option.get_env().and_then(std::ffi::OsStr::to_str);
+                assert_eq!(variable, Some(wanted.as_str()), "{} --{long}", command.get_name());
+            }
+        }
     }
 
     #[test]

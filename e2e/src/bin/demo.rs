@@ -8,11 +8,22 @@ use anyhow::{Context, Result};
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions, clean_environment};
 use postern_e2e::wire::{Message, Wire, rows};
+use serde_json::Value;
 
 const SHOP: &str = include_str!("../../demo/shop.sql");
 const POLICY: &str = include_str!("../../demo/policy.yaml");
 const IDENTITIES: &str = include_str!("../../demo/identities.yaml");
 const WIDTH: usize = 100;
+/// The metrics that are shown.
+const TOLD: [&str; 7] = [
+    "postern_statements_total",
+    "postern_denials_total",
+    "postern_masked_predicates_total",
+    "postern_rows_delivered_total",
+    "postern_bytes_delivered_total",
+    "postern_sessions_total",
+    "postern_decision_seconds_count",
+];
 
 /// Terminal colours, or nothing where the output is no terminal.
 #[derive(Clone, Copy)]
@@ -113,7 +124,7 @@ fn main() -> Result<()> {
     demo.note("It saves a whole row as an ORM would, with the masked card as it read it:");
     demo.attempt(
         &demo.support,
-        "UPDATE customers SET name = 'Ada King', card_number = '***************9012' WHERE id = 1 RETURNING *",
+        "UPDATE customers SET name = 'Ada', card_number = '***************9012' WHERE id = 1 RETURNING *",
     )?;
     let stored = demo.server.psql("shop", "SELECT name || ', ' || card_number FROM customers WHERE id = 1")?;
     println!("  stored in the database: {}\n", paint.bold(stored.trim()));
@@ -242,7 +253,7 @@ impl Demo {
 
     /// A statement through a gate, and its answer as psql would read it.
     fn attempt(&self, gate: &Gate, sql: &str) -> Result<()> {
-        println!("{}", self.paint.cyan(&format!("  {sql}")));
+        self.folded(sql, 2, |line| self.paint.cyan(line));
         let answer = self.wire(Some(gate))?.simple(sql)?;
         for message in &answer {
             match message.tag {
@@ -266,10 +277,11 @@ impl Demo {
     fn complaint(&self, message: &Message, colour: fn(Paint, &str) -> String) {
         let fields = message.fields();
         let field = |code: char| fields.get(&code).map(String::as_str).unwrap_or_default();
-        println!("  {}", colour(self.paint, &format!("{}:  {} [{}]", field('S'), field('M'), field('C'))));
+        let text = format!("{}:  {} [{}]", field('S'), field('M'), field('C'));
+        self.folded(&text, 9, |line| colour(self.paint, line));
         for (code, name) in [('D', "DETAIL"), ('H', "HINT")] {
             if let Some(text) = fields.get(&code) {
-                println!("  {}", self.paint.dim(&format!("{name}:  {text}")));
+                self.folded(&format!("{name}:  {text}"), 9, |line| self.paint.dim(line));
             }
         }
     }
@@ -283,33 +295,72 @@ impl Demo {
             .output()
             .context("run pg_dump")?;
         for line in String::from_utf8_lossy(&output.stderr).lines() {
-            println!("  {}", self.paint.red(line));
+            self.folded(line, 9, |line| self.paint.red(line));
         }
         println!("  {}\n", self.paint.dim(&format!("exit status {}", output.status.code().unwrap_or(-1))));
         Ok(())
     }
 
+    /// Text in lines of the terminal's width, those after the first indented by `hang` more.
+    fn folded(&self, text: &str, hang: usize, colour: impl Fn(&str) -> String) {
+        let mut line = String::new();
+        let mut indent = 2;
+        for word in text.split(' ') {
+            if line.trim_start().is_empty() || indent + line.chars().count() + 1 + word.chars().count() <= WIDTH {
+                line += &if line.is_empty() { word.to_owned() } else { format!(" {word}") };
+            } else {
+                println!("{:indent$}{}", "", colour(&line));
+                (line, indent) = (word.to_owned(), 2 + hang);
+            }
+        }
+        println!("{:indent$}{}", "", colour(&line));
+    }
+
     fn audit(&self) -> Result<()> {
         self.title("The audit log has it all");
+        self.note(
+            "One line of JSON for each event; a statement's is written before it is sent. Folded here to be read:",
+        );
         let text = std::fs::read_to_string(self.report.folder().join("audit.jsonl"))?;
-        let wanted = |line: &&str| ["to_jsonb", "card_of", "COPY customers"].iter().any(|word| line.contains(word));
-        for line in text.lines().filter(wanted).take(4) {
-            println!("  {}", self.paint.dim(line));
+        let told = ["to_jsonb", "card_of"];
+        for line in told.iter().filter_map(|word| text.lines().find(|line| line.contains(word))) {
+            self.event(line);
+            let event: Value = serde_json::from_str(line)?;
+            let end = |line: &&str| {
+                serde_json::from_str::<Value>(line).is_ok_and(|other| {
+                    other["event"] == "statement_end"
+                        && other["session"] == event["session"]
+                        && other["statement"] == event["statement"]
+                })
+            };
+            if let Some(line) = text.lines().find(end) {
+                self.event(line);
+            }
         }
-        println!();
         Ok(())
+    }
+
+    /// An audit event, folded at its fields.
+    fn event(&self, line: &str) {
+        let (allow, deny) = ("\"decision\":\"allow\"", "\"decision\":\"deny\"");
+        self.folded(&line.replace(",\"", ", \""), 1, |line| {
+            line.replace(allow, &self.paint.green(allow)).replace(deny, &self.paint.red(deny))
+        });
+        println!();
     }
 
     fn metrics(&self) -> Result<()> {
         self.title("and so do the metrics");
         let text = self.report.metrics()?;
-        let telling = |line: &&str| {
-            line.starts_with("postern_") && !line.contains("_bucket") && !line.ends_with(" 0") && !line.contains("_sum")
-        };
-        for line in text.lines().filter(telling).take(16) {
-            println!("  {line}");
+        for name in TOLD {
+            for line in text.lines().filter(|line| line.starts_with(name) && !line.ends_with(" 0")) {
+                println!("  {line}");
+            }
         }
-        println!();
+        println!(
+            "  {}\n",
+            self.paint.dim("… and more, with histograms of the time that decisions and the server take")
+        );
         stdout().flush()?;
         Ok(())
     }
