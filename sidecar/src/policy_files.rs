@@ -251,12 +251,14 @@ pub enum SecretError {
     #[error("'{0}' is not a name of a secret or key")]
     Name(String),
     /// The key could not be read.
-    #[error("failed to read key '{key}' of secret '{secret}': {error}")]
+    #[error("failed to read {}, key '{key}' of secret '{secret}': {error}", path.display())]
     Read {
         /// The secret.
         secret: String,
         /// The key.
         key: String,
+        /// Where it was looked for.
+        path: PathBuf,
         /// Why.
         error: String,
     },
@@ -297,15 +299,13 @@ impl Secrets {
                 return Err(SecretError::Name(name.to_owned()));
             }
         }
-        match read_bounded(&self.folder.join(secret).join(key)) {
-            Ok(value) => Ok(Zeroizing::new(value)),
-            Err(ReadError::Io { error, .. }) => {
-                Err(SecretError::Read { secret: secret.to_owned(), key: key.to_owned(), error: error.to_string() })
-            }
-            Err(error) => {
-                Err(SecretError::Read { secret: secret.to_owned(), key: key.to_owned(), error: error.to_string() })
-            }
-        }
+        let path = self.folder.join(secret).join(key);
+        let error = match read_bounded(&path) {
+            Ok(value) => return Ok(Zeroizing::new(value)),
+            Err(ReadError::Io { error, .. }) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(SecretError::Read { secret: secret.to_owned(), key: key.to_owned(), path, error })
     }
 
     /// The value of a key that holds one line of text; the line feed that editors and `echo` leave is not part of it.

@@ -326,11 +326,12 @@ impl Demo {
         for line in told.iter().filter_map(|word| text.lines().find(|line| line.contains(word))) {
             self.event(line);
             let event: Value = serde_json::from_str(line)?;
+            let same = |other: &Value, field: &str| other.get(field) == event.get(field);
             let end = |line: &&str| {
                 serde_json::from_str::<Value>(line).is_ok_and(|other| {
-                    other["event"] == "statement_end"
-                        && other["session"] == event["session"]
-                        && other["statement"] == event["statement"]
+                    other.get("event").is_some_and(|kind| kind == "statement_end")
+                        && same(&other, "session")
+                        && same(&other, "statement")
                 })
             };
             if let Some(line) = text.lines().find(end) {
