@@ -116,6 +116,17 @@ CREATE PROCEDURE leak_procedure(INOUT r text) LANGUAGE plpgsql AS $$ BEGIN SELEC
 CREATE FUNCTION leak_equal(int, int) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN RAISE NOTICE 'card %', (SELECT card FROM customers WHERE id = $1); RETURN true; END $$;
 CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = leak_equal);
+CREATE FUNCTION leak_compare(boolean, date) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM customers); RETURN true; END $$;
+CREATE OPERATOR = (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE OPERATOR <> (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE OPERATOR < (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE OPERATOR <= (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE OPERATOR > (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE OPERATOR >= (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
+CREATE FUNCTION leak_names(name, varchar) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM customers); RETURN true; END $$;
+CREATE OPERATOR = (LEFTARG = name, RIGHTARG = varchar, FUNCTION = leak_names);
 CREATE FUNCTION leak_step(text, int) RETURNS text LANGUAGE sql AS 'SELECT coalesce($1, '''') || (SELECT card FROM customers WHERE id = $2)';
 CREATE AGGREGATE leak_all (int) (SFUNC = leak_step, STYPE = text);
 CREATE FUNCTION shout(text) RETURNS text LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN $1; END $$;

@@ -12,6 +12,7 @@
 //! `leak`: without the gate a marker reaches the client; through it, none does.
 //! `same`: without the gate the answer depends on a masked value or hidden row; through it, it is what a database that
 //! holds the masks would answer.
+//! `table`: through it, it is what a database that holds the masks would answer, names and types of columns included.
 //! `works`: through the gate it raises the errors that it raises without, and no others.
 //! `succeeds`: through the gate it raises no error, whatever it does without.
 //! `refused`: through the gate it is refused.

@@ -64,15 +64,46 @@ impl Message {
 
     /// The column names of a RowDescription.
     pub fn column_names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        let mut rest = self.body.get(2..).unwrap_or_default();
-        while let Some(end) = rest.iter().position(|byte| *byte == 0) {
-            let (name, after) = rest.split_at(end);
-            names.push(String::from_utf8_lossy(name).into_owned());
-            rest = after.get(19..).unwrap_or_default();
-        }
-        names
+        self.columns().into_iter().map(|column| column.name).collect()
     }
+
+    /// The columns of a RowDescription.
+    pub fn columns(&self) -> Vec<Column> {
+        let mut columns = Vec::new();
+        let mut rest = self.body.get(2..).unwrap_or_default();
+        while let Some(column) = column(&mut rest) {
+            columns.push(column);
+        }
+        columns
+    }
+}
+
+fn column(rest: &mut &[u8]) -> Option<Column> {
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    let name = String::from_utf8_lossy(rest.get(..end)?).into_owned();
+    *rest = rest.get(end + 1..)?;
+    let relation = u32::from_be_bytes(take(rest).ok()?);
+    let attribute = i16::from_be_bytes(take(rest).ok()?);
+    let type_oid = u32::from_be_bytes(take(rest).ok()?);
+    let [_, _] = take(rest).ok()?;
+    let modifier = i32::from_be_bytes(take(rest).ok()?);
+    let [_, _] = take(rest).ok()?;
+    Some(Column { name, relation, attribute, type_oid, modifier })
+}
+
+/// A column of a RowDescription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The relation that it comes from; 0 for none.
+    pub relation: u32,
+    /// Its number in that; 0 for none.
+    pub attribute: i16,
+    /// Its type.
+    pub type_oid: u32,
+    /// The type's modifier; -1 for none.
+    pub modifier: i32,
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {

@@ -164,6 +164,18 @@ fn essence(messages: &[Message]) -> Vec<String> {
     essence
 }
 
+/// The same, and with it what a RowDescription says of names and types.
+fn shape_and_essence(messages: &[Message]) -> Vec<String> {
+    let mut all = Vec::new();
+    for message in messages {
+        match message.tag {
+            b'T' => all.extend(message.columns().iter().map(|c| format!("{} {} {}", c.name, c.type_oid, c.modifier))),
+            _ => all.extend(essence(std::slice::from_ref(message))),
+        }
+    }
+    all
+}
+
 fn writes(case: &Case) -> bool {
     let all = case.messages.join(" ").to_ascii_uppercase();
     [
@@ -242,7 +254,7 @@ impl Runner {
                 self.raw = Stage::new(self.server, false)?;
             }
             shown |= !self.needles.find(&raw).is_empty();
-            let twin = if case.says("same") {
+            let twin = if case.says("same") || case.says("table") {
                 let twin = run(self.twin.direct(), case, extended)?;
                 if writes && !self.twin.restore()? {
                     self.twin = Stage::new(self.server, true)?;
@@ -263,12 +275,22 @@ impl Runner {
                 }
             }
             let leaks = self.needles.find(&gated);
-            if case.says("leak") && !leaks.is_empty() {
+            if (case.says("leak") || case.says("table")) && !leaks.is_empty() {
                 wrong.push(format!("{protocol}: LEAK {}", leaks.join(", ")));
             }
             let (with, without) = (states(&gated), states(twin.as_ref().unwrap_or(&raw)));
             refused |= with != without;
-            if let Some(twin) = &twin {
+            if case.says("table")
+                && let Some(twin) = &twin
+                && shape_and_essence(&gated) != shape_and_essence(twin)
+            {
+                wrong.push(format!(
+                    "{protocol}: is no table: {:?} is not {:?}",
+                    shape_and_essence(&gated),
+                    shape_and_essence(twin)
+                ));
+            }
+            if let Some(twin) = twin.as_ref().filter(|_| case.says("same")) {
                 // What the gate refuses tells nothing either, unless it must work.
                 let refused_here = with.iter().any(|state| !without.contains(state)) && !case.says("works");
                 if !refused_here && essence(&gated) != essence(twin) {

@@ -85,6 +85,7 @@ impl Script {
                     "prepare" => Effect::Prepare {
                         name: name(1),
                         inner: one.split_once(" as ").unwrap().1.into(),
+                        types: Vec::new(),
                         decided: Box::default(),
                     },
                     "copy" if text.contains("stdin") => Effect::CopyIn,

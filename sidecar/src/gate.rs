@@ -290,7 +290,8 @@ impl Gate {
 impl Decide for Gate {
     async fn decide(&self, view: &SessionView, text: &str) -> Analysis {
         let bound = self.bound.load_full();
-        let shared = view.overlay.is_empty() && text.len() <= MAX_CACHED_TEXT;
+        // What was unknown may come to be before the catalog tells.
+        let shared = view.overlay.is_empty() && !view.looked && text.len() <= MAX_CACHED_TEXT;
         let shape = shared.then(|| sql::shape(text)).flatten();
         if shared {
             let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
@@ -356,9 +357,10 @@ fn is_cacheable(decided: &Decided) -> bool {
     decided.denial.is_none()
         && decided.would_deny.is_none()
         && decided.statements.iter().all(|statement| {
-            !matches!(
-                statement.effect,
-                Effect::Execute { .. } | Effect::Fetch { .. } | Effect::Prepare { .. } | Effect::Declare { .. }
-            )
+            statement.runs_prepared.is_none()
+                && !matches!(
+                    statement.effect,
+                    Effect::Execute { .. } | Effect::Fetch { .. } | Effect::Prepare { .. } | Effect::Declare { .. }
+                )
         })
 }

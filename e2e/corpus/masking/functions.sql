@@ -97,3 +97,54 @@ SELECT "leak_sql"();
 
 -- leak refused: a name in Unicode escapes
 SELECT U&"leak\005Fsql"();
+
+-- leak refused: an operator by ALL
+SELECT 1 === ALL (ARRAY[1, 2]);
+
+-- leak refused: an operator by ANY of a literal
+SELECT 1 === ANY ('{1,2}');
+
+-- leak refused: an operator by ANY of a subquery
+SELECT 1 === ANY (SELECT 1);
+
+-- leak refused: an operator by ANY of a column
+SELECT 1 === ANY (a) FROM (SELECT array_agg(id) a FROM customers) s;
+
+-- leak refused: an operator between rows
+SELECT ROW(1) === ROW(2);
+
+-- leak refused: the operators of BETWEEN
+SELECT true BETWEEN date '2020-01-01' AND date '2020-01-01';
+
+-- leak refused: the operators of NOT BETWEEN
+SELECT true NOT BETWEEN date '2020-01-01' AND date '2020-01-01';
+
+-- leak refused: the operators of BETWEEN SYMMETRIC
+SELECT true BETWEEN SYMMETRIC date '2020-01-01' AND date '2020-01-01';
+
+-- leak refused: the operator of IN
+SELECT true IN (date '2020-01-01', date '2020-01-01');
+
+-- leak refused: the operator of IN with a subquery
+SELECT true IN (SELECT date '2020-01-01');
+
+-- leak refused: the operator of NOT IN
+SELECT true NOT IN (date '2020-01-01', date '2020-01-01');
+
+-- leak refused: the operator of CASE
+SELECT CASE true WHEN date '2020-01-01' THEN 1 END;
+
+-- leak refused: the operator of NULLIF
+SELECT NULLIF(true, date '2020-01-01');
+
+-- leak refused: the operator of IS DISTINCT FROM
+SELECT true IS DISTINCT FROM date '2020-01-01';
+
+-- leak refused: the operator of USING
+SELECT 1 FROM (SELECT 'x'::name AS id) a JOIN (SELECT 'x'::varchar AS id) b USING (id);
+
+-- leak refused: the operator of NATURAL
+SELECT 1 FROM (SELECT 'x'::name AS id) a NATURAL JOIN (SELECT 'x'::varchar AS id) b;
+
+-- works: those operators as everyone uses them
+SELECT id FROM customers WHERE id BETWEEN 1 AND 3 AND id NOT BETWEEN 5 AND 6 AND id IN (1, 2, 3) AND name NOT IN ('x', 'y') AND id = ANY ('{1,2}') AND name LIKE ANY (ARRAY['A%', 'B%']) AND seen BETWEEN '2020-01-01' AND now() AND balance BETWEEN SYMMETRIC 1000000 AND 1.5 AND CASE region WHEN 'eu' THEN true ELSE false END AND NULLIF(name, '') IS DISTINCT FROM 'z';

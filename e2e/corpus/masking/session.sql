@@ -97,3 +97,47 @@ BEGIN;
 UPDATE customers SET visits = visits WHERE id = 1 RETURNING card;
 PREPARE TRANSACTION 'x';
 ROLLBACK PREPARED 'x';
+
+-- refused: search_path by set_config where it may not run
+SELECT set_config('search_path', 'other', false) WHERE false;
+
+-- refused: search_path by set_config in a branch
+SELECT CASE WHEN false THEN set_config('search_path', 'other', false) END;
+
+-- refused: search_path by set_config twice
+SELECT set_config('search_path', 'other', false), set_config('search_path', 'public', false);
+
+-- refused: search_path by set_config with a computed scope
+SELECT set_config('search_path', 'other', 1 = 1);
+
+-- refused: search_path by set_config in EXPLAIN ANALYZE
+EXPLAIN ANALYZE SELECT set_config('search_path', 'other', false);
+
+-- refused: search_path by set_config in PREPARE
+PREPARE p AS SELECT set_config('search_path', 'other', false);
+
+-- refused: search_path by set_config in a cursor
+BEGIN;
+DECLARE k CURSOR FOR SELECT set_config('search_path', 'other', false);
+COMMIT;
+
+-- refused: search_path by set_config in COPY
+COPY (SELECT set_config('search_path', 'other', false)) TO STDOUT;
+
+-- refused: search_path by set_config in a table that is made
+CREATE TEMP TABLE t AS SELECT set_config('search_path', 'other', false);
+
+-- refused: search_path by set_config in a write
+INSERT INTO other.customers SELECT 5, set_config('search_path', 'other', false);
+
+-- refused: search_path by set_config in an argument of EXECUTE
+PREPARE p (text) AS SELECT $1;
+EXECUTE p (set_config('search_path', 'other', false));
+
+-- leak works: search_path by set_config, as pg_dump sends it
+SELECT pg_catalog.set_config('search_path', '', false);
+SELECT card FROM public.customers;
+
+-- leak works: settings by set_config
+SELECT set_config('app.tenant', '7', true), set_config('TimeZone', 'UTC', false);
+SELECT seen FROM customers;

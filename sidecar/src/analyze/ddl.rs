@@ -320,14 +320,17 @@ impl Analyzer<'_> {
         let range = into.rel.as_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
         let temporary = self.new_relation(range, names)?;
         let query = create.query.as_deref_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
-        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else {
-            return Err(unsupported("CREATE TABLE AS EXECUTE"));
-        };
-        let output = self.select(select, false)?;
-        if !create.if_not_exists || self.may_be_there(names) {
-            self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
+        match &mut query.node {
+            Some(NodeEnum::SelectStmt(select)) => {
+                let output = self.select(select, false)?;
+                if !create.if_not_exists || self.may_be_there(names) {
+                    self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
+                }
+                self.put_views(query)?;
+            }
+            Some(NodeEnum::ExecuteStmt(execute)) => self.execute_within(execute)?,
+            _ => return Err(unsupported("CREATE TABLE AS")),
         }
-        self.put_views(query)?;
         if create.objtype == pb::ObjectType::ObjectMatview as i32 {
             self.read_only_plain()?;
         }

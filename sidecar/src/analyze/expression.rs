@@ -50,15 +50,20 @@ impl Analyzer<'_> {
             Some(NodeEnum::FuncCall(_)) => self.function_call(node, inner),
             Some(NodeEnum::SubLink(_)) => self.sub_link(node, place),
             Some(NodeEnum::CaseExpr(case)) => {
-                self.optional(&mut case.arg, inner)?;
+                let compared = self.optional(&mut case.arg, inner)?;
                 let mut result = Some(types::UNKNOWN);
                 for when in &mut case.args {
                     let Some(NodeEnum::CaseWhen(when)) = &mut when.node else { return Err(unsupported("CASE")) };
-                    self.optional(&mut when.expr, inner)?;
+                    let with = self.optional(&mut when.expr, inner)?;
+                    if case.arg.is_some() {
+                        self.implied_operator("=", compared, with)?;
+                    }
                     result = merge(result, self.optional(&mut when.result, inner)?);
                 }
-                let other = self.optional(&mut case.defresult, inner)?;
-                Ok(merge(result, other))
+                if let Some(other) = case.defresult.as_deref_mut() {
+                    result = merge(result, self.expression(other, inner)?);
+                }
+                Ok(result.map(text_if_untyped))
             }
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
@@ -88,8 +93,9 @@ impl Analyzer<'_> {
             Some(NodeEnum::SqlvalueFunction(_)) => Ok(None),
             Some(NodeEnum::SetToDefault(_) | NodeEnum::CurrentOfExpr(_) | NodeEnum::MergeSupportFunc(_)) => Ok(None),
             Some(NodeEnum::SortBy(sort)) => {
-                self.sort_operator(sort)?;
-                self.optional(&mut sort.node, Place { predicate: true, ..inner })
+                let kind = self.optional(&mut sort.node, Place { predicate: true, ..inner })?;
+                self.sort_operator(sort, kind)?;
+                Ok(kind)
             }
             Some(NodeEnum::JsonFuncExpr(json)) => {
                 self.json_output(json.output.as_ref())?;
@@ -186,7 +192,7 @@ impl Analyzer<'_> {
             let this = self.expression(node, place)?;
             result = if index == 0 { this } else { merge(result, this) };
         }
-        Ok(result)
+        Ok(result.map(text_if_untyped))
     }
 
     fn json_output(&mut self, output: Option<&pb::JsonOutput>) -> Result<(), Denial> {
@@ -196,16 +202,14 @@ impl Analyzer<'_> {
     /// A column, a whole row, or a `*`.
     fn column_ref(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
         if let Some(names) = star_of(node) {
-            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-            for id in self.scopes.star(&names) {
-                self.use_whole(id, self.seen_from(id, place))?;
+            // In an expression it is the row.
+            let guarded = self.guarded_star(node);
+            for id in self.star(node, &names, place)? {
+                self.use_as_row(id);
             }
-            // In an expression it is the whole row.
-            if let Some(id) = self.guarded_star(node) {
+            if let Some(id) = guarded {
                 *node = self.masked_row(id)?;
                 self.changed = true;
-            } else if names.len() == 2 {
-                self.shorten(node, 1);
             }
             return Ok(None);
         }
@@ -223,8 +227,13 @@ impl Analyzer<'_> {
             }
             return Ok(None);
         }
-        let kind = match meaning.columns.as_slice() {
-            [(_, column)] if !meaning.uncertain => column.type_oid,
+        let kind = match (meaning.columns.as_slice(), meaning.system, meaning.whole.as_slice()) {
+            ([(_, column)], ..) if !meaning.uncertain => column.type_oid,
+            ([], Some((_, name)), _) if !meaning.uncertain => type_of_system_column(name),
+            // The row of a subquery has no type of its own.
+            ([], None, [id]) if self.scopes.get(*id).and_then(|i| i.relation()).is_some_and(|r| r.replaced()) => {
+                Some(types::RECORD)
+            }
             _ => None,
         };
         self.use_meaning(&meaning, place)?;
@@ -237,6 +246,25 @@ impl Analyzer<'_> {
         }
         self.replace_in_write(node, &meaning)?;
         Ok(kind)
+    }
+
+    /// A `*`: marks all of what it means, and tells which items these are.
+    pub(crate) fn star(&mut self, node: &mut Node, names: &[String], place: Place) -> Result<Vec<ItemId>, Denial> {
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let items = self.scopes.star(&names);
+        for id in &items {
+            self.use_whole(*id, self.seen_from(*id, place))?;
+        }
+        if names.len() == 2 {
+            self.shorten(node, 1);
+        }
+        Ok(items)
+    }
+
+    fn use_as_row(&mut self, id: ItemId) {
+        if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
+            relation.as_row = true;
+        }
     }
 
     /// Cuts a three-part name to what a subquery's alias answers to, keeping its last `keep` names.
@@ -299,9 +327,7 @@ impl Analyzer<'_> {
         }
         for id in &meaning.whole {
             self.use_whole(*id, self.seen_from(*id, place))?;
-            if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
-                relation.as_row = true;
-            }
+            self.use_as_row(*id);
         }
         if let Some((id, name)) = meaning.system
             && let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut())
@@ -406,25 +432,37 @@ impl Analyzer<'_> {
         let Some(NodeEnum::AExpr(expr)) = &mut node.node else { return Ok(None) };
         let inner = if harmless { place } else { Place { leaky: true, ..place } };
         let left = match expr.lexpr.as_deref_mut() {
-            Some(left) => Some(self.expression(left, inner)?),
-            None => None,
-        };
-        let right = match expr.rexpr.as_deref_mut() {
-            Some(right) => self.expression(right, inner)?,
+            Some(left) => Some(self.compared(left, inner)?),
             None => None,
         };
         let kind = pb::AExprKind::try_from(expr.kind).unwrap_or(pb::AExprKind::Undefined);
-        let right = match kind {
-            // The operator is that of the elements.
-            pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll => {
-                right.and_then(|array| self.catalog.element_type(array))
+        if let Some(operators) = of_each_item(kind)
+            && let Some(NodeEnum::List(list)) = expr.rexpr.as_deref_mut().and_then(|right| right.node.as_mut())
+        {
+            for item in &mut list.items {
+                let item = self.compared(item, inner)?;
+                for operator in operators {
+                    self.decide_comparison(&[tree::string(*operator)], left.as_ref(), &item)?;
+                }
             }
-            _ => right,
+            return Ok(Some(types::BOOL));
+        }
+        let right = match expr.rexpr.as_deref_mut() {
+            Some(right) => self.compared(right, inner)?,
+            None => Compared::One(None),
         };
-        let result = self.operator_result(&expr.name, left, right)?;
+        // By ANY or ALL it runs on the elements; what is not known to be an array may hold anything.
+        let right = match (kind, right) {
+            (pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll, Compared::One(Some(oid))) => {
+                let is_literal = oid == types::UNKNOWN;
+                Compared::One(if is_literal { Some(oid) } else { self.catalog.element_type(oid) })
+            }
+            (_, right) => right,
+        };
+        let result = self.decide_comparison(&expr.name, left.as_ref(), &right)?;
         match kind {
             pb::AExprKind::AexprOp => Ok(result),
-            pb::AExprKind::AexprNullif => Ok(left.flatten()),
+            pb::AExprKind::AexprNullif => Ok(left.and_then(|left| left.one())),
             pb::AExprKind::Undefined => Err(unsupported("an operator")),
             pb::AExprKind::AexprOpAny
             | pb::AExprKind::AexprOpAll
@@ -441,8 +479,41 @@ impl Analyzer<'_> {
         }
     }
 
+    /// Walks an operand; of a row that is written out each part is compared by itself.
+    fn compared(&mut self, node: &mut Node, place: Place) -> Result<Compared, Denial> {
+        match &mut node.node {
+            Some(NodeEnum::RowExpr(row)) => {
+                let place = Place { leaky: true, ..place };
+                row.args
+                    .iter_mut()
+                    .map(|part| self.expression(part, place))
+                    .collect::<Result<_, _>>()
+                    .map(Compared::Row)
+            }
+            _ => self.expression(node, place).map(Compared::One),
+        }
+    }
+
+    /// Decides what an operator runs on these operands; tells the result's type where it is certain.
+    fn decide_comparison(
+        &mut self,
+        names: &[Node],
+        left: Option<&Compared>,
+        right: &Compared,
+    ) -> Result<Option<Oid>, Denial> {
+        match (left, right) {
+            (Some(Compared::Row(left)), Compared::Row(right)) => {
+                for (left, right) in left.iter().zip(right) {
+                    self.operator_result(names, Some(*left), *right)?;
+                }
+                Ok(Some(types::BOOL))
+            }
+            (left, right) => self.operator_result(names, left.map(Compared::one), right.one()),
+        }
+    }
+
     /// Decides an operator like a call of its function; tells the result's type where it is certain.
-    fn operator_result(
+    pub(crate) fn operator_result(
         &mut self,
         names: &[Node],
         left: Option<Option<Oid>>,
@@ -490,14 +561,9 @@ impl Analyzer<'_> {
         Ok(result)
     }
 
-    /// Decides the operator of ORDER BY … USING and the like.
-    pub(crate) fn operator(
-        &mut self,
-        names: &[Node],
-        left: Option<Option<Oid>>,
-        right: Option<Oid>,
-    ) -> Result<(), Denial> {
-        self.operator_result(names, Some(left.flatten()), right).map(|_| ())
+    /// Decides an operator that the syntax implies, and that the server looks up by the search_path.
+    pub(crate) fn implied_operator(&mut self, name: &str, left: Option<Oid>, right: Option<Oid>) -> Result<(), Denial> {
+        self.operator_result(&[tree::string(name)], Some(left), right).map(|_| ())
     }
 
     /// Whether a node is a comparison that can neither raise an error nor show a value, of columns with what does not
@@ -619,20 +685,28 @@ impl Analyzer<'_> {
         let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
         let equality = link.oper_name.is_empty();
         let test = link.testexpr.as_deref_mut();
-        let mut left = None;
+        let mut left = Compared::One(None);
         if let Some(test) = test {
             let harmless = equality
                 && matches!(self.operand(test), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, "=", oid, oid));
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
-            left = self.expression(test, inner)?;
+            left = self.compared(test, inner)?;
         }
         let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
         self.condition_depth += usize::from(place.predicate);
         let output = self.query(query, false)?;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
-        if !equality {
-            self.operator_result(&link.oper_name, Some(left), first)?;
+        if link.testexpr.is_some() {
+            let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
+            let left = match left {
+                Compared::One(kind) => vec![kind],
+                Compared::Row(kinds) => kinds,
+            };
+            let right = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
+            for (left, right) in left.into_iter().zip(right.chain(std::iter::repeat(None))) {
+                self.operator_result(&names, Some(left), right)?;
+            }
         }
         match pb::SubLinkType::try_from(link.sub_link_type) {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
@@ -789,6 +863,42 @@ enum Operand {
     Other,
 }
 
+/// The type of what is compared, or the types of the parts of a row.
+enum Compared {
+    One(Option<Oid>),
+    Row(Vec<Option<Oid>>),
+}
+
+impl Compared {
+    /// The type as a whole. A row beside something else than a row is compared in ways that are not followed.
+    const fn one(&self) -> Option<Oid> {
+        match self {
+            Compared::One(kind) => *kind,
+            Compared::Row(_) => None,
+        }
+    }
+}
+
+fn type_of_system_column(name: &str) -> Option<Oid> {
+    match name {
+        "ctid" => Some(types::TID),
+        "xmin" | "xmax" => Some(types::XID),
+        "cmin" | "cmax" => Some(types::CID),
+        "tableoid" => Some(types::OID),
+        _ => None,
+    }
+}
+
+/// The operators that a comparison with a list applies to each of its items.
+const fn of_each_item(kind: pb::AExprKind) -> Option<&'static [&'static str]> {
+    match kind {
+        pb::AExprKind::AexprIn => Some(&["=", "<>"]),
+        pb::AExprKind::AexprBetween | pb::AExprKind::AexprBetweenSym => Some(&["<=", ">="]),
+        pb::AExprKind::AexprNotBetween | pb::AExprKind::AexprNotBetweenSym => Some(&["<", ">"]),
+        _ => None,
+    }
+}
+
 /// Whether a constant, in the sense of `is_constant`, holds a parameter.
 fn has_parameter(node: &Node) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
@@ -825,6 +935,11 @@ pub(crate) fn each_conjunct(condition: &Node, f: &mut dyn FnMut(&Node)) {
         }
         _ => f(condition),
     }
+}
+
+/// Literals without a type, of which one is to be chosen, are text.
+const fn text_if_untyped(oid: Oid) -> Oid {
+    if oid == types::UNKNOWN { types::TEXT } else { oid }
 }
 
 /// The type of what can be either.

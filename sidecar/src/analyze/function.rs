@@ -227,7 +227,10 @@ impl Analyzer<'_> {
             return Err(Denial::new(Reason::Setting, "set_config needs the value as a literal")
                 .hint("Use SET, or write the value as a constant."));
         };
-        let local = arguments.get(2).is_some_and(is_true);
+        let Some(local) = arguments.get(2).and_then(text_of).as_deref().and_then(truth) else {
+            return Err(Denial::new(Reason::Setting, "set_config needs true or false as a literal")
+                .hint("Use SET or SET LOCAL."));
+        };
         self.set_config(&name, &value, local)
     }
 
@@ -355,8 +358,38 @@ pub(crate) fn text_of(node: &Node) -> Option<String> {
     }
 }
 
-fn is_true(node: &Node) -> bool {
-    text_of(node).is_some_and(|text| matches!(text.as_str(), "on" | "t" | "true" | "1" | "yes"))
+/// What a literal of type boolean means.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "t" | "true" | "1" | "y" | "yes" => Some(true),
+        "off" | "of" | "f" | "false" | "0" | "n" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a statement is a SELECT without FROM and conditions in whose select list set_config sets `search_path`: then
+/// it runs, and once.
+pub(crate) fn sets_path_alone(node: &Node) -> bool {
+    let Some(NodeEnum::SelectStmt(select)) = &node.node else { return false };
+    let plain = select.op == pb::SetOperation::SetopNone as i32
+        && select.into_clause.is_none()
+        && select.with_clause.is_none()
+        && select.from_clause.is_empty()
+        && select.where_clause.is_none()
+        && select.group_clause.is_empty()
+        && select.having_clause.is_none()
+        && select.values_lists.is_empty()
+        && select.limit_count.is_none()
+        && select.limit_offset.is_none();
+    let sets_path = |target: &Node| {
+        let Some(NodeEnum::ResTarget(target)) = &target.node else { return false };
+        let Some(NodeEnum::FuncCall(call)) = target.val.as_deref().and_then(|value| value.node.as_ref()) else {
+            return false;
+        };
+        call.funcname.last().and_then(tree::string_of) == Some("set_config")
+            && call.args.first().and_then(text_of).is_some_and(|name| name.eq_ignore_ascii_case("search_path"))
+    };
+    plain && select.target_list.iter().any(sets_path)
 }
 
 /// `name`, bare: with a qualifier it may be that of a query around this one.

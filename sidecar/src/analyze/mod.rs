@@ -62,6 +62,10 @@ impl SessionView {
     fn predict(&mut self, effect: &Effect, made: Option<Relation>, dropped: &[WrittenName]) {
         match effect {
             Effect::SearchPath { value: Some(path), .. } => self.search_path = path.clone().into(),
+            Effect::Prepare { name, decided: inner, .. } => {
+                let prepared = Decided { statements: Arc::from([Statement::clone(inner)]), ..Decided::default() };
+                Arc::make_mut(&mut self.prepared).insert(name.clone(), Arc::new(prepared));
+            }
             Effect::CatalogChange { .. } => {
                 let is_dropped = |relation: &Relation| {
                     dropped
@@ -91,7 +95,7 @@ pub enum Analysis {
 }
 
 /// A text that was decided: one statement, or several of one simple Query.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decided {
     /// What the whole text may do: the first refusal holds for all of it.
     pub denial: Option<Denial>,
@@ -114,16 +118,7 @@ pub struct Decided {
 impl Decided {
     /// A text that was refused before it was read.
     pub fn refused(denial: Denial, policy_version: u64) -> Self {
-        Self {
-            denial: Some(denial),
-            would_deny: None,
-            rewritten: None,
-            statements: Arc::default(),
-            policy_version,
-            fingerprint: Arc::from(""),
-            normalized: Arc::from(""),
-            said: Said::default(),
-        }
+        Self { denial: Some(denial), policy_version, ..Self::default() }
     }
 
     /// Masked columns that a predicate reads, as `schema.name.column`.
@@ -198,6 +193,8 @@ pub struct Statement {
     pub row_filter_rule: Option<Arc<str>>,
     /// Whether its text must be sent rewritten in mode Audit too, because the session depends on it (application_name).
     pub session_rewrite: bool,
+    /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
+    pub runs_prepared: Option<String>,
 }
 
 /// What a statement does to the session's state, beyond rows.
@@ -252,6 +249,8 @@ pub enum Effect {
         name: String,
         /// The client's text of the inner statement.
         inner: Arc<str>,
+        /// Types of its parameters as far as it says; 0 where the server is to find out.
+        types: Vec<Oid>,
         /// What the inner statement was decided to be.
         decided: Box<Statement>,
     },
@@ -345,6 +344,8 @@ pub(crate) struct Analyzer<'a> {
     dropped: Vec<WrittenName>,
     /// Masked columns read so far, in order.
     masked_reads: Vec<(ItemId, i16)>,
+    /// How often set_config is called for `search_path`.
+    path_calls: usize,
 }
 
 /// Decides a text and rewrites it to the identity's view of the database. Pure; to be called where the stack is deep
@@ -352,16 +353,7 @@ pub(crate) struct Analyzer<'a> {
 pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session: &SessionView) -> Analysis {
     let normalized: Arc<str> = sql::normalize(text).into();
     let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
-    let mut decided = Decided {
-        denial: None,
-        would_deny: None,
-        rewritten: None,
-        statements: Arc::default(),
-        policy_version: policy.version,
-        fingerprint,
-        normalized,
-        said: Said::default(),
-    };
+    let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
     let mut statements = Vec::new();
     let outcome =
         sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut statements));
@@ -409,7 +401,7 @@ fn decide(
         if !analyzer.missing_columns.is_empty() && !session.looked {
             return Ok(Outcome::Unknown(analyzer.missing_columns));
         }
-        if let Err(denial) = result {
+        if let Err(denial) = result.and_then(|()| analyzer.path_is_certain(statement)) {
             if !analyzer.unknown.is_empty() && !session.looked {
                 return Ok(Outcome::Unknown(analyzer.unknown));
             }
@@ -452,6 +444,7 @@ impl<'a> Analyzer<'a> {
             made: None,
             dropped: Vec::new(),
             masked_reads: Vec::new(),
+            path_calls: 0,
         }
     }
 
@@ -473,6 +466,18 @@ impl<'a> Analyzer<'a> {
             Some(_) => self.utility(node),
             None => Err(tree::unsupported("an empty statement")),
         }
+    }
+
+    /// What the search_path is must be certain: set_config sets it where it runs once and whatever the data.
+    fn path_is_certain(&self, node: &Node) -> Result<(), Denial> {
+        if self.path_calls == 0 || (self.path_calls == 1 && !self.may_return_rows && function::sets_path_alone(node)) {
+            return Ok(());
+        }
+        Err(Denial::new(
+            Reason::Setting,
+            "set_config of search_path may only stand in the select list of a plain SELECT",
+        )
+        .hint("Use SET, or SELECT set_config('search_path', '…', false) by itself."))
     }
 
     /// The relation that a name means.
@@ -701,6 +706,7 @@ impl Analyzer<'_> {
             SetDecision::Pass => Ok(()),
             SetDecision::Value(allowed) if allowed.eq_ignore_ascii_case(value) => Ok(()),
             SetDecision::SearchPath(path) => {
+                self.path_calls += 1;
                 self.out.effect = Effect::SearchPath { value: path, local };
                 Ok(())
             }

@@ -66,6 +66,8 @@ pub(crate) struct RelationItem {
     pub(crate) whole: bool,
     /// Whether the row itself is used as a value.
     pub(crate) as_row: bool,
+    /// Whether NATURAL joins it.
+    pub(crate) natural: bool,
     /// Conditions of the client that hold for every row that can be in the result, over the item's raw columns; they
     /// keep an index usable where the column itself stands behind the barrier.
     pub(crate) pushed: Vec<pg_query::Node>,

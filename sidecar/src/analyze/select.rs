@@ -9,6 +9,8 @@ use postern_crds::Verb;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
 use super::{Analyzer, Place};
+use crate::catalog::Oid;
+use crate::catalog::names::types;
 use crate::decide::{Denial, Reason};
 
 /// What comes out of a query: its columns, and whether these are all.
@@ -27,7 +29,7 @@ impl Analyzer<'_> {
             Some(NodeEnum::SelectStmt(select)) => self.select(select, top),
             Some(
                 NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_),
-            ) => self.write(node),
+            ) => self.write(node).map(resolved),
             Some(other) => Err(unsupported(&kind(other))),
             None => Err(unsupported("an empty query")),
         }
@@ -35,6 +37,10 @@ impl Analyzer<'_> {
 
     /// Walks a SELECT; `top` if its rows are what the client gets.
     pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+        self.select_raw(select, top).map(resolved)
+    }
+
+    fn select_raw(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
@@ -50,10 +56,11 @@ impl Analyzer<'_> {
         }
         self.with_clause(&mut select.with_clause)?;
         if let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) {
-            let mut output = self.select(left, false)?;
-            let other = self.select(right, false)?;
+            let mut output = self.select_raw(left, false)?;
+            let other = self.select_raw(right, false)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
+                column.type_oid = self.common_type([column.type_oid, more.type_oid]);
             }
             output.complete &= other.complete;
             // UNION, INTERSECT and EXCEPT compare whole rows, UNION ALL does not.
@@ -64,11 +71,14 @@ impl Analyzer<'_> {
             self.limits(select)?;
             return Ok(output);
         }
-        for values in &mut select.values_lists {
-            if let Some(NodeEnum::List(list)) = &mut values.node {
-                self.write_out_rows(&mut list.items)?;
+        let mut values: Vec<Vec<Option<Oid>>> = Vec::new();
+        for row in &mut select.values_lists {
+            let Some(NodeEnum::List(row)) = &mut row.node else { return Err(unsupported("VALUES")) };
+            self.write_out_rows(&mut row.items)?;
+            values.resize(row.items.len().max(values.len()), Vec::new());
+            for (of_column, value) in values.iter_mut().zip(&mut row.items) {
+                of_column.push(self.expression(value, Place { leaky: true, ..Place::default() })?);
             }
-            self.expression(values, Place::default())?;
         }
         for item in &mut select.from_clause {
             self.table_item(item)?;
@@ -98,9 +108,9 @@ impl Analyzer<'_> {
         }
         for node in &mut select.sort_clause {
             let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
-            self.sort_operator(sort)?;
             if let Some(inner) = sort.node.as_deref_mut() {
-                self.output_or_expression(inner, &output, Place { predicate: true, ..place })?;
+                let kind = self.output_or_expression(inner, &output, Place { predicate: true, ..place })?;
+                self.sort_operator(sort, kind)?;
             }
         }
         self.limits(select)?;
@@ -110,14 +120,23 @@ impl Analyzer<'_> {
             self.group_by_key(select)?;
         }
         if !select.values_lists.is_empty() {
-            let width = match select.values_lists.first().and_then(|list| list.node.as_ref()) {
-                Some(NodeEnum::List(list)) => list.items.len(),
-                _ => 0,
+            let column = |(index, types): (usize, Vec<Option<Oid>>)| Column {
+                name: Some(Arc::from(format!("column{}", index + 1))),
+                type_oid: self.common_type(types),
+                origins: Vec::new(),
             };
-            let name = |i: usize| Column { name: Some(Arc::from(format!("column{}", i + 1))), ..Column::default() };
-            return Ok(Output { columns: (0..width).map(name).collect(), complete: true });
+            return Ok(Output { columns: values.into_iter().enumerate().map(column).collect(), complete: true });
         }
         Ok(output)
+    }
+
+    /// The type that the server gives what is of each of these types in turn, where it is certain.
+    fn common_type(&self, of: impl IntoIterator<Item = Option<Oid>>) -> Option<Oid> {
+        let of: Vec<Oid> = of.into_iter().collect::<Option<_>>()?;
+        match of.iter().all(|oid| *oid == types::UNKNOWN) {
+            true => of.first().copied(),
+            false => self.catalog.common_type(&of),
+        }
     }
 
     fn limits(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
@@ -227,9 +246,10 @@ impl Analyzer<'_> {
         for target in targets {
             let Some(NodeEnum::ResTarget(res)) = &mut target.node else { return Err(unsupported("a result column")) };
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("a result column")) };
-            if let Some(star) = star_of(value) {
-                let names: Vec<&str> = star.iter().map(|name| &**name).collect();
-                let items = self.scopes.star(&names);
+            if let Some(star) = star_of(value)
+                && self.guarded_star(value).is_none()
+            {
+                let items = self.star(value, &star, place)?;
                 output.complete &= !items.is_empty();
                 for id in &items {
                     let (columns, complete) = self.scopes.columns_of(*id);
@@ -237,8 +257,7 @@ impl Analyzer<'_> {
                     output.complete &= complete;
                 }
                 // With USING a bare star shows merged columns once; their order is then not known here.
-                output.complete &= !(names.is_empty() && self.merged_columns);
-                self.expression(value, place)?;
+                output.complete &= !(star.is_empty() && self.merged_columns);
                 continue;
             }
             let mut column = self.output_column(&res.name, value);
@@ -267,17 +286,16 @@ impl Analyzer<'_> {
         column
     }
 
-    /// ORDER BY, GROUP BY and DISTINCT ON take an output column's name or ordinal, else an expression.
-    fn output_or_expression(&mut self, node: &mut Node, output: &Output, place: Place) -> Result<(), Denial> {
+    /// ORDER BY, GROUP BY and DISTINCT ON take an output column's name or ordinal, else an expression. Tells the type
+    /// where it is certain.
+    fn output_or_expression(&mut self, node: &mut Node, output: &Output, place: Place) -> Result<Option<Oid>, Denial> {
         match &node.node {
             Some(NodeEnum::AConst(constant)) => {
-                if let Some(pb::a_const::Val::Ival(ordinal)) = &constant.val {
-                    let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
-                    if let Some(column) = output.columns.get(index) {
-                        self.mark(std::slice::from_ref(column), place)?;
-                    }
-                }
-                Ok(())
+                let Some(pb::a_const::Val::Ival(ordinal)) = &constant.val else { return Ok(None) };
+                let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
+                let Some(column) = output.columns.get(index) else { return Ok(None) };
+                self.mark(std::slice::from_ref(column), place)?;
+                Ok(column.type_oid.filter(|_| output.complete))
             }
             Some(NodeEnum::ColumnRef(reference)) => {
                 let names = tree::strings(&reference.fields);
@@ -286,30 +304,39 @@ impl Analyzer<'_> {
                         output.columns.iter().filter(|c| c.name.as_deref() == Some(name)).cloned().collect();
                     if !meant.is_empty() {
                         self.mark(&meant, place)?;
-                        if self.scopes.meaning(&[name]).is_empty() {
-                            return Ok(());
+                        let same = self.scopes.meaning(&[name]);
+                        if !same.is_empty() {
+                            self.expression(node, place)?;
                         }
+                        return Ok(match meant.as_slice() {
+                            [one] if same.is_empty() => one.type_oid,
+                            [one] => {
+                                one.type_oid.filter(|oid| same.columns.iter().all(|(_, c)| c.type_oid == Some(*oid)))
+                            }
+                            _ => None,
+                        });
                     }
                 }
-                self.expression(node, place).map(|_| ())
+                self.expression(node, place)
             }
-            _ => self.expression(node, place).map(|_| ()),
+            _ => self.expression(node, place),
         }
     }
 
     fn sort_by_output(&mut self, sort: &mut [Node], output: &Output) -> Result<(), Denial> {
         for node in sort {
             let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
-            self.sort_operator(sort)?;
             if let Some(inner) = sort.node.as_deref_mut() {
-                self.output_or_expression(inner, output, Place { predicate: true, ..Place::default() })?;
+                let kind = self.output_or_expression(inner, output, Place { predicate: true, ..Place::default() })?;
+                self.sort_operator(sort, kind)?;
             }
         }
         Ok(())
     }
 
-    pub(crate) fn sort_operator(&mut self, sort: &pb::SortBy) -> Result<(), Denial> {
-        if sort.use_op.is_empty() { Ok(()) } else { self.operator(&sort.use_op, None, None) }
+    /// Decides the operator of ORDER BY … USING for what it sorts.
+    pub(crate) fn sort_operator(&mut self, sort: &pb::SortBy, kind: Option<Oid>) -> Result<(), Denial> {
+        if sort.use_op.is_empty() { Ok(()) } else { self.operator_result(&sort.use_op, Some(kind), kind).map(|_| ()) }
     }
 
     /// One thing in FROM.
@@ -419,6 +446,7 @@ impl Analyzer<'_> {
             system_columns: Default::default(),
             whole,
             as_row: false,
+            natural: false,
             pushed: Vec::new(),
         };
         let replaced = item.replaced();
@@ -531,16 +559,31 @@ impl Analyzer<'_> {
             // Which columns there are decides which are compared.
             for id in &items {
                 self.use_whole(*id, Place::default())?;
+                if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                    relation.natural = true;
+                }
+            }
+            let (left, right) = (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
+            for (name, column) in left.iter().filter_map(|column| Some((column.name.as_deref()?, column))) {
+                for other in right.iter().filter(|other| other.name.as_deref() == Some(name)) {
+                    self.implied_operator("=", column.type_oid, other.type_oid)?;
+                }
             }
             self.compare_common(&items, left_items)?;
         }
         for name in &join.using_clause {
             self.merged_columns = true;
             let Some(name) = string_of(name) else { return Err(unsupported("USING")) };
-            for id in &items {
-                let (columns, _) = self.scopes.columns_of(*id);
-                let meant: Vec<Column> = columns.into_iter().filter(|c| c.name.as_deref() == Some(name)).collect();
-                self.mark(&meant, Place::PREDICATE)?;
+            let mut sides = [self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..)];
+            for side in &mut sides {
+                side.retain(|column| column.name.as_deref() == Some(name));
+                self.mark(side, Place::PREDICATE)?;
+            }
+            let [left, right] = sides;
+            for column in &left {
+                for other in &right {
+                    self.implied_operator("=", column.type_oid, other.type_oid)?;
+                }
             }
         }
         if let Some(quals) = join.quals.as_deref_mut() {
@@ -577,6 +620,15 @@ impl Analyzer<'_> {
             level.items.retain(|id| !items.contains(id));
         }
         Ok(vec![self.derived(Some(alias), &mut output)])
+    }
+
+    /// The columns of some of these items.
+    fn columns_of_all(
+        &self,
+        items: &[ItemId],
+        of: impl std::slice::SliceIndex<[ItemId], Output = [ItemId]>,
+    ) -> Vec<Column> {
+        items.get(of).into_iter().flatten().flat_map(|id| self.scopes.columns_of(*id).0).collect()
     }
 
     /// FOR UPDATE and its kin lock rows, which takes a right to change them or to lock.
@@ -656,7 +708,7 @@ impl Analyzer<'_> {
     fn group_by_key(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
         let mut grouped: Vec<(ItemId, i16)> = Vec::new();
         for node in &select.group_clause {
-            match &node.node {
+            match &self.grouped(node, &select.target_list).node {
                 Some(NodeEnum::ColumnRef(reference)) => {
                     let names = tree::strings(&reference.fields).unwrap_or_default();
                     for (id, column) in self.scopes.meaning(&names).columns {
@@ -682,12 +734,48 @@ impl Analyzer<'_> {
                 .filter(|(number, _)| {
                     (relation.whole || relation.used.contains(number)) && !grouped.contains(&(id, *number))
                 })
-                .map(|(_, name)| tree::column(&alias, name))
+                .map(|(_, name)| &**name)
+                .chain(relation.system_columns.iter().copied())
+                .map(|name| tree::column(&alias, name))
                 .collect();
             select.group_clause.extend(missing);
         }
         Ok(())
     }
+
+    /// What is grouped by: an ordinal or the name of an output column, which no column in FROM has, stands for its
+    /// expression.
+    fn grouped<'n>(&self, node: &'n Node, targets: &'n [Node]) -> &'n Node {
+        let meant = match &node.node {
+            Some(NodeEnum::AConst(constant)) => match &constant.val {
+                Some(pb::a_const::Val::Ival(ordinal)) => {
+                    let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
+                    // Behind a star it is not the index here.
+                    let before = targets.get(..=index).unwrap_or_default();
+                    let is_star = |target: &Node| value_of(target).is_some_and(|value| star_of(value).is_some());
+                    if before.iter().any(is_star) { None } else { before.last().and_then(value_of) }
+                }
+                _ => None,
+            },
+            Some(NodeEnum::ColumnRef(reference)) => match tree::strings(&reference.fields).as_deref() {
+                Some([name]) if self.scopes.meaning(&[name]).columns.is_empty() => targets
+                    .iter()
+                    .find(|target| matches!(&target.node, Some(NodeEnum::ResTarget(res)) if res.name == *name))
+                    .and_then(value_of),
+                _ => None,
+            },
+            _ => None,
+        };
+        meant.unwrap_or(node)
+    }
+}
+
+/// A literal that has no type by the end of its query is text for whoever reads it.
+fn resolved(mut output: Output) -> Output {
+    for column in output.columns.iter_mut().filter(|column| column.type_oid == Some(types::UNKNOWN)) {
+        column.type_oid = Some(types::TEXT);
+    }
+    output
 }
 
 /// Walks all expressions under a FROM item that has no other parts.
@@ -727,6 +815,14 @@ fn rename(output: &mut Output, names: &[Arc<str>]) {
 
 fn names_of(nodes: &[Node]) -> Vec<Arc<str>> {
     nodes.iter().filter_map(string_of).map(Arc::from).collect()
+}
+
+/// The expression of a result column.
+fn value_of(target: &Node) -> Option<&Node> {
+    match &target.node {
+        Some(NodeEnum::ResTarget(res)) => res.val.as_deref(),
+        _ => None,
+    }
 }
 
 /// The names before a trailing `*`, if the node is a star.

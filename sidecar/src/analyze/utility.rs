@@ -13,7 +13,7 @@ use postern_crds::{MaskKind, Verb};
 use super::scope::{Column, Item, Scope, Source};
 use super::tree::{self, string_of, unsupported};
 use super::view::select;
-use super::{Analyzer, Effect, Place, function};
+use super::{Analyzer, Effect, Place, Statement, function};
 use crate::catalog::{Relation, RelationKind};
 use crate::decide::bound::ColumnView;
 use crate::decide::settings::{self, SetDecision, ShowDecision};
@@ -285,9 +285,10 @@ impl Analyzer<'_> {
     }
 
     fn prepare(&mut self, prepare: &mut pb::PrepareStmt) -> Result<(), Denial> {
+        let mut types = Vec::with_capacity(prepare.argtypes.len());
         for kind in &prepare.argtypes {
             match &kind.node {
-                Some(NodeEnum::TypeName(name)) => _ = self.type_name(Some(name))?,
+                Some(NodeEnum::TypeName(name)) => types.push(self.type_name(Some(name))?.unwrap_or(0)),
                 _ => return Err(unsupported("PREPARE")),
             }
         }
@@ -302,7 +303,7 @@ impl Analyzer<'_> {
         let decided = Box::new(self.out.clone());
         self.out.returns_rows = false;
         self.out.writes = false;
-        self.out.effect = Effect::Prepare { name: prepare.name.clone(), inner: inner.into(), decided };
+        self.out.effect = Effect::Prepare { name: prepare.name.clone(), inner: inner.into(), types, decided };
         Ok(())
     }
 
@@ -313,6 +314,24 @@ impl Analyzer<'_> {
         self.out.returns_rows = true;
         self.out.effect = Effect::Execute { name: execute.name.clone() };
         Ok(())
+    }
+
+    /// EXECUTE as a part of another statement: what was prepared is what that is decided by.
+    pub(crate) fn execute_within(&mut self, execute: &mut pb::ExecuteStmt) -> Result<(), Denial> {
+        let prepared = self.session.prepared.get(&execute.name).and_then(|decided| match &*decided.statements {
+            [Statement { effect: Effect::None, .. }] => decided.statements.first(),
+            _ => None,
+        });
+        let Some(prepared) = prepared else {
+            let message = format!("prepared statement \"{}\" does not exist", execute.name);
+            return Err(Denial::new(Reason::Protocol, message).sqlstate("26000"));
+        };
+        let own = std::mem::replace(&mut self.out, prepared.clone());
+        own.verbs.iter().for_each(|verb| self.need(verb));
+        self.out.limits = self.out.limits.and(own.limits);
+        self.out.rule = own.rule.or(self.out.rule.take());
+        self.out.runs_prepared = Some(execute.name.clone());
+        execute.params.iter_mut().try_for_each(|parameter| self.alone(parameter))
     }
 
     fn declare(&mut self, declare: &mut pb::DeclareCursorStmt) -> Result<(), Denial> {
@@ -388,13 +407,16 @@ impl Analyzer<'_> {
                 | NodeEnum::DeleteStmt(_)
                 | NodeEnum::MergeStmt(_)
                 | NodeEnum::DeclareCursorStmt(_),
-            ) => {}
+            ) => self.statement(query)?,
+            Some(NodeEnum::ExecuteStmt(_)) => {}
             _ => {
                 return Err(unsupported("EXPLAIN of something else than a query or a write")
-                    .hint("EXPLAIN the statement itself, not its EXECUTE or CREATE TABLE AS."));
+                    .hint("EXPLAIN the query itself, not its CREATE TABLE AS."));
             }
         }
-        self.statement(query)?;
+        if let Some(NodeEnum::ExecuteStmt(execute)) = &mut query.node {
+            self.execute_within(execute)?;
+        }
         self.out.effect = Effect::None;
         self.out.writes &= analyze;
         self.out.returns_rows = true;

@@ -157,7 +157,7 @@ fn a_prepared_statement_is_kept_as_the_client_wrote_it() {
     let policy = bound();
     let decided = decide_text(&policy, "PREPARE p AS SELECT card FROM shop.customers WHERE id = $1");
     let statement = &decided.statements[0];
-    let Effect::Prepare { name, inner, decided } = &statement.effect else { panic!("{:?}", statement.effect) };
+    let Effect::Prepare { name, inner, decided, .. } = &statement.effect else { panic!("{:?}", statement.effect) };
     assert_eq!((&**name, &**inner), ("p", "SELECT card FROM shop.customers WHERE id = $1"));
     assert!(decided.returns_rows && decided.second_wall);
     assert!(!statement.returns_rows);

@@ -9,7 +9,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
 use super::scope::{ItemId, RelationItem};
-use super::tree::{self, each_child};
+use super::tree::{self, each_child, unsupported};
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
@@ -159,10 +159,12 @@ fn subquery(
     let relation = &item.relation;
     let view = item.view.as_ref().ok_or_else(|| internal("a view is gone"))?;
     let filter = view.filter.as_ref().map(|filter| instantiate(&filter.expression, INNER));
-    let mut targets = Vec::new();
-    for name in &item.system_columns {
-        targets.push(tree::target(name, tree::column(INNER, name)));
+    if !item.system_columns.is_empty() && (item.as_row || item.natural) {
+        // In a subquery they are columns like others: they would be in the row, and joined by.
+        let place = if item.as_row { "the row as a value" } else { "NATURAL JOIN" };
+        return Err(unsupported(&format!("a system column such as ctid or xmin beside {place}")));
     }
+    let mut targets = Vec::new();
     for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
         let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
         let mut value = shown(item, number, &column.name, INNER);
@@ -170,6 +172,10 @@ fn subquery(
             value = tree::case(filter.clone(), value, None);
         }
         targets.push(tree::target(&column.name, value));
+    }
+    // Last, so that a list of column aliases names the others.
+    for name in &item.system_columns {
+        targets.push(tree::target(name, tree::column(INNER, name)));
     }
     let mut source = tree::node(NodeEnum::RangeVar(range(&relation.schema, &relation.name, written.inh, INNER)));
     if let Some(sample) = sample {

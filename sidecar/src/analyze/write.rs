@@ -120,6 +120,7 @@ impl Analyzer<'_> {
                 system_columns: Default::default(),
                 whole: false,
                 as_row: false,
+                natural: false,
                 pushed: Vec::new(),
             }),
         }

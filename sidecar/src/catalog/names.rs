@@ -37,6 +37,12 @@ pub mod types {
     pub const TEXT: Oid = 25;
     /// `oid`
     pub const OID: Oid = 26;
+    /// `tid`.
+    pub const TID: Oid = 27;
+    /// `xid`.
+    pub const XID: Oid = 28;
+    /// `cid`.
+    pub const CID: Oid = 29;
     /// A quoted literal or NULL whose type is still open.
     pub const UNKNOWN: Oid = 705;
     /// `numeric`

@@ -13,12 +13,12 @@ use super::pending::{Chosen, Kind, Run, Taken};
 use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
-use crate::analyze::{Analysis, Decided, Effect, SessionView};
+use crate::analyze::{Analysis, Decided, Effect, SessionView, Statement};
 use crate::catalog::WrittenName;
 use crate::catalog::overlay::overlay_query;
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::TransactionStatus;
-use crate::wire::frontend::{self, BindHead, Close, Execute, Parse};
+use crate::wire::frontend::{self, BindHead, Close, Describe, Execute, Parse};
 
 /// Why a message does not go on now.
 pub(super) enum Hindrance {
@@ -43,7 +43,7 @@ where
     /// Decides a text under the state that it will meet. The decision may be a refusal.
     pub(super) async fn decide(&mut self, text: &str) -> Result<Arc<Decided>, Hindrance> {
         if std::mem::take(&mut self.look_up_failed) {
-            return Err(Denial::new(Reason::Internal, "the names in this statement could not be looked up")
+            return Err(Denial::new(Reason::Internal, "what this statement means could not be asked of the database")
                 .sqlstate("57014")
                 .into());
         }
@@ -66,25 +66,19 @@ where
         self.view.looked = self.looked_up;
         let began = Instant::now();
         let mut analysis = self.shared.gate.decide(&self.view, text).await;
-        if let Analysis::Lookup(names) = &mut analysis {
+        if let Analysis::Lookup(names) = analysis {
             if !failed && !self.looked_up && self.state().has_own_relations() {
-                return Err(self.look_up(std::mem::take(names))?);
+                return Err(self.look_up(names)?);
             }
-            // Nobody knows them: so they do not exist.
+            // The catalog was looked at again: what is unknown now does not exist, and whose error that is, is decided.
             self.view.looked = true;
             analysis = self.shared.gate.decide(&self.view, text).await;
         }
         self.shared.metrics.decision_took(began.elapsed());
         match analysis {
             Analysis::Decided(decided) => Ok(decided),
-            Analysis::Lookup(names) => {
-                let name = names.first().map(|(schema, name)| match schema {
-                    Some(schema) => format!("{schema}.{name}"),
-                    None => name.clone(),
-                });
-                let name = name.unwrap_or_default();
-                let message = format!("relation \"{name}\" does not exist");
-                Err(Denial::new(Reason::UnknownRelation, message).sqlstate("42P01").object(name).into())
+            Analysis::Lookup(_) => {
+                Err(Denial::new(Reason::Internal, "the names in this statement are not known").into())
             }
         }
     }
@@ -123,24 +117,14 @@ where
         if written.is_err() {
             return Err(Denial::new(Reason::Internal, "a name can't be looked up").into());
         }
-        // In the midst of a batch a Sync would end its implicit transaction.
-        let in_batch = self.in_batch;
-        if in_batch {
-            frontend::write_flush(out);
-        } else {
-            frontend::write_sync(out);
-        }
-        self.push_ours(Kind::Close(Vec::new()));
-        self.push_ours(Kind::Parse(None));
-        self.push_ours(Kind::Bind(None));
-        self.push_ours(Kind::Lookup { names, rows: Vec::new() });
-        self.push_ours(Kind::Close(Vec::new()));
-        self.push_ours(Kind::Close(Vec::new()));
-        if !in_batch {
-            self.push_ours(Kind::Sync);
-            self.batch += 1;
-        }
-        self.unflushed = false;
+        self.ask_unseen(vec![
+            Kind::Close(Vec::new()),
+            Kind::Parse(None),
+            Kind::Bind(None),
+            Kind::Lookup { names, rows: Vec::new() },
+            Kind::Close(Vec::new()),
+            Kind::Close(Vec::new()),
+        ]);
         self.looked_up = true;
         Ok(Hindrance::Barrier)
     }
@@ -169,14 +153,19 @@ where
 
     /// Whether what was decided in another time would still be sent as it was. Names mean what they meant then.
     async fn still_allowed(&self, text: &str, meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
-        let view = SessionView {
+        let mut view = SessionView {
             search_path: Arc::clone(&meaning.search_path),
             overlay: Arc::clone(&meaning.overlay),
             overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
             prepared: Arc::clone(&self.view.prepared),
             looked: false,
         };
-        match self.shared.gate.decide(&view, text).await {
+        let mut analysis = self.shared.gate.decide(&view, text).await;
+        if matches!(analysis, Analysis::Lookup(_)) {
+            view.looked = true;
+            analysis = self.shared.gate.decide(&view, text).await;
+        }
+        match analysis {
             Analysis::Decided(now) => match &now.denial {
                 Some(denial) => Err(denial.clone()),
                 None if now.rewritten == then.rewritten => Ok(()),
@@ -184,6 +173,113 @@ where
             },
             Analysis::Lookup(_) => Err(changed()),
         }
+    }
+
+    /// What is prepared under a name, ready to be run by SQL: prepared again if it would be another text now. A portal
+    /// that is bound to it keeps what it was bound to, or ends. None if there is no such name.
+    async fn prepared_to_run(&mut self, name: &str, bound: bool) -> Result<Option<Arc<Prepared>>, Hindrance> {
+        if !self.statements.is_settled(name, self.batch, self.answered) {
+            return Err(Hindrance::Barrier);
+        }
+        let Some(prepared) = self.statements.get(name).cloned() else { return Ok(None) };
+        let prepared = if self.is_fresh(&prepared) {
+            prepared
+        } else if bound {
+            self.still_allowed(&prepared.text, &self.meaning(), &prepared.decided).await?;
+            if prepared.lost.load(Ordering::Relaxed) {
+                return Err(no_statement(name).into());
+            }
+            prepared
+        } else {
+            self.renew(name, &prepared).await?
+        };
+        let followed = |statement: &Statement| !matches!(statement.effect, Effect::None);
+        if self.is_enforcing() && prepared.decided.statements.iter().any(followed) {
+            let message = "EXECUTE of a statement that changes the session is not supported through the gate";
+            return Err(Denial::new(Reason::Unsupported, message)
+                .sqlstate("0A000")
+                .hint("Send the statement itself.")
+                .into());
+        }
+        Ok(Some(prepared))
+    }
+
+    /// Before a statement that runs what is prepared under a name is bound: its columns are settled as it is bound.
+    pub(super) async fn prepare_again(&mut self, decided: &Decided) -> Result<(), Hindrance> {
+        for name in decided.statements.iter().filter_map(runs_prepared) {
+            self.prepared_to_run(name, false).await?;
+        }
+        Ok(())
+    }
+
+    /// A prepared statement that was decided under another policy, catalog or search_path is decided again; if another
+    /// text comes of it, it is prepared again, unseen by the client.
+    pub(super) async fn renew(&mut self, name: &str, prepared: &Arc<Prepared>) -> Result<Arc<Prepared>, Hindrance> {
+        if prepared.columns.load(Ordering::Relaxed) == u64::MAX {
+            return Err(other_columns().into());
+        }
+        let decided = self.decide(&prepared.text).await?;
+        if let Some(denial) = &decided.denial {
+            return Err(denial.clone().into());
+        }
+        let same = decided.rewritten == prepared.decided.rewritten && !prepared.lost.load(Ordering::Relaxed);
+        if !same && !self.pending.is_empty() {
+            return Err(Hindrance::Barrier);
+        }
+        if !same && self.status == TransactionStatus::Failed {
+            let message = "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(Denial::new(Reason::Protocol, message).sqlstate("25P02").into());
+        }
+        let anew = Arc::new(Prepared {
+            text: Arc::clone(&prepared.text),
+            decided: Arc::clone(&decided),
+            meaning: self.meaning(),
+            param_types: prepared.param_types.clone(),
+            by_sql: prepared.by_sql,
+            columns: AtomicU64::new(prepared.columns.load(Ordering::Relaxed)),
+            lost: AtomicBool::new(!same),
+        });
+        self.statements.replace(name, Arc::clone(&anew));
+        self.show_prepared(name, Some(&anew));
+        if same {
+            return Ok(anew);
+        }
+        let sql = decided.rewritten.as_deref().unwrap_or(&prepared.text);
+        let out = self.up.out();
+        let written = Close { kind: frontend::Kind::Statement, name }
+            .write(out)
+            .and_then(|()| Parse { statement: name, sql, param_types: prepared.param_types.clone() }.write(out))
+            .and_then(|()| Describe { kind: frontend::Kind::Statement, name }.write(out));
+        if written.is_err() {
+            return Err(Denial::new(Reason::Internal, "a statement can't be prepared again").into());
+        }
+        let owed = vec![
+            Kind::Close(Vec::new()),
+            Kind::Parse(None),
+            // Its columns are held against what the client was told; then it is no longer lost.
+            Kind::DescribeStatement(Some(anew)),
+        ];
+        self.ask_unseen(owed);
+        Err(Hindrance::Barrier)
+    }
+
+    /// What was written to the server is of the proxy's own: what it owes for that is not for the client. In the midst
+    /// of a batch a Sync would end its implicit transaction.
+    fn ask_unseen(&mut self, owed: Vec<Kind>) {
+        let in_batch = self.in_batch;
+        if in_batch {
+            frontend::write_flush(self.up.out());
+        } else {
+            frontend::write_sync(self.up.out());
+        }
+        for kind in owed {
+            self.push_ours(kind);
+        }
+        if !in_batch {
+            self.push_ours(Kind::Sync);
+            self.batch += 1;
+        }
+        self.unflushed = false;
     }
 
     /// A portal or cursor may go on under the policy in force.
@@ -208,26 +304,19 @@ where
         let own = Chosen { decided: Arc::clone(decided), index, inner: false };
         let usage = portal.map_or_else(Arc::default, |portal| Arc::clone(&portal.usage));
         let mut run = Run { what: own, usage, counted: false, names: Vec::new() };
-        let effect = decided.statements.get(index).map_or(&Effect::None, |statement| &statement.effect);
+        let statement = decided.statements.get(index);
+        let effect = statement.map_or(&Effect::None, |statement| &statement.effect);
         let enforcing = self.is_enforcing();
-        match effect {
-            Effect::Execute { name } => {
-                if !self.statements.is_settled(name, self.batch, self.answered) {
-                    return Err(Hindrance::Barrier);
-                }
-                let Some(prepared) = self.statements.get(name).cloned() else {
-                    // In mode Audit names may come from what the proxy does not understand.
-                    return if enforcing { Err(no_statement(name).into()) } else { Ok(run) };
-                };
-                if !self.is_fresh(&prepared) {
-                    // Names in it mean what the search_path of now says.
-                    self.still_allowed(&prepared.text, &self.meaning(), &prepared.decided).await?;
-                    if prepared.lost.load(Ordering::Relaxed) {
-                        return Err(no_statement(name).into());
-                    }
-                }
+        if let Some(name) = statement.and_then(runs_prepared) {
+            let Some(prepared) = self.prepared_to_run(name, portal.is_some()).await? else {
+                // In mode Audit names may come from what the proxy does not understand.
+                return if enforcing { Err(no_statement(name).into()) } else { Ok(run) };
+            };
+            if matches!(effect, Effect::Execute { .. }) {
                 run.what = Chosen { decided: Arc::clone(&prepared.decided), index: 0, inner: false };
             }
+        }
+        match effect {
             Effect::Fetch { name } => {
                 if !self.portals.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
@@ -239,7 +328,7 @@ where
                 run.what = cursor.chosen.clone();
                 run.usage = Arc::clone(&cursor.usage);
             }
-            Effect::Prepare { name, inner, .. } => {
+            Effect::Prepare { name, inner, types, .. } => {
                 if !self.statements.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
                 }
@@ -248,7 +337,7 @@ where
                     text: Arc::clone(inner),
                     decided,
                     meaning: self.meaning(),
-                    param_types: Vec::new(),
+                    param_types: types.clone(),
                     by_sql: true,
                     columns: AtomicU64::new(0),
                     lost: AtomicBool::new(false),
@@ -414,6 +503,19 @@ where
             None => prepared.remove(name),
         };
     }
+}
+
+/// The name of what is prepared that a statement runs.
+fn runs_prepared(statement: &Statement) -> Option<&str> {
+    match &statement.effect {
+        Effect::Execute { name } => Some(name),
+        _ => statement.runs_prepared.as_deref(),
+    }
+}
+
+/// As the server says it.
+pub(super) fn other_columns() -> Denial {
+    Denial::new(Reason::PolicyChanged, "cached plan must not change result type").sqlstate("0A000")
 }
 
 fn changed() -> Denial {

@@ -483,19 +483,16 @@ where
             self.up.skip(header.frame_len());
             return Ok(Step::Done);
         };
-        if prepared.columns.load(Ordering::Relaxed) == u64::MAX {
-            let denial = Denial::new(Reason::PolicyChanged, "cached plan must not change result type");
-            return self.refused(header, StatementKind::Execute, &prepared.text, denial.sqlstate("0A000")).await;
-        }
-        let prepared = if self.is_fresh(&prepared) {
-            prepared
-        } else {
-            match self.renew(&name, &prepared).await? {
-                Ok(prepared) => prepared,
-                Err(Hindrance::Barrier) => return Ok(Step::Barrier),
-                Err(Hindrance::Denied(denial)) => {
-                    return self.refused(header, StatementKind::Execute, &prepared.text, *denial).await;
-                }
+        let renewed = if self.is_fresh(&prepared) { Ok(prepared.clone()) } else { self.renew(&name, &prepared).await };
+        let ready = match renewed {
+            Ok(prepared) => self.prepare_again(&prepared.decided).await.map(|()| prepared),
+            Err(hindrance) => Err(hindrance),
+        };
+        let prepared = match ready {
+            Ok(prepared) => prepared,
+            Err(Hindrance::Barrier) => return Ok(Step::Barrier),
+            Err(Hindrance::Denied(denial)) => {
+                return self.refused(header, StatementKind::Execute, &prepared.text, *denial).await;
             }
         };
         let value = Portal {
@@ -517,54 +514,6 @@ where
         self.up.pass(header.frame_len());
         self.push(Kind::Bind(taken));
         Ok(Step::Done)
-    }
-
-    /// A prepared statement that was decided under another policy, catalog or search_path is decided again; if another
-    /// text comes of it, it is prepared again, unseen by the client.
-    async fn renew(&mut self, name: &str, prepared: &Arc<Prepared>) -> Result<Result<Arc<Prepared>, Hindrance>, End> {
-        let decided = match self.decide(&prepared.text).await {
-            Ok(decided) => decided,
-            Err(hindrance) => return Ok(Err(hindrance)),
-        };
-        if let Some(denial) = &decided.denial {
-            return Ok(Err(denial.clone().into()));
-        }
-        let lost = prepared.lost.load(Ordering::Relaxed);
-        let same = decided.rewritten == prepared.decided.rewritten && !lost;
-        if !same && prepared.by_sql {
-            // The types that its PREPARE gave can't be given by Parse.
-            let denial = Denial::new(Reason::PolicyChanged, "the policy changed since this statement was prepared");
-            return Ok(Err(denial.hint("DEALLOCATE and PREPARE it again.").into()));
-        }
-        if !same && !self.pending.is_empty() {
-            return Ok(Err(Hindrance::Barrier));
-        }
-        let anew = Arc::new(Prepared {
-            text: Arc::clone(&prepared.text),
-            decided: Arc::clone(&decided),
-            meaning: self.meaning(),
-            param_types: prepared.param_types.clone(),
-            by_sql: prepared.by_sql,
-            columns: AtomicU64::new(prepared.columns.load(Ordering::Relaxed)),
-            lost: AtomicBool::new(!same),
-        });
-        self.statements.replace(name, Arc::clone(&anew));
-        self.show_prepared(name, Some(&anew));
-        if same {
-            return Ok(Ok(anew));
-        }
-        let sql = decided.rewritten.as_deref().unwrap_or(&prepared.text);
-        let out = self.up.out();
-        Close { kind: frontend::Kind::Statement, name }.write(out)?;
-        Parse { statement: name, sql, param_types: prepared.param_types.clone() }.write(out)?;
-        Describe { kind: frontend::Kind::Statement, name }.write(out)?;
-        frontend::write_flush(out);
-        self.push_ours(Kind::Close(Vec::new()));
-        self.push_ours(Kind::Parse(None));
-        // Its columns are held against what the client was told; then it is no longer lost.
-        self.push_ours(Kind::DescribeStatement(Some(anew)));
-        self.unflushed = false;
-        Ok(Err(Hindrance::Barrier))
     }
 
     async fn execute(&mut self, header: Header, name: String) -> Result<Step, End> {
