@@ -820,7 +820,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether a function of that name may do or give something else at each call.
-    fn is_volatile(&self, call: &pb::FuncCall) -> bool {
+    pub(super) fn is_volatile(&self, call: &pb::FuncCall) -> bool {
         let (schema, name) = match tree::strings(&call.funcname).as_deref() {
             Some([name]) => (None, *name),
             Some([.., schema, name]) => (Some(*schema), *name),

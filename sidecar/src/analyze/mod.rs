@@ -334,6 +334,8 @@ pub(crate) struct Analyzer<'a> {
     guarded: bool,
     /// Whether a function that returns a set was met.
     may_return_rows: bool,
+    /// Whether the outermost SELECT reads one row of one relation, by its key.
+    one_row_by_key: bool,
     /// Whether an aggregate was met.
     has_aggregate: bool,
     /// The setting that `FROM pg_settings WHERE name = '…'` picks, which set_config may then name by its column.
@@ -439,6 +441,7 @@ impl<'a> Analyzer<'a> {
             merged_columns: false,
             guarded: false,
             may_return_rows: false,
+            one_row_by_key: false,
             has_aggregate: false,
             picked_setting: None,
             made: None,
@@ -746,6 +749,9 @@ impl Analyzer<'_> {
         }
         if self.may_return_rows {
             return false;
+        }
+        if self.one_row_by_key {
+            return true;
         }
         if select.from_clause.is_empty() && select.values_lists.is_empty() {
             return true;

@@ -87,6 +87,9 @@ impl Analyzer<'_> {
             self.expression(condition, Place::PREDICATE)?;
             self.push_conditions(condition);
         }
+        if top {
+            self.one_row_by_key = self.pins_only_row(select);
+        }
         let place = Place { after_filter: top, ..Place::default() };
         self.picked_setting = super::function::picked_setting(select);
         let output = self.target_list(&mut select.target_list, place)?;
@@ -137,6 +140,16 @@ impl Analyzer<'_> {
             true => of.first().copied(),
             false => self.catalog.common_type(&of),
         }
+    }
+
+    /// Whether FROM is one relation and WHERE pins a unique key of it.
+    fn pins_only_row(&self, select: &pb::SelectStmt) -> bool {
+        let ([Node { node: Some(NodeEnum::RangeVar(_)) }], Some(condition), Some(level)) =
+            (select.from_clause.as_slice(), select.where_clause.as_deref(), self.scopes.levels.last())
+        else {
+            return false;
+        };
+        matches!(level.items.as_slice(), [id] if self.pins_key(condition, *id))
     }
 
     fn limits(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {

@@ -6,6 +6,7 @@ use postern_crds::files::{Object, read};
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::Index;
 use crate::decide::bind::bind;
 use crate::decide::testing;
 use crate::sql;
@@ -64,7 +65,20 @@ fn bound() -> BoundPolicy {
         ("other", [("id", "integer")].as_slice()),
     ] {
         oid += 1;
-        let relation = testing::table(&catalog, oid, "shop", name, columns);
+        let mut relation = testing::table(&catalog, oid, "shop", name, columns);
+        if name == "notes" {
+            relation.indexes.push(Index {
+                name: "notes_pkey".into(),
+                oid: 2000,
+                unique: true,
+                primary: true,
+                valid: true,
+                columns: vec![1],
+                expressions: None,
+                predicate: None,
+                reads: Vec::new(),
+            });
+        }
         catalog.add_relation(relation);
     }
     let (mut policy, mut identity) = (None, None);
@@ -173,6 +187,26 @@ fn export_needs_its_verb_and_the_policys_word() {
 }
 
 #[test]
+fn a_row_by_its_key_is_one_row() {
+    let policy = bound();
+    let one = |text: &str| decide_text(&policy, text).statements[0].at_most_one_row;
+    assert!(one("SELECT body FROM shop.notes WHERE id = $1"));
+    assert!(one("SELECT * FROM shop.notes n WHERE body <> 'x' AND 1 = n.id"));
+    for many in [
+        "SELECT body FROM shop.notes",
+        "SELECT body FROM shop.notes WHERE body = 'x'",
+        "SELECT body FROM shop.notes WHERE id = 1 OR body = 'x'",
+        "SELECT body FROM shop.notes WHERE id = id",
+        "SELECT body FROM shop.notes WHERE id > 1",
+        "SELECT n.body FROM shop.notes n, shop.customers c WHERE n.id = 1",
+        "SELECT body FROM shop.notes WHERE id = 1 UNION ALL SELECT body FROM shop.notes WHERE id = 2",
+        "SELECT body FROM shop.notes WHERE id = (SELECT 1)",
+    ] {
+        assert!(!one(many), "{many}");
+    }
+}
+
+#[test]
 fn no_statement_of_the_parsers_corpus_panics() {
     let policy = bound();
     for text in include_str!("../sql/corpus.sql").split(";\n") {
@@ -184,10 +218,82 @@ fn no_statement_of_the_parsers_corpus_panics() {
 fn decide_any(policy: &BoundPolicy, text: &str) {
     for looked in [false, true] {
         let session = SessionView { looked, ..SessionView::default() };
-        if let Ok(measure) = sql::measure(text, &sql::ParseLimits::default()) {
-            let _ = analyze(text, measure, policy, &session);
+        if let Ok(measure) = sql::measure(text, &sql::ParseLimits::default())
+            && let Analysis::Decided(decided) = analyze(text, measure, policy, &session)
+            && let (None, Some(sent)) = (&decided.denial, &decided.rewritten)
+        {
+            assert_one_meaning(sent);
         }
     }
+}
+
+/// What is sent parses, and written out again it is the same text: it is the tree that was decided.
+fn assert_one_meaning(sent: &str) {
+    let tree = pg_query::parse(sent, 0).unwrap_or_else(|error| panic!("{sent}: {error}"));
+    assert_eq!(tree.deparse(pg_query::DeparseOptions::default()).unwrap(), sent);
+}
+
+/// Queries that parse: every place of a SELECT with expressions and sub-selects in it.
+fn query() -> impl Strategy<Value = String> {
+    let table =
+        prop::sample::select(vec!["shop.customers c", "shop.orders c", "shop.notes c", "shop.customers AS c (a, b)"]);
+    let leaf = prop::sample::select(vec![
+        "id",
+        "c.id",
+        "card",
+        "c.card",
+        "ssn",
+        "region",
+        "body",
+        "a",
+        "c",
+        "(c).card",
+        "1",
+        "'x'",
+        "NULL",
+        "c.ctid",
+        "$1",
+        "shop.orders.id",
+    ])
+    .prop_map(str::to_owned);
+    let expression = leaf.prop_recursive(4, 24, 3, move |inner| {
+        let pair = (inner.clone(), inner.clone());
+        prop_oneof![
+            (pair.clone(), prop::sample::select(vec!["=", "<", "||", "+", "AND", "IS DISTINCT FROM", "LIKE"]))
+                .prop_map(|((left, right), operator)| format!("({left}) {operator} ({right})")),
+            (inner.clone(), prop::sample::select(vec!["upper", "count", "to_jsonb", "max", "card", "coalesce"]))
+                .prop_map(|(value, function)| format!("{function}({value})")),
+            (inner.clone(), prop::sample::select(vec!["text", "int4", "shop.notes", "regclass"]))
+                .prop_map(|(value, of)| format!("({value})::{of}")),
+            pair.clone().prop_map(|(when, then)| format!("CASE WHEN {when} THEN {then} END")),
+            pair.clone().prop_map(|(value, list)| format!("({value}) IN ({list}, 2)")),
+            (pair, table.clone()).prop_map(|((value, condition), table)| format!(
+                "(SELECT {value} FROM {table} WHERE {condition} LIMIT 1)"
+            )),
+            (inner, table.clone()).prop_map(|(value, table)| format!("EXISTS (SELECT {value} FROM {table})")),
+        ]
+    });
+    let rest = prop::sample::select(vec![
+        "",
+        "GROUP BY c.id",
+        "ORDER BY 1",
+        "FOR UPDATE OF c",
+        "LIMIT 3",
+        "UNION ALL SELECT card FROM shop.customers",
+    ]);
+    let shape = prop::sample::select(vec![
+        "SELECT @E FROM shop.customers c WHERE @C @R",
+        "SELECT *, @E FROM shop.orders c JOIN shop.notes n USING (id) WHERE @C @R",
+        "WITH c AS (SELECT * FROM shop.customers) SELECT @E FROM c WHERE @C",
+        "SELECT l.* FROM shop.notes c, LATERAL (SELECT @E AS z FROM shop.customers d WHERE @C) l @R",
+        "SELECT DISTINCT ON (@E) id FROM shop.orders c WHERE @C",
+        "SELECT sum(id) OVER (PARTITION BY @E) FROM shop.customers c WHERE @C",
+        "COPY (SELECT @E FROM shop.customers c WHERE @C) TO STDOUT",
+        "EXPLAIN SELECT @E FROM shop.orders c WHERE @C",
+    ]);
+    (shape, expression.clone(), expression, rest).prop_map(|(shape, value, condition, rest)| {
+        shape.replace("@E", &value).replace("@C", &condition).replace("@R", rest)
+    })
 }
 
 fn soup() -> impl Strategy<Value = String> {
@@ -269,6 +375,11 @@ proptest! {
 
     #[test]
     fn no_words_panic_the_analysis(text in soup()) {
+        BOUND.with(|policy| decide_any(policy, &text));
+    }
+
+    #[test]
+    fn what_is_sent_for_any_query_is_the_tree_that_was_decided(text in query()) {
         BOUND.with(|policy| decide_any(policy, &text));
     }
 }

@@ -190,7 +190,7 @@ impl Analyzer<'_> {
         if let Some(condition) = condition.as_deref_mut() {
             self.expression(condition, Place::PREDICATE)?;
         }
-        let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target));
+        let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned || current_of, target)?;
         // A cursor's row came through the filter when it was read.
         if !current_of && let Some(inside) = target.inside() {
@@ -232,8 +232,9 @@ impl Analyzer<'_> {
         tree::and(beside)
     }
 
-    /// Whether equalities of the condition pin a unique key of the target by what does not depend on its row.
-    fn pins_key(&self, condition: &Node, target: &Target) -> bool {
+    /// Whether equalities of the condition pin a unique key of the relation by what is the same for all its rows.
+    pub(super) fn pins_key(&self, condition: &Node, id: ItemId) -> bool {
+        let Some(item) = self.scopes.get(id).and_then(Item::relation) else { return false };
         let mut pinned = HashSet::new();
         each_conjunct(condition, &mut |conjunct| {
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
@@ -243,30 +244,50 @@ impl Analyzer<'_> {
                 return;
             };
             for (column, value) in [(left, right), (right, left)] {
-                if let Some(number) = self.column_of(column, target)
-                    && !self.mentions(value, target)
+                if let Some(number) = self.column_of(column, id)
+                    && !self.mentions(value, id)
+                    && !self.varies(value)
                 {
                     pinned.insert(number);
                 }
             }
         });
-        names::at_most_one(&target.relation, &pinned)
+        names::at_most_one(&item.relation, &pinned)
     }
 
-    /// The unmasked column of the target that a bare reference means.
-    fn column_of(&self, node: &Node, target: &Target) -> Option<i16> {
+    /// Whether an expression that reads no row may be another value for each all the same: `nextval(…)` counts along.
+    fn varies(&self, node: &Node) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.varies(node));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.varies(node));
+        match &node.node {
+            Some(
+                NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_) | NodeEnum::ColumnRef(_),
+            ) => false,
+            Some(NodeEnum::FuncCall(call)) => self.is_volatile(call) || any(&call.args),
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => any(&coalesce.args),
+            Some(NodeEnum::List(list)) => any(&list.items),
+            _ => true,
+        }
+    }
+
+    /// The unmasked column of the item that a bare reference means.
+    fn column_of(&self, node: &Node, id: ItemId) -> Option<i16> {
         let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
         let names = tree::strings(&reference.fields)?;
         let meaning = self.scopes.meaning(&names);
-        let [(id, column)] = meaning.columns.as_slice() else { return None };
+        let [(meant, column)] = meaning.columns.as_slice() else { return None };
         let number = column.origins.first().map(|(_, number)| *number)?;
-        (*id == target.id && !meaning.uncertain && target.mask(number).is_none()).then_some(number)
+        let view = self.scopes.get(id)?.relation()?.view.as_ref();
+        let masked = view.is_some_and(|view| view.columns.contains_key(&number));
+        (*meant == id && !meaning.uncertain && !masked).then_some(number)
     }
 
     /// Whether an expression may read the target's row. Subqueries count as if they did.
-    fn mentions(&self, node: &Node, target: &Target) -> bool {
-        let any = |nodes: &[Node]| nodes.iter().any(|node| self.mentions(node, target));
-        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.mentions(node, target));
+    fn mentions(&self, node: &Node, id: ItemId) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.mentions(node, id));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.mentions(node, id));
         match &node.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => false,
             Some(NodeEnum::ColumnRef(reference)) => {
@@ -274,9 +295,9 @@ impl Analyzer<'_> {
                 meaning.is_none_or(|meaning| {
                     meaning.is_empty()
                         || meaning.uncertain
-                        || meaning.columns.iter().any(|(id, _)| *id == target.id)
-                        || meaning.whole.contains(&target.id)
-                        || meaning.system.is_some_and(|(id, _)| id == target.id)
+                        || meaning.columns.iter().any(|(item, _)| *item == id)
+                        || meaning.whole.contains(&id)
+                        || meaning.system.is_some_and(|(item, _)| item == id)
                 })
             }
             Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
@@ -411,14 +432,14 @@ impl Analyzer<'_> {
     /// NULLIF or CASE.
     fn reads_as_itself(&self, node: &Node, target: &Target, number: i16) -> bool {
         match &node.node {
-            Some(NodeEnum::ColumnRef(_)) => self.means(node, target, number) || !self.mentions(node, target),
+            Some(NodeEnum::ColumnRef(_)) => self.means(node, target, number) || !self.mentions(node, target.id),
             Some(NodeEnum::CoalesceExpr(coalesce)) => {
                 coalesce.args.iter().all(|arg| self.reads_as_itself(arg, target, number))
             }
-            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| !self.mentions(arg, target)),
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(|arg| !self.mentions(arg, target.id)),
             Some(NodeEnum::AExpr(expr)) if expr.kind == pb::AExprKind::AexprNullif as i32 => {
                 expr.lexpr.as_deref().is_none_or(|left| self.reads_as_itself(left, target, number))
-                    && expr.rexpr.as_deref().is_none_or(|right| !self.mentions(right, target))
+                    && expr.rexpr.as_deref().is_none_or(|right| !self.mentions(right, target.id))
             }
             Some(NodeEnum::CaseExpr(case)) => {
                 let results = case.args.iter().filter_map(|when| match &when.node {
@@ -427,7 +448,7 @@ impl Analyzer<'_> {
                 });
                 results.chain(case.defresult.as_deref()).all(|result| self.reads_as_itself(result, target, number))
             }
-            _ => !self.mentions(node, target),
+            _ => !self.mentions(node, target.id),
         }
     }
 
@@ -609,13 +630,13 @@ impl Analyzer<'_> {
             let type_oid = self.expression(value, Place::default())?;
             if !set_by_trigger.is_empty() {
                 let after = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
-                let alone =
-                    was_column && self.column_of(value, target).is_some_and(|number| set_by_trigger.contains(&number));
+                let alone = was_column
+                    && self.column_of(value, target.id).is_some_and(|number| set_by_trigger.contains(&number));
                 let reads_set = after.iter().flatten().any(|number| {
                     set_by_trigger.contains(number) && !before.as_ref().is_some_and(|before| before.contains(number))
                 });
                 if alone {
-                    let column = self.column_of(value, target).and_then(|number| target.relation.column_at(number));
+                    let column = self.column_of(value, target.id).and_then(|number| target.relation.column_at(number));
                     let type_sql =
                         column.map_or_else(|| "pg_catalog.text".to_owned(), |column| column.type_sql.to_string());
                     *value = tree::parse_expression(&format!("NULL::{type_sql}"))?;
@@ -998,7 +1019,7 @@ impl Analyzer<'_> {
         if let Some(condition) = merge.join_condition.as_deref_mut() {
             self.expression(condition, Place::PREDICATE)?;
         }
-        let pinned = merge.join_condition.as_deref().is_some_and(|condition| self.pins_key(condition, &target));
+        let pinned = merge.join_condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned, &target)?;
         if let Some(inside) = target.inside() {
             let written = merge.join_condition.take().map(|condition| *condition);
