@@ -84,3 +84,6 @@ ROLLBACK;
 -- leak: a delete that cascades nowhere, with a foreign key in the way
 DELETE FROM customers WHERE id = 1;
 SELECT card FROM customers WHERE id = 1;
+
+-- refused: a key that is compared with something else for each row
+DELETE FROM customers WHERE card = '**********0001' AND id = (1 + 0 * random())::int;
