@@ -1062,7 +1062,9 @@ fn a_policy_file_that_changes_reaches_sessions_that_are_open() {
     let got = wire.until_ready().unwrap();
     let text = show(&got).concat();
     assert!(!text.contains("RAW7@") && text.contains("4111RAW7"), "{got:?}");
-    assert_eq!(code(&wire.simple("EXECUTE p").unwrap()), "42501");
+    // What SQL prepared is prepared again as well; an open cursor ends.
+    let text = show(&wire.simple("EXECUTE p").unwrap()).concat();
+    assert!(!text.contains("RAW7@") && text.contains("4111RAW7"), "{text}");
     assert_eq!(code(&wire.simple("FETCH 1 FROM c").unwrap()), "42501");
     assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
 }
