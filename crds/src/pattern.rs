@@ -169,6 +169,19 @@ impl ColumnPattern {
     }
 }
 
+/// The pattern that matches these names and nothing else, quoted where need be: `public."Order Items"`.
+pub fn literal(names: &[&str]) -> String {
+    let part = |name: &&str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(plain) {
+            (*name).to_owned()
+        } else {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        }
+    };
+    names.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
 /// Splits at the dots outside of quotes; each part becomes a name or a glob.
 fn parse_parts(text: &str) -> Result<Vec<NamePattern>, PatternError> {
     if text.is_empty() {
@@ -501,5 +514,23 @@ mod tests {
                 assert_eq!(ColumnPattern::parse(&pattern.to_string()).unwrap(), pattern, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_literal_pattern_matches_its_names_and_nothing_else() {
+        for (schema, name) in [
+            ("public", "orders"),
+            ("public", "Order Items"),
+            ("a.b", "c*"),
+            ("1", "x\"y"),
+            ("s", "É"),
+            ("_", "select"),
+            ("s", "\n"),
+        ] {
+            let pattern = RelationPattern::parse(&literal(&[schema, name])).unwrap();
+            assert!(pattern.is_literal(), "{schema}.{name}");
+            assert!(pattern.matches(schema, name, true), "{schema}.{name}");
+        }
+        assert_eq!(literal(&["public", "Order Items"]), "public.\"Order Items\"");
     }
 }

@@ -123,6 +123,7 @@ impl Script {
             policy_version: version,
             fingerprint: "f".into(),
             normalized: "n".into(),
+            needs: None,
             said: Said::default(),
         }
     }

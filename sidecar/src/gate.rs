@@ -64,6 +64,7 @@ impl Alike {
             policy_version: self.decided.policy_version,
             fingerprint: Arc::clone(&self.decided.fingerprint),
             normalized: Arc::clone(&self.decided.normalized),
+            needs: self.decided.needs.clone(),
             said: self.decided.said.share(),
         })
     }

@@ -97,7 +97,7 @@ impl Analyzer<'_> {
     fn new_relation(&mut self, range: &mut pb::RangeVar, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         self.own_database(range)?;
         if range.relpersistence == "t" || range.schemaname == PG_TEMP {
-            let grant = self.policy.allows(Verb::Temp)?;
+            let grant = self.allows(Verb::Temp)?;
             self.granted(&grant, Verb::Temp);
             names.push((Some(PG_TEMP.to_owned()), range.relname.clone()));
             return Ok(true);
@@ -199,16 +199,19 @@ impl Analyzer<'_> {
         if is_system_schema(schema) || schema.starts_with("pg_") {
             return Err(forbidden("changes to the system catalogs"));
         }
-        let Some((rule, limits)) = self.policy.policy.grant(&self.policy.identity, schema, name, false, Verb::Ddl)
-        else {
-            return Err(Denial::new(
-                Reason::NoRule,
-                format!("permission denied: no rule lets {} define {schema}.{name}", self.policy.identity.name),
-            )
-            .object(format!("{schema}.{name}"))
-            .hint(format!("a rule with `allow: [Ddl]` and `relations: [\"{schema}.{name}\"]` would allow it")));
+        let answer = match self.policy.policy.grant(&self.policy.identity, schema, name, false, Verb::Ddl) {
+            Some((rule, limits)) => Ok(Grant { rule: Arc::from(rule.name.as_str()), limits }),
+            None => {
+                let identity = &self.policy.identity.name;
+                Err(Denial::new(
+                    Reason::NoRule,
+                    format!("permission denied: no rule lets {identity} define {schema}.{name}"),
+                )
+                .object(format!("{schema}.{name}"))
+                .hint(format!("a rule with `allow: [Ddl]` and `relations: [\"{schema}.{name}\"]` would allow it")))
+            }
         };
-        let grant = Grant { rule: Arc::from(rule.name.as_str()), limits };
+        let grant = self.grant_new(schema, name, Verb::Ddl, answer)?;
         self.granted(&grant, Verb::Ddl);
         Ok(())
     }
@@ -225,7 +228,7 @@ impl Analyzer<'_> {
             // Looked up and not there: the server says that it skips it.
             Err(denial) if missing_ok && self.session.looked && denial.reason == Reason::UnknownRelation => {
                 self.unknown.clear();
-                let grant = self.policy.allows(Verb::Ddl).or_else(|_| self.policy.allows(Verb::Temp))?;
+                let grant = self.allows_either(Verb::Ddl, Some(Verb::Temp))?;
                 self.granted(&grant, Verb::Ddl);
                 if range.schemaname.is_empty() {
                     // Should it be made in the meantime, it must be the name that was decided on.
@@ -248,7 +251,7 @@ impl Analyzer<'_> {
     /// Ddl on a relation that exists, and nothing of it or under it is masked or filtered.
     fn may_change(&mut self, relation: &Arc<Relation>) -> Result<(), Denial> {
         if relation.temporary {
-            let grant = self.policy.allows(Verb::Temp)?;
+            let grant = self.allows(Verb::Temp)?;
             self.granted(&grant, Verb::Temp);
             return Ok(());
         }
@@ -575,7 +578,7 @@ impl Analyzer<'_> {
         if create.schemaname.starts_with("pg_") {
             return Err(forbidden("changes to the system catalogs"));
         }
-        let grant = self.policy.allows(Verb::Ddl)?;
+        let grant = self.allows(Verb::Ddl)?;
         self.granted(&grant, Verb::Ddl);
         Ok(false)
     }
@@ -590,7 +593,7 @@ impl Analyzer<'_> {
                 self.changed = true;
             }
             Some([PG_TEMP, _]) => {
-                let grant = self.policy.allows(Verb::Temp)?;
+                let grant = self.allows(Verb::Temp)?;
                 self.granted(&grant, Verb::Temp);
                 return Ok(true);
             }
@@ -899,7 +902,7 @@ impl Analyzer<'_> {
                     match self.changed_type(&listed) {
                         Err(denial) if drop.missing_ok && self.session.looked && denial.sqlstate == "42704" => {
                             self.unknown.clear();
-                            let grant = self.policy.allows(Verb::Ddl)?;
+                            let grant = self.allows(Verb::Ddl)?;
                             self.granted(&grant, Verb::Ddl);
                             false
                         }
@@ -922,7 +925,7 @@ impl Analyzer<'_> {
         if is_system_schema(schema) || schema.starts_with("pg_") {
             return Err(forbidden("changes to the system catalogs"));
         }
-        let grant = self.policy.allows(Verb::Ddl)?;
+        let grant = self.allows(Verb::Ddl)?;
         self.granted(&grant, Verb::Ddl);
         if cascade {
             let mut inside: Vec<Arc<Relation>> = self
@@ -966,7 +969,7 @@ impl Analyzer<'_> {
                 self.existing_type(&listed)
             }
             (Ok(Of::ObjectSchema), Some(NodeEnum::String(_))) => {
-                let grant = self.policy.allows(Verb::Ddl)?;
+                let grant = self.allows(Verb::Ddl)?;
                 self.granted(&grant, Verb::Ddl);
                 Ok(false)
             }

@@ -64,8 +64,9 @@ impl Analyzer<'_> {
         {
             let others: Vec<Function> =
                 catalog.functions_named(&path, None, &name).into_iter().filter(|f| f.oid != one.oid).cloned().collect();
-            let all_allowed =
-                others.iter().all(|other| other.schema == one.schema || self.may_call(other, &call.args).is_ok());
+            let all_allowed = self.only_asking(|asking| {
+                others.iter().all(|other| other.schema == one.schema || asking.may_call(other, &call.args).is_ok())
+            });
             if !all_allowed {
                 call.funcname = vec![tree::string(&*one.schema), tree::string(&*one.name)];
                 self.changed = true;
@@ -134,7 +135,8 @@ impl Analyzer<'_> {
         match builtins::classify(function) {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {
-                self.out.limits = self.out.limits.and(self.policy.function(function)?);
+                let limits = self.call_of(function)?;
+                self.out.limits = self.out.limits.and(limits);
                 self.need(Verb::Call);
                 Ok(())
             }
@@ -150,10 +152,7 @@ impl Analyzer<'_> {
             .object(full())),
             FunctionClass::WalPosition => Ok(()),
             FunctionClass::AdvisoryLock => {
-                let grant = self
-                    .policy
-                    .allows(Verb::Lock)
-                    .or_else(|denial| self.policy.allows(Verb::Ddl).map_err(|_| denial))?;
+                let grant = self.allows_either(Verb::Lock, Some(Verb::Ddl))?;
                 self.granted(&grant, Verb::Lock);
                 Ok(())
             }

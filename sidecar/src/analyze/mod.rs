@@ -4,6 +4,7 @@ mod ddl;
 mod expression;
 mod function;
 mod literals;
+pub mod needs;
 mod scope;
 mod select;
 mod tree;
@@ -27,6 +28,7 @@ use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationVi
 use crate::decide::{Reason, system};
 use crate::sql;
 
+use needs::{Beyond, Learner, Needs};
 use postern_crds::{Limits, Mode, Verb, VerbSet};
 
 use crate::catalog::{Oid, Relation};
@@ -111,6 +113,8 @@ pub struct Decided {
     pub fingerprint: Arc<str>,
     /// The text with literals replaced, for the audit.
     pub normalized: Arc<str>,
+    /// What it needs of the rules; learnt in mode Audit.
+    pub needs: Option<Arc<Needs>>,
     /// What the audit says of it.
     pub said: Said,
 }
@@ -348,6 +352,8 @@ pub(crate) struct Analyzer<'a> {
     masked_reads: Vec<(ItemId, i16)>,
     /// How often set_config is called for `search_path`.
     path_calls: usize,
+    /// What is learnt of needs, in mode Audit.
+    learner: Option<Learner>,
 }
 
 /// Decides a text and rewrites it to the identity's view of the database. Pure; to be called where the stack is deep
@@ -357,26 +363,36 @@ pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session:
     let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
     let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
     let mut statements = Vec::new();
-    let outcome =
-        sql::parse_measured(text, measure).and_then(|parsed| decide(parsed.tree, policy, session, &mut statements));
+    let mut learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
+    let outcome = sql::parse_measured(text, measure)
+        .and_then(|parsed| decide(parsed.tree, policy, session, &mut statements, &mut learner));
     decided.statements = statements.into();
     match outcome {
         Ok(Outcome::Rewritten(text)) => decided.rewritten = text,
         Ok(Outcome::Unknown(names)) => return Analysis::Lookup(names),
-        Err(denial) => {
-            let holds_in_audit = matches!(denial.reason, Reason::Bounds | Reason::Role | Reason::Protocol)
-                || (denial.reason == Reason::Setting && denial.sqlstate == "22023");
-            if policy.policy.mode == Mode::Enforce || holds_in_audit {
-                decided.denial = Some(denial);
-            } else {
-                decided.would_deny = Some(denial);
+        Err(denial) => match &mut learner {
+            Some(learner) if !holds_in_audit(&denial) => {
+                let error = denial.message.clone();
+                learner.needs.beyond = Some(Beyond { reason: denial.reason.as_str().to_owned(), error });
+                learner.denial.get_or_insert(denial);
             }
-        }
+            _ => decided.denial = Some(denial),
+        },
+    }
+    if let Some(Learner { needs, denial }) = learner {
+        decided.would_deny = denial.filter(|_| decided.denial.is_none());
+        decided.needs = Some(Arc::new(needs));
     }
     if policy.policy.mode == Mode::Audit {
         decided.rewritten = decided.rewritten.filter(|_| decided.statements.iter().any(|s| s.session_rewrite));
     }
     Analysis::Decided(Arc::new(decided))
+}
+
+/// What is refused in mode Audit, too: it would change who the session is, or what the proxy can follow.
+fn holds_in_audit(denial: &Denial) -> bool {
+    matches!(denial.reason, Reason::Bounds | Reason::Role | Reason::Protocol)
+        || (denial.reason == Reason::Setting && denial.sqlstate == "22023")
 }
 
 /// What came of the statements of a text that none of them refused.
@@ -393,13 +409,17 @@ fn decide(
     policy: &BoundPolicy,
     session: &SessionView,
     decided: &mut Vec<Statement>,
+    learner: &mut Option<Learner>,
 ) -> Result<Outcome, Denial> {
     let mut session = session.clone();
     let mut changed = false;
     for raw in &mut tree.stmts {
         let Some(statement) = raw.stmt.as_deref_mut() else { return Err(tree::unsupported("an empty statement")) };
         let mut analyzer = Analyzer::new(policy, session.clone());
+        analyzer.learner = learner.take();
         let result = analyzer.statement(statement);
+        analyzer.learn_columns();
+        *learner = analyzer.learner.take();
         if !analyzer.missing_columns.is_empty() && !session.looked {
             return Ok(Outcome::Unknown(analyzer.missing_columns));
         }
@@ -448,6 +468,7 @@ impl<'a> Analyzer<'a> {
             dropped: Vec::new(),
             masked_reads: Vec::new(),
             path_calls: 0,
+            learner: None,
         }
     }
 
@@ -591,7 +612,7 @@ impl<'a> Analyzer<'a> {
     pub(crate) fn ask(&mut self, relation: &Relation, verb: Verb) -> Result<Grant, Denial> {
         self.touch(relation);
         self.need(verb);
-        self.policy.grant(relation, verb)
+        self.grant(relation, verb)
     }
 
     /// Notes that a rule allowed a verb on a relation.
@@ -614,7 +635,10 @@ impl<'a> Analyzer<'a> {
     pub(crate) fn granted(&mut self, grant: &Grant, verb: Verb) {
         self.need(verb);
         self.out.limits = self.out.limits.and(grant.limits);
-        self.out.rule.get_or_insert_with(|| grant.rule.clone());
+        // One without a name is only thought of, see [`needs`].
+        if !grant.rule.is_empty() {
+            self.out.rule.get_or_insert_with(|| grant.rule.clone());
+        }
     }
 
     /// Notes a verb that the statement needs; the last that is not a read describes it best.
@@ -625,18 +649,6 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// FOR UPDATE and the like: a right to change the relation, or to lock.
-    pub(crate) fn may_lock(&mut self, relation: &Relation) -> Result<(), Denial> {
-        let mut last = None;
-        for verb in [Verb::Update, Verb::Delete, Verb::Lock] {
-            match self.policy.grant(relation, verb) {
-                Ok(_) => return Ok(()),
-                Err(denial) => last = last.or(Some(denial)),
-            }
-        }
-        last.map_or(Ok(()), Err)
-    }
-
     /// nextval, currval, setval: Insert on the relation that owns the sequence, or on the sequence.
     pub(crate) fn may_use_sequence(&mut self, sequence: &Relation) -> Result<(), Denial> {
         if sequence.kind != RelationKind::Sequence {
@@ -645,9 +657,12 @@ impl<'a> Analyzer<'a> {
         let owner = sequence.owned_by.and_then(|(owner, _)| self.catalog.relations.get(&owner)).cloned();
         let by_owner = owner.and_then(|owner| self.policy.grant(&owner, Verb::Insert).ok().map(|grant| (owner, grant)));
         match by_owner {
-            Some((owner, grant)) => self.record(&owner, &grant, Verb::Insert),
+            Some((owner, grant)) => {
+                self.grant(&owner, Verb::Insert)?;
+                self.record(&owner, &grant, Verb::Insert);
+            }
             None => {
-                let grant = self.policy.grant(sequence, Verb::Insert)?;
+                let grant = self.grant(sequence, Verb::Insert)?;
                 self.record(sequence, &grant, Verb::Insert);
             }
         }
@@ -687,12 +702,27 @@ pub(crate) fn name_of(text: &str) -> Result<(Option<String>, String), Denial> {
 
 impl Analyzer<'_> {
     /// Asks the settings' rules with what they depend on.
-    pub(crate) fn settings<T>(&self, ask: impl FnOnce(&crate::decide::settings::Context<'_>) -> T) -> T {
-        ask(&crate::decide::settings::Context {
-            custom: &|name| self.policy.setting(name),
-            role: &self.policy.identity.postgres_role,
-            statement_timeout: self.policy.session_limits().statement_timeout,
-        })
+    pub(crate) fn settings<T>(
+        &mut self,
+        ask: impl Fn(&crate::decide::settings::Context<'_>) -> Result<T, Denial>,
+    ) -> Result<T, Denial> {
+        let with = |custom: &dyn Fn(&str) -> bool| {
+            ask(&crate::decide::settings::Context {
+                custom,
+                role: &self.policy.identity.postgres_role,
+                statement_timeout: self.policy.session_limits().statement_timeout,
+            })
+        };
+        let answer = with(&|name| self.policy.setting(name));
+        if self.learner.is_none() {
+            return answer;
+        }
+        let asked_for = std::cell::RefCell::new(Vec::new());
+        let given = with(&|name| {
+            asked_for.borrow_mut().push(name.to_owned());
+            true
+        });
+        self.learn_settings(asked_for.into_inner(), answer, given)
     }
 
     /// `set_config`: what SET of the same name and value would do.
@@ -722,16 +752,13 @@ impl Analyzer<'_> {
 
     /// NOTIFY of a channel.
     pub(crate) fn may_notify(&mut self, channel: &str) -> Result<(), Denial> {
-        if self.policy.channel(channel) {
-            self.need(Verb::Notify);
-            return Ok(());
-        }
-        Err(Denial::new(
-            Reason::Channel,
-            format!("no rule lets {} use the channel {channel}", self.policy.identity.name),
-        )
-        .hint("Add it to a rule's `channels`.")
-        .object(channel.to_owned()))
+        self.channel(channel, |identity| {
+            Denial::new(Reason::Channel, format!("no rule lets {identity} use the channel {channel}"))
+                .hint("Add it to a rule's `channels`.")
+                .object(channel.to_owned())
+        })?;
+        self.need(Verb::Notify);
+        Ok(())
     }
 
     /// Whether a SELECT is proven to return at most one row.

@@ -387,3 +387,59 @@ proptest! {
 thread_local! {
     static BOUND: BoundPolicy = bound();
 }
+
+#[test]
+fn mode_audit_learns_everything_that_a_text_needs_and_enforce_nothing() {
+    let learn = |text: &str, mode: postern_crds::Mode| {
+        let mut bound = bound();
+        let mut policy = postern_crds::CheckedPolicy::clone(&bound.policy);
+        policy.mode = mode;
+        policy.rules.clear();
+        bound.policy = Arc::new(policy);
+        let session =
+            SessionView { search_path: Arc::new(["shop".to_owned()]), looked: true, ..SessionView::default() };
+        let measure = sql::measure(text, &sql::ParseLimits::default()).unwrap();
+        match crate::analyze::analyze(text, measure, &bound, &session) {
+            crate::analyze::Analysis::Decided(decided) => decided,
+            crate::analyze::Analysis::Lookup(names) => panic!("{text}: {names:?}"),
+        }
+    };
+    for (text, needs) in [
+        (
+            "SELECT o.region FROM customers c JOIN orders o ON o.id = c.id",
+            r#"{"relations":{"shop.customers":["Select"],"shop.orders":["Select"]},
+                "columns":{"shop.customers.id":"integer","shop.orders.id":"integer","shop.orders.region":"text"}}"#,
+        ),
+        (
+            "SELECT 1 FROM notes FOR UPDATE; TRUNCATE other",
+            r#"{"relations":{"shop.notes":["Select"],"shop.other":["Truncate"]},"row_locks":["shop.notes"]}"#,
+        ),
+        (
+            "SET app.tenant = 1; SET LOCAL work_mem = '8MB'; NOTIFY \"Orders\"",
+            r#"{"settings":["app.tenant"],"channels":["\"Orders\""]}"#,
+        ),
+        ("CREATE TEMP TABLE x (a int)", r#"{"verbs":["Temp"]}"#),
+        (
+            "COPY notes (body) TO STDOUT",
+            r#"{"relations":{"shop.notes":["Select","CopyOut"]},"bulk_export":true,"columns":{"shop.notes.body":"text"}}"#,
+        ),
+        (
+            "SELECT id FROM other; COPY notes TO '/tmp/x'",
+            r#"{"relations":{"shop.other":["Select"]},"columns":{"shop.other.id":"integer"}}"#,
+        ),
+    ] {
+        let decided = learn(text, postern_crds::Mode::Audit);
+        assert!(decided.denial.is_none() && decided.would_deny.is_some(), "{text}");
+        let mut learnt = serde_json::to_value(decided.needs.as_deref().unwrap()).unwrap();
+        let beyond = learnt.as_object_mut().unwrap().remove("beyond");
+        assert_eq!(learnt, serde_json::from_str::<serde_json::Value>(needs).unwrap(), "{text}");
+        assert_eq!(beyond.is_some(), text.contains("/tmp/x"), "{text}: {beyond:?}");
+        let enforced = learn(text, postern_crds::Mode::Enforce);
+        assert!(enforced.denial.is_some() && enforced.needs.is_none(), "{text}");
+        assert_eq!(enforced.denial.as_ref().map(|d| d.reason), decided.would_deny.as_ref().map(|d| d.reason), "{text}");
+    }
+    // Who the session is does not change in mode Audit either, behind what a rule could allow.
+    let decided = learn("SELECT 1 FROM notes; SET ROLE postgres", postern_crds::Mode::Audit);
+    assert_eq!(decided.denial.as_ref().map(|denial| denial.reason), Some(Reason::Role));
+    assert!(decided.would_deny.is_none());
+}

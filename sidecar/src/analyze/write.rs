@@ -134,7 +134,7 @@ impl Analyzer<'_> {
             .and_then(|item| item.relation())
             .is_some_and(|relation| !relation.used.is_empty());
         if read && !target.relation.temporary {
-            let grant = self.policy.grant(&target.relation, Verb::Select)?;
+            let grant = self.grant(&target.relation, Verb::Select)?;
             self.out.limits = self.out.limits.and(grant.limits);
             self.out.verbs.insert(Verb::Select);
         }
@@ -960,7 +960,7 @@ impl Analyzer<'_> {
         }
         let grant = match target.relation.temporary {
             true => None,
-            false => Some(self.policy.grant(&target.relation, Verb::Update)?),
+            false => Some(self.grant(&target.relation, Verb::Update)?),
         };
         if let Some(grant) = grant {
             self.record(&target.relation.clone(), &grant, Verb::Update);
@@ -1008,7 +1008,7 @@ impl Analyzer<'_> {
         let range = range.clone();
         if !target.relation.temporary {
             for verb in verbs.iter().skip(1) {
-                let grant = self.policy.grant(&target.relation, *verb)?;
+                let grant = self.grant(&target.relation, *verb)?;
                 self.record(&target.relation.clone(), &grant, *verb);
             }
         }

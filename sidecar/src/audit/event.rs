@@ -367,6 +367,9 @@ fn said(decided: &Decided, recording: StatementRecording) -> serde_json::Result<
     if decided.kept_columns().next().is_some() {
         map.serialize_entry("kept_columns", &Strings(|| decided.kept_columns()))?;
     }
+    if let Some(needs) = &decided.needs {
+        map.serialize_entry("needs", &**needs)?;
+    }
     map.serialize_entry("rewritten", &decided.rewritten.is_some())?;
     map.serialize_entry("fingerprint", &*decided.fingerprint)?;
     if recording == StatementRecording::Normalized {

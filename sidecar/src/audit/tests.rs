@@ -91,6 +91,7 @@ fn decided() -> Decided {
         policy_version: 3,
         fingerprint: "50fde20626009aba".into(),
         normalized: "SELECT * FROM customers WHERE id = $1".into(),
+        needs: None,
         said: Said::default(),
     }
 }
@@ -249,6 +250,10 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             }
             decided = decided.clone();
             decided.would_deny = decided.denial.take();
+            let needs = r#"{"relations":{"a.b":["Select"]},"verbs":["Temp"],"row_locks":["a.b"],"functions":["a.f"],
+                "procedures":["a.p"],"settings":["app.x"],"channels":["c"],"bulk_export":true,"columns":{"a.b.c":"text"},
+                "beyond":{"reason":"role","error":"no"}}"#;
+            decided.needs = Some(Arc::new(serde_json::from_str(needs).unwrap()));
             session.statement(&event(&decided, "SELECT 4111", Parameters::Absent)).await.unwrap();
             session.statement_end(&StatementEnd { sqlstate: Some("57014"), limit: Some("rows"), ..end });
             session.session_end(&SessionEnd { statements: 3, rows: 1, bytes: 9, duration, reason: "client_closed" });
