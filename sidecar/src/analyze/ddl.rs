@@ -15,13 +15,10 @@ use super::scope::Column;
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED};
-use crate::catalog::names::Resolution;
+use crate::catalog::names::{PG_TEMP, Resolution};
 use crate::catalog::{self, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
-
-/// The schema under which temporary relations are known.
-const PG_TEMP: &str = "pg_temp";
 
 impl Analyzer<'_> {
     /// Decides a definition.
@@ -146,28 +143,7 @@ impl Analyzer<'_> {
         });
         let columns = columns.collect();
         let number = u32::try_from(self.session.overlay.len()).unwrap_or(0).min(u32::MAX - FIRST_PREDICTED);
-        self.made = Some(Relation {
-            oid: FIRST_PREDICTED + number,
-            schema: schema.as_str().into(),
-            name: name.as_str().into(),
-            kind,
-            temporary: schema == PG_TEMP,
-            system: false,
-            columns,
-            row_type: 0,
-            indexes: Vec::new(),
-            checks: Vec::new(),
-            foreign_keys: Vec::new(),
-            triggers: Vec::new(),
-            has_rules: false,
-            parents: Vec::new(),
-            children: Vec::new(),
-            definition: None,
-            depends_on: Vec::new(),
-            owned_by: None,
-            row_security: false,
-            extension: None,
-        });
+        self.made = Some(Relation::bare(FIRST_PREDICTED + number, schema, name, kind, columns));
     }
 
     fn own_database(&mut self, range: &mut pb::RangeVar) -> Result<(), Denial> {

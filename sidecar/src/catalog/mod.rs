@@ -131,6 +131,34 @@ pub struct Relation {
     pub extension: Option<Name>,
 }
 
+impl Relation {
+    /// A relation of these columns, of which nothing else is known.
+    pub fn bare(oid: Oid, schema: &str, name: &str, kind: RelationKind, columns: Vec<Column>) -> Self {
+        Self {
+            oid,
+            schema: schema.into(),
+            name: name.into(),
+            kind,
+            temporary: schema == names::PG_TEMP,
+            system: false,
+            columns,
+            row_type: 0,
+            indexes: Vec::new(),
+            checks: Vec::new(),
+            foreign_keys: Vec::new(),
+            triggers: Vec::new(),
+            has_rules: false,
+            parents: Vec::new(),
+            children: Vec::new(),
+            definition: None,
+            depends_on: Vec::new(),
+            owned_by: None,
+            row_security: false,
+            extension: None,
+        }
+    }
+}
+
 /// `pg_class.relkind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RelationKind {

@@ -1032,28 +1032,7 @@ mod tests {
     use crate::catalog::load::FIRST_USER_OID;
 
     fn relation(oid: Oid, schema: &str, name: &str) -> Relation {
-        Relation {
-            oid,
-            schema: schema.into(),
-            name: name.into(),
-            kind: RelationKind::Table,
-            temporary: schema == PG_TEMP,
-            system: false,
-            columns: Vec::new(),
-            row_type: 0,
-            indexes: Vec::new(),
-            checks: Vec::new(),
-            foreign_keys: Vec::new(),
-            triggers: Vec::new(),
-            has_rules: false,
-            parents: Vec::new(),
-            children: Vec::new(),
-            definition: None,
-            depends_on: Vec::new(),
-            owned_by: None,
-            row_security: false,
-            extension: None,
-        }
+        Relation::bare(oid, schema, name, RelationKind::Table, Vec::new())
     }
 
     fn function(oid: Oid, schema: &str, name: &str, arguments: &[Oid]) -> Function {

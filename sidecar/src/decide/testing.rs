@@ -89,26 +89,5 @@ pub(crate) fn column(_catalog: &Catalog, number: i16, name: &str, type_sql: &str
 /// A table of columns given as `name type, …`.
 pub(crate) fn table(catalog: &Catalog, oid: Oid, schema: &str, name: &str, columns: &[(&str, &str)]) -> Relation {
     let columns = columns.iter().zip(1..).map(|((name, kind), number)| column(catalog, number, name, kind)).collect();
-    Relation {
-        oid,
-        schema: schema.into(),
-        name: name.into(),
-        kind: RelationKind::Table,
-        temporary: false,
-        system: false,
-        columns,
-        row_type: 0,
-        indexes: Vec::new(),
-        checks: Vec::new(),
-        foreign_keys: Vec::new(),
-        triggers: Vec::new(),
-        has_rules: false,
-        parents: Vec::new(),
-        children: Vec::new(),
-        definition: None,
-        depends_on: Vec::new(),
-        owned_by: None,
-        row_security: false,
-        extension: None,
-    }
+    Relation::bare(oid, schema, name, RelationKind::Table, columns)
 }
