@@ -62,7 +62,10 @@ impl Analyzer<'_> {
                 self.new_type(&mut create.domainname)?
             }
             // A new label changes no value that is there.
-            NodeEnum::AlterEnumStmt(alter) if alter.old_val.is_empty() => self.existing_type(&alter.type_name)?,
+            NodeEnum::AlterEnumStmt(alter) if alter.old_val.is_empty() => {
+                self.existing_type(&alter.type_name)?;
+                false
+            }
             NodeEnum::AlterEnumStmt(alter) => self.changed_type(&alter.type_name)?,
             NodeEnum::AlterDomainStmt(alter) => {
                 if let Some(definition) = alter.def.as_deref_mut() {
@@ -582,8 +585,8 @@ impl Analyzer<'_> {
         Ok(false)
     }
 
-    /// Ddl for a type that exists, by the name that it has in the catalog.
-    fn existing_type(&mut self, names: &[Node]) -> Result<bool, Denial> {
+    /// Ddl for a type that exists, by the name that it has in the catalog; which one, unless this transaction made it.
+    fn existing_type(&mut self, names: &[Node]) -> Result<Option<Oid>, Denial> {
         let (schema, name) = match tree::strings(names).as_deref() {
             Some([name]) => (None, (*name).to_owned()),
             Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),
@@ -591,7 +594,9 @@ impl Analyzer<'_> {
         };
         let found =
             self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema.as_deref(), &name);
-        let Some((schema, name)) = found.map(|found| (found.schema.to_string(), found.name.to_string())) else {
+        let Some((oid, schema, name)) =
+            found.map(|found| (found.oid, found.schema.to_string(), found.name.to_string()))
+        else {
             // Made by this transaction, if it is there at all: in one of these schemas.
             if self.session.looked {
                 let path = self.session.search_path.clone();
@@ -602,7 +607,7 @@ impl Analyzer<'_> {
                     self.may_define(schema, &name)?;
                 }
                 if !schemas.is_empty() {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
             self.unknown.push((None, name.clone()));
@@ -611,22 +616,15 @@ impl Analyzer<'_> {
             );
         };
         self.may_define(&schema, &name)?;
-        Ok(false)
+        Ok(Some(oid))
     }
 
-    /// Ddl for a type that exists and may change for all that is stored under it.
+    /// Ddl for a type that exists and may change for all that is stored under it. No such type is temporary.
     fn changed_type(&mut self, names: &[Node]) -> Result<bool, Denial> {
-        let temporary = self.existing_type(names)?;
-        let (schema, name) = match tree::strings(names).as_deref() {
-            Some([name]) => (None, *name),
-            Some([schema, name]) => (Some(*schema), *name),
-            _ => return Err(unsupported("a type's name")),
-        };
-        let found = self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name);
-        if let Some(oid) = found.map(|found| found.oid) {
+        if let Some(oid) = self.existing_type(names)? {
             self.is_type_of_plain(oid)?;
         }
-        Ok(temporary)
+        Ok(false)
     }
 
     /// Refuses if a relation that the identity sees otherwise than it is has a column of the type, or of one made of
@@ -640,6 +638,15 @@ impl Analyzer<'_> {
             .into_iter()
             .filter(|relation| relation.columns.iter().any(|column| types.contains(&column.type_oid)))
             .try_for_each(|relation| self.is_plain(relation))
+    }
+
+    /// Refuses CASCADE of a composite type's change where something is guarded: tables that are typed by it change, too,
+    /// and the catalog does not tell which these are.
+    fn stays_in_type(&self, behavior: i32) -> Result<(), Denial> {
+        if behavior == pb::DropBehavior::DropCascade as i32 && !self.policy.views.is_empty() {
+            return Err(forbidden("ALTER TYPE … CASCADE where relations have masks or row filters for you"));
+        }
+        Ok(())
     }
 
     fn alter_table(&mut self, alter: &mut pb::AlterTableStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
@@ -670,12 +677,8 @@ impl Analyzer<'_> {
                 return Err(unsupported("ALTER TABLE"));
             };
             self.alter_command(command, &columns)?;
-            // What is typed by a composite type changes with it; the catalog does not tell which tables are.
-            if alter.objtype == Of::ObjectType as i32
-                && command.behavior == pb::DropBehavior::DropCascade as i32
-                && !self.policy.views.is_empty()
-            {
-                return Err(forbidden("ALTER TYPE … CASCADE where relations have masks or row filters for you"));
+            if alter.objtype == Of::ObjectType as i32 {
+                self.stays_in_type(command.behavior)?;
             }
         }
         Ok(relation.temporary)
@@ -814,11 +817,8 @@ impl Analyzer<'_> {
                         self.may_define(&relation.schema, &rename.newname.clone())?;
                     }
                 }
-                if of == Of::ObjectAttribute
-                    && rename.behavior == pb::DropBehavior::DropCascade as i32
-                    && !self.policy.views.is_empty()
-                {
-                    return Err(forbidden("ALTER TYPE … CASCADE where relations have masks or row filters for you"));
+                if of == Of::ObjectAttribute {
+                    self.stays_in_type(rename.behavior)?;
                 }
                 Ok(relation.temporary)
             }
@@ -942,7 +942,7 @@ impl Analyzer<'_> {
             }
             (Ok(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
                 let listed = name.names.clone();
-                self.existing_type(&listed)
+                self.existing_type(&listed).map(|_| false)
             }
             (Ok(Of::ObjectSchema), Some(NodeEnum::String(_))) => {
                 let grant = self.allows(Verb::Ddl)?;
