@@ -10,7 +10,7 @@ use super::Analyzer;
 use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
-use crate::catalog::names::{CallForm, types};
+use crate::catalog::names::{CallForm, quote_name, types};
 use crate::catalog::{Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass};
@@ -267,10 +267,8 @@ impl Analyzer<'_> {
         let owned = |relation: &&Arc<Relation>| {
             relation.kind == RelationKind::Sequence && relation.owned_by == Some((table.oid, number))
         };
-        self.catalog.relations.values().find(owned).map(|sequence| {
-            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-            format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name))
-        })
+        let sequence = self.catalog.relations.values().find(owned)?;
+        Some(format!("{}.{}", quote_name(&sequence.schema), quote_name(&sequence.name)))
     }
 
     /// A function of a sequence is decided by which one it is: that must be a constant.

@@ -18,6 +18,7 @@ use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
 use super::view::{range, select};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
+use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
 use crate::decide::expression::{instantiate, instantiate_with};
@@ -933,7 +934,7 @@ impl Analyzer<'_> {
     /// A column's type without its modifier: an explicit cast with one would cut what does not fit.
     fn bare_type(&self, column: &catalog::Column) -> String {
         match self.catalog.types.get(&column.type_oid) {
-            Some(kind) => format!("\"{}\".\"{}\"", kind.schema.replace('"', "\"\""), kind.name.replace('"', "\"\"")),
+            Some(kind) => format!("{}.{}", quote_name(&kind.schema), quote_name(&kind.name)),
             None => column.type_sql.to_string(),
         }
     }
@@ -1149,9 +1150,9 @@ impl Analyzer<'_> {
                     };
                     conditions.push(tree::parse_expression(&format!(
                         "{alias}.{} OPERATOR(pg_catalog.=) {}.{}",
-                        quoted(&from.name),
-                        quoted(&target.alias),
-                        quoted(&to.name)
+                        quote_name(&from.name),
+                        quote_name(&target.alias),
+                        quote_name(&to.name)
                     ))?);
                 }
                 conditions.push(tree::node(NodeEnum::BooleanTest(Box::new(pb::BooleanTest {
@@ -1381,10 +1382,6 @@ fn as_text(value: Node) -> Node {
         }),
         location: -1,
     })))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Whether a text holds a name as a word of its own.

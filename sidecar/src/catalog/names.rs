@@ -1005,12 +1005,22 @@ impl Relation {
     }
 }
 
+/// A name as SQL text, quoted whatever it is.
+pub fn quote_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Text as an SQL literal; `standard_conforming_strings` is on.
+pub fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// An identifier as SQL text, quoted unless it is plain lower case, digits and underscores, and no word that the grammar
 /// keeps for itself anywhere.
 pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain && !is_keyword(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain && !is_keyword(name) { name.to_owned() } else { quote_name(name) }
 }
 
 fn is_keyword(name: &str) -> bool {

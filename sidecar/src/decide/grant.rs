@@ -6,6 +6,7 @@ use postern_crds::{BulkAction, Limits, NamePattern, Verb};
 
 use super::bound::{BoundPolicy, ColumnView, Grant, RelationView};
 use super::{Denial, Reason};
+use crate::catalog::names::quote_text;
 use crate::catalog::{Function, Oid, Relation, RelationKind};
 
 impl BoundPolicy {
@@ -90,7 +91,7 @@ impl BoundPolicy {
 
     /// As SQL: whether a rule lets the identity use the channel that `name` computes. None if no rule names any.
     pub fn channel_condition(&self, name: &str) -> Option<String> {
-        let quoted = |text: &str| format!("'{}'::pg_catalog.text", text.replace('\'', "''"));
+        let quoted = |text: &str| format!("{}::pg_catalog.text", quote_text(text));
         let one = |pattern: &NamePattern| match pattern {
             NamePattern::Literal(literal) => format!("{name} OPERATOR(pg_catalog.=) {}", quoted(literal)),
             NamePattern::Glob(pieces) => {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::bound::ROW;
 use super::expression::string;
-use crate::catalog::names::quote_identifier;
+use crate::catalog::names::{quote_identifier, quote_text};
 use crate::catalog::{Catalog, Column, Oid};
 use crate::sql::ParseLimits;
 
@@ -219,7 +219,7 @@ impl<'a> Target<'a> {
         if keep > 1_000_000 {
             return Err(format!("'partial' can't keep as much as {keep} of {}", self.what()));
         }
-        let (x, with_sql) = (self.text(), literal(&with.to_string()));
+        let (x, with_sql) = (self.text(), quote_text(&with.to_string()));
         let length = format!("pg_catalog.length({x})");
         // A character of more than one byte could make the mask of a value near 1 GiB too long, which raises.
         let times = |count: String| match with.is_ascii() {
@@ -440,7 +440,7 @@ impl<'a> Target<'a> {
 
     /// The zero value of the type, as a literal.
     fn zero(&self) -> Result<String, String> {
-        Ok(literal(&match self.family {
+        Ok(quote_text(&match self.family {
             Family::Text(_) | Family::Char(_) | Family::Name | Family::Bytea | Family::VarBit => String::new(),
             Family::Int(_) | Family::Numeric(_) | Family::Float4 | Family::Float8 => "0".to_owned(),
             Family::Bool => "false".to_owned(),
@@ -547,7 +547,7 @@ impl<'a> Target<'a> {
             Family::Array => true,
             _ => false,
         };
-        if fits { Ok(literal(value)) } else { Err(format!("'fixed' knows no values of {}", self.what())) }
+        if fits { Ok(quote_text(value)) } else { Err(format!("'fixed' knows no values of {}", self.what())) }
     }
 
     /// The column's collation, if it isn't the database's default: schema, name, and whether it is deterministic.
@@ -660,11 +660,6 @@ pub fn parse_expression(sql: &str) -> Result<Node, String> {
         }
         _ => Err(no_expression()),
     }
-}
-
-/// Text as an SQL literal; `standard_conforming_strings` is on.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// A decimal number as written, without exponent.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::bound::{BoundPolicy, ColumnView};
 use super::settings;
-use crate::catalog::names::types;
+use crate::catalog::names::{quote_name, quote_text, types};
 use crate::catalog::{Oid, Relation, RelationKind};
 
 /// How an identity sees a system relation.
@@ -476,14 +476,6 @@ fn replace(relation: &Relation, condition: Option<String>, value: impl Fn(&str) 
 fn any(conditions: impl IntoIterator<Item = Option<String>>) -> Option<String> {
     let all: Vec<String> = conditions.into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join(" OR "))
-}
-
-fn quote_name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn quote_text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// What is hidden from an identity: the columns, and the indexes and constraints that name them.
