@@ -488,7 +488,7 @@ impl Analyzer<'_> {
             let place = Place { leaky: true, ..Place::default() };
             if let Some(arguments) = several_unnested(call) {
                 for argument in arguments {
-                    let mut each = unnest(tree::take(argument));
+                    let mut each = tree::call("unnest", vec![tree::take(argument)]);
                     self.expression(&mut each, place)?;
                     if let Some(NodeEnum::FuncCall(call)) = each.node
                         && let Some(walked) = call.args.into_iter().next()
@@ -540,24 +540,16 @@ impl Analyzer<'_> {
         Ok(columns)
     }
 
-    /// A natural join compares the columns whose names are on both sides; all of them where not all names are known.
-    fn compare_common(&mut self, items: &[ItemId], left_items: usize) -> Result<(), Denial> {
-        let mut sides: [Vec<Column>; 2] = Default::default();
-        let mut all_known = true;
-        for (index, id) in items.iter().enumerate() {
-            let (columns, complete) = self.scopes.columns_of(*id);
-            all_known &= complete && columns.iter().all(|column| column.name.is_some());
-            if let Some(side) = sides.get_mut(usize::from(index >= left_items)) {
-                side.extend(columns);
+    /// Columns that a join merges: they are compared with those of the same name on the other side.
+    fn compare_merged(&mut self, left: &[Column], right: &[Column]) -> Result<(), Denial> {
+        self.mark(left, Place::PREDICATE)?;
+        self.mark(right, Place::PREDICATE)?;
+        for column in left.iter().filter(|column| column.name.is_some()) {
+            for other in right.iter().filter(|other| other.name == column.name) {
+                self.implied_operator("=", column.type_oid, other.type_oid)?;
             }
         }
-        let [left, right] = sides;
-        let is_compared =
-            |column: &Column, other: &[Column]| !all_known || other.iter().any(|theirs| theirs.name == column.name);
-        let of_left = left.iter().filter(|column| is_compared(column, &right));
-        let of_right = right.iter().filter(|column| is_compared(column, &left));
-        let compared: Vec<Column> = of_left.chain(of_right).cloned().collect();
-        self.mark(&compared, Place::PREDICATE)
+        Ok(())
     }
 
     fn join(&mut self, join: &mut pb::JoinExpr) -> Result<Vec<ItemId>, Denial> {
@@ -577,27 +569,27 @@ impl Analyzer<'_> {
                 }
             }
             let (left, right) = (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
-            for (name, column) in left.iter().filter_map(|column| Some((column.name.as_deref()?, column))) {
-                for other in right.iter().filter(|other| other.name.as_deref() == Some(name)) {
-                    self.implied_operator("=", column.type_oid, other.type_oid)?;
-                }
-            }
-            self.compare_common(&items, left_items)?;
+            // Where not all names are known, any column may be compared.
+            let is_known = |id: &ItemId| {
+                let (columns, complete) = self.scopes.columns_of(*id);
+                complete && columns.iter().all(|column| column.name.is_some())
+            };
+            let all_known = items.iter().all(is_known);
+            let merged = |columns: &[Column], others: &[Column]| -> Vec<Column> {
+                let is_merged = |column: &&Column| !all_known || others.iter().any(|other| other.name == column.name);
+                columns.iter().filter(is_merged).cloned().collect()
+            };
+            self.compare_merged(&merged(&left, &right), &merged(&right, &left))?;
         }
         for name in &join.using_clause {
             self.merged_columns = true;
             let Some(name) = string_of(name) else { return Err(unsupported("USING")) };
-            let mut sides = [self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..)];
-            for side in &mut sides {
+            let (mut left, mut right) =
+                (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
+            for side in [&mut left, &mut right] {
                 side.retain(|column| column.name.as_deref() == Some(name));
-                self.mark(side, Place::PREDICATE)?;
             }
-            let [left, right] = sides;
-            for column in &left {
-                for other in &right {
-                    self.implied_operator("=", column.type_oid, other.type_oid)?;
-                }
-            }
+            self.compare_merged(&left, &right)?;
         }
         if let Some(quals) = join.quals.as_deref_mut() {
             self.expression(quals, Place::PREDICATE)?;
@@ -907,13 +899,4 @@ fn several_unnested(node: &mut Node) -> Option<&mut Vec<Node>> {
         }
         _ => None,
     }
-}
-
-fn unnest(argument: Node) -> Node {
-    tree::node(NodeEnum::FuncCall(Box::new(pb::FuncCall {
-        funcname: vec![tree::string("pg_catalog"), tree::string("unnest")],
-        args: vec![argument],
-        funcformat: pb::CoercionForm::CoerceExplicitCall as i32,
-        ..pb::FuncCall::default()
-    })))
 }

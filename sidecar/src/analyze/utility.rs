@@ -725,12 +725,12 @@ fn name_the_tables(what: &str) -> Denial {
 
 /// The columns of a relation, as ones that hold what the client gives.
 pub(crate) fn plain_columns(relation: &Relation) -> Vec<Column> {
-    let plain = |column: &crate::catalog::Column| Column {
-        name: Some(column.name.clone()),
-        type_oid: column.known_type(),
-        origins: Vec::new(),
-    };
-    relation.columns.iter().map(plain).collect()
+    relation.columns.iter().map(plain_column).collect()
+}
+
+/// A column that holds what the client gives.
+pub(crate) fn plain_column(column: &crate::catalog::Column) -> Column {
+    Column { name: Some(column.name.clone()), type_oid: column.known_type(), origins: Vec::new() }
 }
 
 /// Whether an option is on, or may be.

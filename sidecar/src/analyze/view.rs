@@ -197,10 +197,15 @@ fn subquery(
     let condition = (!conditions.is_empty()).then(|| tree::and(conditions));
     let mut view = select(targets, vec![source], condition);
     if fenced {
-        view.limit_offset = tree::boxed(tree::number(0));
-        view.limit_option = pb::LimitOption::Count as i32;
+        fence(&mut view);
     }
     Ok(view)
+}
+
+/// OFFSET 0 keeps a subquery from being merged into the query around it.
+pub(crate) fn fence(subquery: &mut pb::SelectStmt) {
+    subquery.limit_offset = tree::boxed(tree::number(0));
+    subquery.limit_option = pb::LimitOption::Count as i32;
 }
 
 fn has_subquery(expression: &Node) -> bool {

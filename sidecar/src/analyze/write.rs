@@ -16,7 +16,8 @@ use super::expression::each_conjunct;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
-use super::view::{range, select};
+use super::utility::plain_column;
+use super::view::{fence, range, select};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
 use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
@@ -501,9 +502,8 @@ impl Analyzer<'_> {
             return Ok(build(value));
         }
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
-        // OFFSET 0 keeps the subquery from being merged into what reads it twice.
-        inner.limit_offset = tree::boxed(tree::parse_expression("0")?);
-        inner.limit_option = pb::LimitOption::Count as i32;
+        // It must not be merged into what reads it twice.
+        fence(&mut inner);
         let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
             lateral: false,
             subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
@@ -967,17 +967,8 @@ impl Analyzer<'_> {
             self.record(&target.relation.clone(), &grant, Verb::Update);
         }
         // The row that was to be inserted: the client's own values.
-        let columns = target
-            .relation
-            .columns
-            .iter()
-            .filter(|column| !target.hides(column.number))
-            .map(|column| Column {
-                name: Some(column.name.clone()),
-                type_oid: column.known_type(),
-                origins: Vec::new(),
-            })
-            .collect();
+        let columns =
+            target.relation.columns.iter().filter(|column| !target.hides(column.number)).map(plain_column).collect();
         let excluded = Item {
             alias: Some(Arc::from("excluded")),
             aliased: true,
