@@ -56,6 +56,7 @@ struct Alike {
 impl Alike {
     fn decide(&self, shape: &Shape, text: &str) -> Arc<Decided> {
         let Some(template) = &self.rewritten else { return Arc::clone(&self.decided) };
+        // What is alike is neither refused nor would be.
         Arc::new(Decided {
             denial: None,
             would_deny: None,
@@ -293,13 +294,14 @@ impl Decide for Gate {
         let bound = self.bound.load_full();
         // What was unknown may come to be before the catalog tells.
         let shared = view.overlay.is_empty() && !view.looked && text.len() <= MAX_CACHED_TEXT;
-        let shape = shared.then(|| sql::shape(text)).flatten();
+        let mut shape = None;
         if shared {
             let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
             if let Some(decided) = self.cache.get(&ask) {
                 self.metrics.cache_hit();
                 return Analysis::Decided(decided);
             }
+            shape = sql::shape(text);
             if let Some(of_text) = &shape
                 && let Some(Form::Alike(alike)) = self.form(&ask, of_text)
             {
