@@ -86,15 +86,10 @@ impl CheckedPolicy {
 
     /// Whether a mask, hidden column or filter may be for a relation of this name, whatever its columns are.
     pub fn may_guard(&self, identity: &CheckedIdentity, schema: &str, relation: &str) -> bool {
-        let concerns = |patterns: &[ColumnPattern]| {
-            patterns
-                .iter()
-                .any(|pattern| pattern.relation.schema.matches(schema) && pattern.relation.relation.matches(relation))
-        };
-        let masks = self.masks.iter().filter(|mask| !self.is_for(&mask.exempt, identity));
-        let mut rules = self.rules.iter().filter(|rule| self.is_for(&rule.to, identity));
-        masks.into_iter().any(|mask| concerns(&mask.columns))
-            || rules.any(|rule| concerns(&rule.hide_columns))
+        let concerns = |patterns: &[ColumnPattern]| patterns.iter().any(|pattern| pattern.concerns(schema, relation));
+        let mut masks = self.masks.iter().filter(|mask| !self.is_for(&mask.exempt, identity));
+        masks.any(|mask| concerns(&mask.columns))
+            || self.rules_for(identity).any(|rule| concerns(&rule.hide_columns))
             || !self.filters(identity, schema, relation, false).is_empty()
     }
 

@@ -158,6 +158,11 @@ impl ColumnPattern {
         }
     }
 
+    /// Whether a column of the relation may be matched, special or not.
+    pub fn concerns(&self, schema: &str, relation: &str) -> bool {
+        self.relation.schema.matches(schema) && self.relation.relation.matches(relation)
+    }
+
     /// Whether the column is matched; `special` as for [`RelationPattern::matches`].
     pub fn matches(&self, schema: &str, relation: &str, special: bool, column: &str) -> bool {
         self.relation.matches(schema, relation, special) && self.column.matches(column)

@@ -196,11 +196,7 @@ fn own(
         return plan;
     }
     let (schema, name, special) = (&*relation.schema, &*relation.name, is_special(relation));
-    let concerns = |patterns: &[ColumnPattern]| {
-        patterns
-            .iter()
-            .any(|pattern| pattern.relation.schema.matches(schema) && pattern.relation.relation.matches(name))
-    };
+    let concerns = |patterns: &[ColumnPattern]| patterns.iter().any(|pattern| pattern.concerns(schema, name));
     if policy.masks.iter().any(|mask| concerns(&mask.columns))
         || policy.rules_for(identity).any(|rule| concerns(&rule.hide_columns))
     {
