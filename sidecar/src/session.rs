@@ -555,16 +555,10 @@ where
     /// What was under way has ended too, as far as anyone will know.
     fn record_cut_off(&mut self, end: &End) {
         let code = end.farewell().map_or_else(|| "57014".to_owned(), |fields| fields.code().to_owned());
-        for pending in self.pending.iter_mut() {
-            if let Some(running) = pending.running() {
-                running.sqlstate.get_or_insert_with(|| code.clone());
-            }
-        }
-        let pending = std::mem::take(&mut self.pending);
-        for one in &pending {
-            if let Kind::Execute(running) | Kind::Query(running) = &one.kind {
-                self.record_end(running);
-            }
+        let mut pending = std::mem::take(&mut self.pending);
+        for running in pending.iter_mut().filter_map(Pending::running) {
+            running.sqlstate.get_or_insert_with(|| code.clone());
+            self.record_end(running);
         }
         if let Some(mut running) = self.steps.take().and_then(|steps| steps.running) {
             running.sqlstate = Some(code);

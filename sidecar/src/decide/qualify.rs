@@ -414,13 +414,7 @@ impl Qualifier<'_> {
                 Cast::ToUtc
                     if typed == TIMESTAMPTZ && cast.type_name.as_ref().is_some_and(|it| it.typmods.is_empty()) =>
                 {
-                    let timestamp = TypeName {
-                        names: vec![string(PG_CATALOG), string("timestamp")],
-                        typemod: -1,
-                        location: -1,
-                        ..TypeName::default()
-                    };
-                    cast.type_name = Some(timestamp);
+                    cast.type_name = Some(builtin_type("timestamp"));
                     return Ok((in_zone_utc(Node { node: Some(Kind::TypeCast(Box::new(cast))) }), typed));
                 }
                 Cast::ToUtc | Cast::Unsteady => return Err(refusal),
@@ -931,14 +925,8 @@ fn value_function(function: protobuf::SqlValueFunction) -> Result<(Node, Oid), S
         // Today and now are those of UTC.
         Op::SvfopLocaltimestamp => return Ok((in_zone_utc(now()), TIMESTAMP)),
         Op::SvfopCurrentDate => {
-            let date = TypeName {
-                names: vec![string(PG_CATALOG), string("date")],
-                typemod: -1,
-                location: -1,
-                ..TypeName::default()
-            };
             let arg = Some(Box::new(in_zone_utc(now())));
-            let cast = TypeCast { arg, type_name: Some(date), location: -1 };
+            let cast = TypeCast { arg, type_name: Some(builtin_type("date")), location: -1 };
             return Ok((Node { node: Some(Kind::TypeCast(Box::new(cast))) }, steady::DATE));
         }
         // current_schema is what the client sets search_path to.
@@ -962,6 +950,11 @@ fn builtin(name: &str, args: Vec<Node>) -> FuncCall {
         location: -1,
         ..FuncCall::default()
     }
+}
+
+fn builtin_type(name: &str) -> TypeName {
+    let names = vec![string(PG_CATALOG), string(name)];
+    TypeName { names, typemod: -1, location: -1, ..TypeName::default() }
 }
 
 fn unsteady(what: &str) -> String {
