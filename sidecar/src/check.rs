@@ -233,7 +233,7 @@ fn read_text(from: impl std::io::Read) -> std::io::Result<String> {
 
 /// The statements of a text. Its tokens tell where they end, even where one of them can't be parsed.
 fn split(text: &str) -> Vec<String> {
-    let Ok(scanned) = pg_query::scan(text) else { return vec![text.trim().to_owned()] };
+    let Ok(tokens) = sql::scan(text) else { return vec![text.trim().to_owned()] };
     let (mut parts, mut start, mut depth, mut empty) = (Vec::new(), 0, 0_i32, true);
     let mut end_at = |end: usize, empty: bool| {
         let part = text.get(start..end).unwrap_or_default().trim();
@@ -242,7 +242,7 @@ fn split(text: &str) -> Vec<String> {
             parts.push(part.to_owned());
         }
     };
-    for token in &scanned.tokens {
+    for token in &tokens {
         match token.token() {
             Token::Ascii59 if depth == 0 => {
                 end_at(usize::try_from(token.start).unwrap_or(0), empty);
@@ -385,6 +385,7 @@ mod tests {
         ];
         assert_eq!(split(text), expected);
         assert_eq!(split("SELECT 'open"), ["SELECT 'open"]);
+        assert_eq!(split(""), Vec::<String>::new());
         assert_eq!(split(" ; -- nothing\n"), Vec::<String>::new());
     }
 }

@@ -73,7 +73,7 @@ pub fn measure(text: &str, limits: &ParseLimits) -> Result<Measure, Denial> {
 }
 
 /// The tokens of a text, comments included.
-pub(super) fn scan(text: &str) -> pg_query::Result<Vec<ScanToken>> {
+pub(crate) fn scan(text: &str) -> pg_query::Result<Vec<ScanToken>> {
     // For a text without tokens the crate makes a slice of a null pointer.
     if text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)) {
         return Ok(Vec::new());

@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pg_query::protobuf;
 
+pub(crate) use measure::scan;
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
 pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};
 pub use shape::{Literal, LiteralKind, Shape, Template, shape};
