@@ -1,37 +1,23 @@
 //! The catalog against a real server: what is loaded, and that names mean what they mean to the server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod binding;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use binding::Client;
 use postern_crds::TlsMode;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_sidecar::catalog::connect::ToServer;
-use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, fingerprint, load};
+use postern_sidecar::catalog::load::{Rows, fingerprint, load};
 use postern_sidecar::catalog::names::{self, Choice, Resolution};
 use postern_sidecar::catalog::overlay::{decode_overlay, overlay_query};
 use postern_sidecar::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
 use postern_sidecar::catalog::snapshot;
 use postern_sidecar::catalog::{Catalog, Oid, Relation, RelationKind};
 use postern_sidecar::upstream::{Credential, Tls, UpstreamConfig};
-use tokio_postgres::SimpleQueryMessage;
-
-/// A client of the tests as the loader's source of rows.
-struct Client(tokio_postgres::Client);
-
-impl Rows for Client {
-    async fn rows(&mut self, sql: &str, each: EachRow<'_>) -> Result<(), LoadError> {
-        let messages = self.0.simple_query(sql).await.map_err(|error| LoadError::Connection(error.into()))?;
-        for message in messages {
-            if let SimpleQueryMessage::Row(row) = message {
-                let fields: Vec<Option<&str>> = (0..row.len()).map(|index| row.get(index)).collect();
-                each(&fields)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 async fn loaded(sql: &str) -> (Catalog, Client) {
     let server = Server::shared().unwrap();
