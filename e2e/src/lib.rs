@@ -6,6 +6,7 @@ pub mod gate;
 pub mod guard;
 pub mod leak;
 pub mod postgres;
+pub mod programs;
 pub mod replay;
 pub mod wire;
 
