@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::guard::{Ending, Guard};
 use crate::postgres::{ADMIN, ADMIN_PASSWORD, Server};
+use crate::process::Process;
 
 /// What a gate is started with.
 #[derive(Clone, Debug)]
@@ -94,6 +95,7 @@ pub struct Gate {
     folder: PathBuf,
     port: u16,
     admin: u16,
+    identity: String,
 }
 
 impl Gate {
@@ -140,7 +142,7 @@ impl Gate {
         guard.wait_until("the gate", Duration::from_secs(30), || {
             http_get(admin, "/startup").is_ok_and(|(status, _)| status == 200)
         })?;
-        Ok(Self { guard: Mutex::new(guard), folder, port, admin })
+        Ok(Self { guard: Mutex::new(guard), folder, port, admin, identity: options.identity.clone() })
     }
 
     /// Its TCP port on 127.0.0.1.
@@ -182,6 +184,23 @@ impl Gate {
         fs::write(path.with_extension("new"), text)?;
         fs::rename(path.with_extension("new"), path)?;
         Ok(())
+    }
+
+    /// What `check` says of a statement for the gate's identity, by its own policy and the database as it is now.
+    pub fn explain(&self, sql: &str) -> Result<Value> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let output = Command::new(sidecar()?)
+            .args(["check", "--output", "json", "--database", "--as", &self.identity, "--sql", sql])
+            .args(["--policy", &file("policy.yaml"), "--identity", &file("identities.yaml")])
+            .args(["--secrets-dir", &file("secrets")])
+            .output()?;
+        let report = serde_json::from_slice(&output.stdout);
+        report.with_context(|| format!("check: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// The process.
+    pub fn process(&self) -> Result<Process> {
+        self.guard.lock().map_err(|_| anyhow!("poisoned"))?.process()
     }
 
     /// A client of tokio-postgres; must be called within a tokio runtime.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::process::Process;
+
 /// `$1` signal, `$2` folder to remove (empty for none), `$3` how many tenths of a second the child may take to end,
 /// the rest is the command. The shell itself ignores the terminal's signals, so ^C reaches us first and the pipe closes.
 const WATCH: &str = r#"
@@ -81,6 +83,11 @@ impl Guard {
     /// Whether the child has ended.
     pub fn ended(&mut self) -> bool {
         !matches!(self.shell.try_wait(), Ok(None))
+    }
+
+    /// The child, once it runs its program.
+    pub fn process(&self) -> Result<Process> {
+        Process::child_of(self.shell.id())
     }
 
     /// What the child has written so far.

@@ -300,12 +300,12 @@ pub fn installed_versions() -> Vec<u32> {
 }
 
 /// Whom the server runs as: ourselves, or `postgres` if we are root, which Postgres refuses to be.
-struct Owner {
+pub(crate) struct Owner {
     ids: Option<(u32, u32)>,
 }
 
 impl Owner {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         if fs::metadata("/proc/self")?.uid() != 0 {
             return Ok(Self { ids: None });
         }
@@ -321,7 +321,7 @@ impl Owner {
         bail!("Postgres does not run as root, and there is no user `postgres`")
     }
 
-    fn prefix(&self) -> Vec<String> {
+    pub(crate) fn prefix(&self) -> Vec<String> {
         match self.ids {
             None => Vec::new(),
             Some((uid, gid)) => ["setpriv".to_owned(), format!("--reuid={uid}"), format!("--regid={gid}")]
@@ -343,7 +343,7 @@ impl Owner {
         }
     }
 
-    fn give(&self, path: &Path) -> Result<()> {
+    pub(crate) fn give(&self, path: &Path) -> Result<()> {
         if let Some((uid, gid)) = self.ids {
             chown(path, Some(uid), Some(gid))?;
         }

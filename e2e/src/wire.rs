@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
@@ -114,6 +114,23 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
 
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
+
+/// The type and the whole length of the message that begins here.
+fn header(held: &[u8]) -> Option<(u8, usize)> {
+    let ([tag, length @ ..], _) = held.split_first_chunk::<5>()?;
+    Some((*tag, usize::try_from(u32::from_be_bytes(*length)).ok()?.saturating_add(1)))
+}
+
+/// What a result came to; see [`Wire::drain`].
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// DataRow and CopyData messages.
+    pub rows: u64,
+    /// Their bytes, with their headers.
+    pub bytes: u64,
+    /// When the first of them was there.
+    pub first_row: Option<Instant>,
+}
 
 /// A connection.
 pub struct Wire {
@@ -300,23 +317,61 @@ impl Wire {
     /// Reads one message, and keeps it.
     pub fn read(&mut self) -> Result<Message> {
         loop {
-            let held = self.buffer.get(self.start..).unwrap_or_default();
-            if let Some((head, _)) = held.split_first_chunk::<5>() {
-                let [tag, length @ ..] = *head;
-                let length = usize::try_from(u32::from_be_bytes(length))? + 1;
-                if let Some(whole) = held.get(5..length) {
-                    let message = Message { tag, body: whole.to_vec() };
-                    self.start += length;
-                    self.received.push(message.clone());
-                    return Ok(message);
+            let held = self.held();
+            if let Some((tag, length)) = header(held)
+                && let Some(body) = held.get(5..length)
+            {
+                let message = Message { tag, body: body.to_vec() };
+                self.start += length;
+                self.received.push(message.clone());
+                return Ok(message);
+            }
+            self.fill()?;
+        }
+    }
+
+    /// What was received and not yet taken.
+    fn held(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
+    /// Receives more.
+    fn fill(&mut self) -> Result<()> {
+        const CHUNK: usize = 64 * 1024;
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        let held = self.buffer.len();
+        self.buffer.resize(held + CHUNK, 0);
+        let count = self.stream.read(self.buffer.get_mut(held..).unwrap_or_default())?;
+        self.buffer.truncate(held + count);
+        ensure!(count > 0, "the connection was closed; last: {:?}", self.received.last());
+        Ok(())
+    }
+
+    /// Reads up to and with the next ReadyForQuery and keeps no rows: for results of any size.
+    pub fn drain(&mut self) -> Result<Drained> {
+        let mut drained = Drained { rows: 0, bytes: 0, first_row: None };
+        loop {
+            let mut rest = self.buffer.get(self.start..).unwrap_or_default();
+            while let Some((b'D' | b'd', length)) = header(rest)
+                && let Some(after) = rest.get(length..)
+            {
+                drained.first_row.get_or_insert_with(Instant::now);
+                drained.rows += 1;
+                drained.bytes += length as u64;
+                rest = after;
+            }
+            self.start = self.buffer.len() - rest.len();
+            match header(rest) {
+                None | Some((b'D' | b'd', _)) => self.fill()?,
+                Some(_) => {
+                    let message = self.read()?;
+                    ensure!(message.tag != b'E', "refused: {:?}", message.fields());
+                    if message.tag == b'Z' {
+                        return Ok(drained);
+                    }
                 }
             }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let mut chunk = [0; 16 * 1024];
-            let count = self.stream.read(&mut chunk)?;
-            ensure!(count > 0, "the connection was closed; last: {:?}", self.received.last());
-            self.buffer.extend(chunk.get(..count).unwrap_or_default());
         }
     }
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use std::fs;
 use std::time::Duration;
 
 use postern_e2e::gate::{Gate, GateOptions};
@@ -11,25 +10,6 @@ use postern_e2e::wire::{Wire, error};
 
 const RULES: &str = "rules: [{name: reads, to: {groups: [apps]}, allow: [Select], relations: [public.t]}]";
 const SESSIONS: u64 = 150;
-
-/// Resident memory of the gate, in bytes.
-fn resident(gate: &Gate) -> u64 {
-    let listens = format!("127.0.0.1:{}", gate.port());
-    let process = fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            fs::read_to_string(path.join("cmdline")).is_ok_and(|line| {
-                line.split('\0').next().is_some_and(|name| name.ends_with("postern-sidecar"))
-                    && line.split('\0').any(|argument| argument == listens)
-            })
-        })
-        .expect("the gate's process");
-    let status = fs::read_to_string(process.join("status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
 
 /// Sessions that have read a large result, and are idle.
 fn open(gate: &Gate, database: &str, count: u64) -> Vec<Wire> {
@@ -56,12 +36,13 @@ fn idle_sessions_take_little_memory() {
             options.policy = options.policy.replace("{mode: Disable}", "{mode: Require}");
         }
         let gate = Gate::start(&options).unwrap();
+        let process = gate.process().unwrap();
         drop(open(&gate, &database.name, 20));
         std::thread::sleep(Duration::from_millis(500));
-        let before = resident(&gate);
+        let before = process.resident().unwrap();
         let sessions = open(&gate, &database.name, SESSIONS);
         std::thread::sleep(Duration::from_secs(1));
-        let each = resident(&gate).saturating_sub(before) / SESSIONS;
+        let each = process.resident().unwrap().saturating_sub(before) / SESSIONS;
         println!("upstream TLS {tls}: {} KiB for each idle session", each / 1024);
         assert!(each < 48 << 10, "{each} bytes for each idle session");
         drop(sessions);
