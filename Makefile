@@ -39,6 +39,14 @@ test-all: test ## everything in `test`, the long tests, every installed Postgres
 	done
 	$(MAKE) demo
 
+.PHONY: bench
+bench: ## speed and size beside PgBouncer; ONLY="key prepared" runs what is named so, BENCH_SECONDS and BENCH_ROUNDS say how long
+	@.ci/setup bench
+	$(say) "building postern-sidecar, optimised (the first time some minutes)"
+	cargo build --release --locked -p postern-sidecar
+	cargo build --quiet --locked -p postern-e2e --bin bench
+	POSTERN_SIDECAR=$(or $(POSTERN_SIDECAR),target/release/postern-sidecar) target/debug/bench $(ONLY)
+
 .PHONY: generate
 generate: setup ## write crds/yaml from the types
 	cargo run --quiet --locked -p postern-crds --features kube --bin generate
