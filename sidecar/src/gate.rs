@@ -9,6 +9,7 @@
 //! makes a template: the statement is analysed once more with strange literals wherever literals are pure data, and
 //! where the strangers come out are the places. From then on texts of that shape take no parse.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -244,6 +245,8 @@ impl Gate {
         if !sql::deep::is_inline(&measure) {
             return none;
         }
+        let server = self.keeper.current().server_version;
+        let Ok(Cow::Borrowed(text)) = sql::as_server_reads(text, server) else { return none };
         let Ok(parsed) = sql::parse_measured(text, measure) else { return none };
         let places = free_literals(&parsed.tree);
         // A negative number's place is its sign's.

@@ -954,8 +954,7 @@ fn merge(one: Option<Oid>, other: Option<Oid>) -> Option<Oid> {
 fn constant_type(constant: &pb::AConst) -> Oid {
     match &constant.val {
         Some(pb::a_const::Val::Ival(_)) => types::INT4,
-        Some(pb::a_const::Val::Fval(number)) if number.fval.parse::<i64>().is_ok() => types::INT8,
-        Some(pb::a_const::Val::Fval(_)) => types::NUMERIC,
+        Some(pb::a_const::Val::Fval(number)) => types::of_number(&number.fval),
         Some(pb::a_const::Val::Boolval(_)) => types::BOOL,
         Some(pb::a_const::Val::Bsval(_)) => 1560,
         Some(pb::a_const::Val::Sval(_)) | None => types::UNKNOWN,

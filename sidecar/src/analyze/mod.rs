@@ -364,7 +364,8 @@ pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session:
     let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
     let mut statements = Vec::new();
     let mut learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
-    let outcome = sql::parse_measured(text, measure)
+    let outcome = sql::as_server_reads(text, policy.catalog.server_version)
+        .and_then(|text| sql::parse_measured(&text, measure))
         .and_then(|parsed| decide(parsed.tree, policy, session, &mut statements, &mut learner));
     decided.statements = statements.into();
     match outcome {
@@ -437,7 +438,7 @@ fn decide(
     if !changed {
         return Ok(Outcome::Rewritten(None));
     }
-    let rewritten = sql::emit_owned(tree)?;
+    let rewritten = sql::emit_owned(tree, policy.catalog.server_version)?;
     if view::has_mark(&rewritten) {
         return Err(Denial::new(Reason::Internal, "the gate could not rewrite the statement"));
     }

@@ -7,6 +7,7 @@
 //! are in its overlay.
 //! **Not covered.** Rights: any role that may connect can read these catalogs.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use super::{
     Cast, Catalog, Check, Collation, Column, ForeignKey, Function, Index, Name, Oid, Operator, Relation, RelationKind,
     Trigger, Type,
 };
+use crate::sql::as_server_reads;
 
 /// The first oid that `CREATE` gives; what is below came with initdb.
 pub const FIRST_USER_OID: Oid = 16384;
@@ -645,6 +647,7 @@ impl Loader {
         let mut catalog = self.catalog;
         inherit_domain_constraints(&mut catalog.types);
         for (_, mut relation) in self.relations.drain() {
+            read_as_server_does(&mut relation, catalog.server_version);
             relation.indexes.sort_by(|a, b| a.name.cmp(&b.name));
             relation.checks.sort_by(|a, b| a.name.cmp(&b.name));
             relation.foreign_keys.sort_by(|a, b| a.name.cmp(&b.name));
@@ -661,6 +664,18 @@ impl Loader {
         }
         catalog.settle();
         catalog
+    }
+}
+
+/// What the server wrote in its own grammar is kept as the parser must read it.
+fn read_as_server_does(relation: &mut Relation, server_version: u32) {
+    let columns = relation.columns.iter_mut().flat_map(|column| [&mut column.default, &mut column.generated]);
+    let indexes = relation.indexes.iter_mut().flat_map(|index| [&mut index.expressions, &mut index.predicate]);
+    let texts = columns.chain(indexes).chain([&mut relation.definition]).flatten();
+    for text in texts.chain(relation.checks.iter_mut().map(|check| &mut check.expression)) {
+        if let Ok(Cow::Owned(read)) = as_server_reads(text, server_version) {
+            *text = read.into();
+        }
     }
 }
 

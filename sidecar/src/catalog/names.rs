@@ -79,6 +79,15 @@ pub mod types {
     pub const ANYCOMPATIBLENONARRAY: Oid = 5079;
     /// `anycompatiblerange`
     pub const ANYCOMPATIBLERANGE: Oid = 5080;
+
+    /// The type of a number too large for `integer`, or with decimals, as it is written.
+    pub fn of_number(written: &str) -> Oid {
+        let digits = written.replace('_', "").to_ascii_lowercase();
+        let radix = [("0x", 16), ("0o", 8), ("0b", 2)]
+            .into_iter()
+            .find_map(|(prefix, radix)| Some(i64::from_str_radix(digits.strip_prefix(prefix)?, radix)));
+        if radix.unwrap_or_else(|| digits.parse()).is_ok() { INT8 } else { NUMERIC }
+    }
 }
 
 /// What a relation's name means.

@@ -901,11 +901,7 @@ fn readable_setting(argument: Option<&Node>) -> Result<(), String> {
 fn type_of_constant(constant: &AConst) -> Option<Oid> {
     match &constant.val {
         Some(a_const::Val::Ival(_)) => Some(types::INT4),
-        // Also an integer too large for int4: int8 if it fits.
-        Some(a_const::Val::Fval(value)) => match value.fval.parse::<i64>() {
-            Ok(_) => Some(types::INT8),
-            Err(_) => Some(types::NUMERIC),
-        },
+        Some(a_const::Val::Fval(value)) => Some(types::of_number(&value.fval)),
         Some(a_const::Val::Boolval(_)) => Some(types::BOOL),
         Some(a_const::Val::Sval(_)) | None => Some(types::UNKNOWN),
         Some(a_const::Val::Bsval(_)) => None,

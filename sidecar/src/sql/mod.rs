@@ -9,6 +9,7 @@
 
 pub mod deep;
 mod digest;
+mod grammar;
 mod measure;
 mod proof;
 mod shape;
@@ -18,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pg_query::protobuf;
 
+pub use grammar::as_server_reads;
 pub(crate) use measure::scan;
 pub use measure::{Budget, Measure, ParseLimits, Permit, measure};
 pub use proof::{Edit, Spliced, deparse_unproven, emit, emit_owned, splice};

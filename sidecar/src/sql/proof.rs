@@ -3,7 +3,7 @@
 use pg_query::protobuf;
 
 use super::digest::{Unhashable, digest};
-use super::{parse_unbounded, refuse};
+use super::{as_server_reads, parse_unbounded, refuse};
 use crate::decide::{Denial, Reason};
 
 /// Deparses a tree and proves that the text, parsed again, is that tree. Call it on a deep stack if the tree is deep.
@@ -14,12 +14,12 @@ pub fn emit(tree: &protobuf::ParseResult) -> Result<String, Denial> {
 }
 
 /// Like [`emit`], for a tree that nobody needs any more: it is gone before the text is parsed again, so that a large
-/// statement never has two trees in memory.
-pub fn emit_owned(tree: protobuf::ParseResult) -> Result<String, Denial> {
+/// statement never has two trees in memory. The proof is about what a server of this version reads.
+pub fn emit_owned(tree: protobuf::ParseResult, server_version: u32) -> Result<String, Denial> {
     let text = deparse_unproven(&tree)?;
     let wanted = digest(&tree);
     drop(tree);
-    prove(&text, wanted)?;
+    prove(&as_server_reads(&text, server_version)?, wanted)?;
     Ok(text)
 }
 
