@@ -122,3 +122,24 @@ WITH x AS (UPDATE customers SET visits = visits RETURNING id, card) INSERT INTO 
 
 -- leak works: the alias is named as another relation
 UPDATE customers AS orders SET visits = visits WHERE orders.id = 1 RETURNING orders.card;
+
+-- leak works: a row from a subquery that reads the target
+UPDATE customers SET (name, region) = (SELECT customers.card, customers.note) WHERE id = 1 RETURNING name, region;
+
+-- works overwrites: a row from a subquery, with a value for a masked column
+UPDATE customers SET (name, card) = (SELECT 'x', 'CARDNEW-1') WHERE id = 1 RETURNING name, visits;
+
+-- works: a row from a subquery that saves the mask
+UPDATE customers SET (visits, note) = (SELECT 9, repeat('*', 11)) WHERE id = 1 RETURNING visits, note;
+
+-- leak works: a row from a subquery without a row
+UPDATE customers SET (visits, secret) = (SELECT 9, 'x' WHERE false) WHERE id = 1 RETURNING visits, secret, card;
+
+-- leak refused: a row from a subquery that computes a masked column from a mask
+UPDATE customers SET (name, note) = (SELECT c.card, c.note || c.card FROM customers c WHERE c.id = 2) WHERE id = 1 RETURNING name, note;
+
+-- refused: a row from a subquery into a filter's column
+UPDATE orders SET (region, item) = (SELECT 'us', 'x') WHERE id = 1;
+
+-- works: a row from a subquery in an upsert
+INSERT INTO customers (id, name, card) VALUES (1, 'x', 'CARDNEW-1') ON CONFLICT (id) DO UPDATE SET (name, region) = (SELECT excluded.name, 'eu') RETURNING name;

@@ -313,11 +313,20 @@ impl Analyzer<'_> {
 
     /// SET of an UPDATE, of ON CONFLICT DO UPDATE or of MERGE.
     fn assignments(&mut self, list: &mut [Node], target: &Target) -> Result<(), Denial> {
-        self.split_rows(list, target)?;
-        let assigned: Vec<i16> = list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
         for node in list.iter_mut() {
-            let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
-            self.assignment(res, target, &assigned)?;
+            self.split_row(node)?;
+        }
+        let assigned: Vec<i16> = list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
+        let mut rest = &mut *list;
+        while let Some(first) = rest.first() {
+            let (group, after) = rest.split_at_mut(row_length(first).clamp(1, rest.len()));
+            rest = after;
+            match group {
+                [Node { node: Some(NodeEnum::ResTarget(res)) }] if !takes_row(res) => {
+                    self.assignment(res, target, &assigned)?;
+                }
+                group => self.row_assignment(group, target, &assigned)?,
+            }
         }
         if let Some(filter) = target.filter()
             && filter.columns.iter().any(|number| assigned.contains(number))
@@ -334,25 +343,85 @@ impl Analyzer<'_> {
         }
     }
 
-    /// `(a, b) = (1, 2)` becomes two assignments; a subquery as the source stays where no column needs a guard.
-    fn split_rows(&mut self, list: &mut [Node], target: &Target) -> Result<(), Denial> {
-        for node in list {
+    /// `(a, b) = (1, 2)` becomes two assignments.
+    fn split_row(&mut self, node: &mut Node) -> Result<(), Denial> {
+        let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
+        let Some(NodeEnum::MultiAssignRef(multi)) = res.val.as_deref().and_then(|value| value.node.as_ref()) else {
+            return Ok(());
+        };
+        let index = usize::try_from(multi.colno).unwrap_or(0).wrapping_sub(1);
+        if let Some(NodeEnum::RowExpr(row)) = multi.source.as_deref().and_then(|source| source.node.as_ref())
+            && let Some(value) = row.args.get(index).cloned()
+        {
+            res.val = tree::boxed(value);
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    /// `(a, b) = (SELECT …)`: where a column needs a guard, the subquery goes through one that guards its row.
+    fn row_assignment(&mut self, group: &mut [Node], target: &Target, assigned: &[i16]) -> Result<(), Denial> {
+        let mut columns = Vec::with_capacity(group.len());
+        for node in &mut *group {
             let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
-            let Some(NodeEnum::MultiAssignRef(multi)) = res.val.as_deref().and_then(|value| value.node.as_ref()) else {
+            for step in &mut res.indirection {
+                self.expression(step, Place { leaky: true, ..Place::default() })?;
+            }
+            let column = target.relation.column(&res.name).filter(|column| !target.hides(column.number));
+            if column.is_none() && (target.view.is_some() || target.relation.column(&res.name).is_some()) {
+                return Err(no_column(target, &res.name));
+            }
+            columns.push((column.cloned(), res.indirection.is_empty()));
+        }
+        // Each assignment has a copy of the one source.
+        let Some(mut source) = group.first().and_then(row_source).cloned() else { return Err(unsupported("SET")) };
+        let before = self.masked_reads.len();
+        self.expression(&mut source, Place { leaky: true, ..Place::default() })?;
+        let reads_masks = self.masked_reads.len() > before;
+
+        let alias = "postern_row";
+        let mut values = Vec::with_capacity(columns.len());
+        let mut guarded = false;
+        for (index, (column, whole)) in columns.iter().enumerate() {
+            let new = tree::column(alias, &format!("c{index}"));
+            let Some(column) = column else {
+                values.push(tree::target("", new));
                 continue;
             };
-            let index = usize::try_from(multi.colno).unwrap_or(0).wrapping_sub(1);
-            if let Some(NodeEnum::RowExpr(row)) = multi.source.as_deref().and_then(|source| source.node.as_ref())
-                && let Some(value) = row.args.get(index).cloned()
-            {
-                res.val = tree::boxed(value);
-                self.changed = true;
-            } else if target.view.is_some() {
+            let name = || format!("{}.{}", target.name(), column.name);
+            let in_filter = target.filter().is_some_and(|filter| filter.columns.contains(&column.number));
+            let mask = target.mask(column.number).cloned();
+            if in_filter || (mask.is_some() && (reads_masks || !whole)) {
                 return Err(Denial::new(
                     Reason::MaskedWrite,
-                    format!("{} is masked or filtered for you: a row can't be assigned from a subquery", target.name()),
+                    format!("{} is masked or filtered for you: a subquery can't assign it beside others so", name()),
                 )
-                .hint("Write one assignment for each column."));
+                .hint("Write an assignment of its own for it.")
+                .object(name()));
+            }
+            let value = match mask {
+                Some(mask) => self.keep_stored(new, column, &mask, target)?,
+                None if self.shares_check(target, column.number, assigned) => {
+                    self.unchanged_or_raise(new, column, target)?
+                }
+                None => {
+                    values.push(tree::target("", new));
+                    continue;
+                }
+            };
+            guarded = true;
+            values.push(tree::target("", value));
+        }
+        if guarded {
+            let Some(NodeEnum::SubLink(link)) = &mut source.node else { return Err(unsupported("SET")) };
+            let Some(query) = link.subselect.take() else { return Err(unsupported("SET")) };
+            **link = scalar(select(values, vec![one_row_of(query, alias, columns.len())], None));
+        }
+        for node in group {
+            if let Some(NodeEnum::ResTarget(res)) = &mut node.node
+                && let Some(NodeEnum::MultiAssignRef(multi)) = res.val.as_deref_mut().and_then(|v| v.node.as_mut())
+            {
+                multi.source = tree::boxed(source.clone());
             }
         }
         Ok(())
@@ -510,15 +579,7 @@ impl Analyzer<'_> {
             alias: Some(pb::Alias { aliasname: "postern_new".to_owned(), colnames: Vec::new() }),
         })));
         let outer = select(vec![tree::target("", build(tree::column("postern_new", "v")))], vec![derived], None);
-        Ok(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
-            xpr: None,
-            sub_link_type: pb::SubLinkType::ExprSublink as i32,
-            sub_link_id: 0,
-            testexpr: None,
-            oper_name: Vec::new(),
-            subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(outer)))),
-            location: -1,
-        }))))
+        Ok(tree::node(NodeEnum::SubLink(Box::new(scalar(outer)))))
     }
 
     /// `a IS NOT DISTINCT FROM b` by the type's `=`, else as text.
@@ -1360,6 +1421,66 @@ fn raise(marker: &str, about: &str) -> Node {
         }),
         location: -1,
     })))
+}
+
+/// How many assignments come of one `(a, b) = …`, of which this is the first.
+fn row_length(node: &Node) -> usize {
+    match &node.node {
+        Some(NodeEnum::ResTarget(res)) => match res.val.as_deref().and_then(|value| value.node.as_ref()) {
+            Some(NodeEnum::MultiAssignRef(multi)) => usize::try_from(multi.ncolumns).unwrap_or(1),
+            _ => 1,
+        },
+        _ => 1,
+    }
+}
+
+fn takes_row(res: &pb::ResTarget) -> bool {
+    matches!(res.val.as_deref(), Some(Node { node: Some(NodeEnum::MultiAssignRef(_)) }))
+}
+
+/// What the row comes from that this assigns a column of.
+fn row_source(node: &Node) -> Option<&Node> {
+    let Some(NodeEnum::ResTarget(res)) = &node.node else { return None };
+    let Some(NodeEnum::MultiAssignRef(multi)) = &res.val.as_deref()?.node else { return None };
+    multi.source.as_deref()
+}
+
+/// `(SELECT 1) one LEFT JOIN (query) alias (c0, c1, …) ON true`: no row is a row of NULLs here already, so that guards
+/// see it.
+fn one_row_of(query: Box<Node>, alias: &str, width: usize) -> Node {
+    let derived = |query: Box<Node>, alias: &str, columns: Vec<Node>| {
+        tree::boxed(tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+            lateral: false,
+            subquery: Some(query),
+            alias: Some(pb::Alias { aliasname: alias.to_owned(), colnames: columns }),
+        }))))
+    };
+    let one =
+        tree::node(NodeEnum::SelectStmt(Box::new(select(vec![tree::target("", tree::number(1))], Vec::new(), None))));
+    tree::node(NodeEnum::JoinExpr(Box::new(pb::JoinExpr {
+        jointype: pb::JoinType::JoinLeft as i32,
+        is_natural: false,
+        larg: derived(Box::new(one), "postern_one", Vec::new()),
+        rarg: derived(query, alias, (0..width).map(|number| tree::string(format!("c{number}"))).collect()),
+        using_clause: Vec::new(),
+        join_using_alias: None,
+        quals: tree::boxed(tree::boolean(true)),
+        alias: None,
+        rtindex: 0,
+    })))
+}
+
+/// A subquery for its one value.
+fn scalar(query: pb::SelectStmt) -> pb::SubLink {
+    pb::SubLink {
+        xpr: None,
+        sub_link_type: pb::SubLinkType::ExprSublink as i32,
+        sub_link_id: 0,
+        testexpr: None,
+        oper_name: Vec::new(),
+        subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(query)))),
+        location: -1,
+    }
 }
 
 fn as_text(value: Node) -> Node {
