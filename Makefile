@@ -28,15 +28,14 @@ demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leave
 test: setup lint build ## lint, unit tests, tests against real servers
 	$(say) "tests (the masking and transparency corpora run against a real server)"
 	cargo test --locked --workspace --no-fail-fast $(FEATURES)
+	$(say) "a sample against the oldest and the newest Postgres"
+	.ci/versions sample
 
 .PHONY: test-all
-test-all: test ## everything in `test`, the long tests, every installed Postgres, the demo
+test-all: test ## everything in `test`, the long tests, Postgres 14 to 18, the demo
 	$(say) "the long tests"
 	cargo test --locked --workspace $(FEATURES) -- --ignored
-	@set -e; for bin in /usr/lib/postgresql/*/bin; do \
-		printf '\033[1m== with %s\033[0m\n' "$$bin"; \
-		POSTERN_PG_BIN=$$bin cargo test --locked -p postern-e2e; \
-	done
+	$(MAKE) test-versions
 	$(MAKE) demo
 
 .PHONY: bench
@@ -46,6 +45,11 @@ bench: ## speed and size beside PgBouncer; ONLY="key prepared" runs what is name
 	cargo build --release --locked -p postern-sidecar
 	cargo build --quiet --locked -p postern-e2e --bin bench
 	POSTERN_SIDECAR=$(or $(POSTERN_SIDECAR),target/release/postern-sidecar) target/debug/bench $(ONLY)
+
+.PHONY: test-versions
+test-versions: setup ## the tests that a server's version can change, against Postgres 14, 15, 16, 17 and 18
+	$(say) "Postgres 14 to 18"
+	.ci/versions all
 
 .PHONY: generate
 generate: setup ## write crds/yaml from the types

@@ -91,6 +91,13 @@ CREATE TABLE tasks (id int PRIMARY KEY, parcel int, item text);         -- filte
 CREATE INDEX tasks_item ON tasks (item);
 INSERT INTO tasks VALUES (1, 1, 'pack'), (2, 2, 'OUTZQX90-e');
 
+-- Computed as it is read where the server can.
+DO $$ BEGIN
+    EXECUTE 'CREATE TABLE virtuals (id int PRIMARY KEY, pin text, memo text, loud text GENERATED ALWAYS AS (upper(pin)) '
+        || CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'VIRTUAL)' ELSE 'STORED)' END;
+END $$;                                                                 -- pin: redact; loud: from a masked column
+INSERT INTO virtuals VALUES (1, 'PINZQX95-3', 'a'), (2, 'PINZQX95-4', 'b');
+
 CREATE VIEW customer_view AS SELECT id, name, email, card FROM customers;
 CREATE VIEW customer_shout AS SELECT id, upper(card) AS shout, card || '/' || note AS both FROM customers;
 CREATE VIEW customer_nested AS SELECT v.id, v.card AS c FROM customer_view v WHERE v.id > 0;

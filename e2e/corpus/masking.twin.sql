@@ -17,6 +17,7 @@ UPDATE payments SET customer_email = 'm***@example.com', token = repeat('*', len
 UPDATE vault SET pin = 0;
 UPDATE audited SET pin = repeat('*', length(pin));
 ALTER TABLE audited ENABLE TRIGGER ALL;
+UPDATE virtuals SET pin = repeat('*', length(pin));
 UPDATE coded SET code = repeat('*', length(code));
 DELETE FROM tasks WHERE parcel <> 1;
 DELETE FROM parcels WHERE stage <> 'open';

@@ -71,6 +71,11 @@ pub fn read(folder: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// `POSTERN_SAMPLE=n`: of each corpus only every n-th case is run.
+pub fn sample() -> Option<usize> {
+    std::env::var("POSTERN_SAMPLE").ok()?.parse().ok().filter(|n| *n > 0)
+}
+
 fn duplicate(cases: &[Case]) -> Option<String> {
     let mut seen = BTreeSet::new();
     cases.iter().map(Case::name).find(|name| !seen.insert(name.clone()))

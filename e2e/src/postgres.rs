@@ -209,10 +209,16 @@ impl Server {
 
     /// One of the server's client programs, set up to come in by the socket.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.bin.join(name));
+        let mut command = Command::new(self.client_program(name));
         clean_environment(&mut command);
         command.env("PGHOST", &self.folder).env("PGPORT", self.port.to_string());
         command
+    }
+
+    /// Where a client program is: the server's own, or an installed one where the server came without.
+    pub fn client_program(&self, name: &str) -> PathBuf {
+        let own = self.bin.join(name);
+        if own.exists() { own } else { newest_installed().map_or(own, |bin| bin.join(name)) }
     }
 
     /// A new empty database.
@@ -260,11 +266,21 @@ pub fn clean_environment(command: &mut Command) {
     command.env("PSQLRC", "/dev/null").env("PGPASSFILE", "/nonexistent").env("PGSERVICEFILE", "/dev/null");
 }
 
-/// The folder with `postgres` and `initdb` of a major version, or of the newest that is installed.
+/// The folder with `postgres` and `initdb` of a major version, fetched if it is not installed, or of the newest that is
+/// installed.
 pub fn binaries(version: Option<u32>) -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("POSTERN_PG_BIN").filter(|_| version.is_none()) {
-        return Ok(folder.into());
-    }
+    let Some(version) = version else {
+        return match std::env::var_os("POSTERN_PG_BIN") {
+            Some(folder) => Ok(folder.into()),
+            None => newest_installed(),
+        };
+    };
+    let output = Command::new(crate::workspace().join(".ci/postgres")).arg(version.to_string()).output()?;
+    ensure!(output.status.success(), "Postgres {version}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().into())
+}
+
+fn newest_installed() -> Result<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for entry in fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
         let bin = entry.path().join("bin");
@@ -274,29 +290,11 @@ pub fn binaries(version: Option<u32>) -> Result<PathBuf> {
             found.push((major, bin));
         }
     }
-    found.sort();
-    match version {
-        Some(wanted) => found.into_iter().find(|(major, _)| *major == wanted),
-        None => found.pop(),
-    }
-    .map(|(_, bin)| bin)
-    .with_context(|| match version {
-        Some(version) => format!("Postgres {version} is not installed (apt-get install postgresql-{version})"),
-        None => "Postgres is not installed: run `make setup`, or set POSTERN_PG_BIN to the folder of initdb".into(),
-    })
-}
-
-/// Every major version that is installed.
-pub fn installed_versions() -> Vec<u32> {
-    let mut versions: Vec<u32> = fs::read_dir("/usr/lib/postgresql")
+    let (_, bin) = found
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().join("bin/initdb").exists())
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    versions.sort_unstable();
-    versions
+        .max()
+        .context("Postgres is not installed: run `make setup`, or set POSTERN_PG_BIN to the folder of initdb")?;
+    Ok(bin)
 }
 
 /// Whom the server runs as: ourselves, or `postgres` if we are root, which Postgres refuses to be.

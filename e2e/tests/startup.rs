@@ -70,7 +70,7 @@ impl Front {
     }
 
     fn psql(&self, conninfo: &str, sql: &str) -> (String, String) {
-        let mut command = Command::new(Server::shared().unwrap().bin().join("psql"));
+        let mut command = Command::new(Server::shared().unwrap().client_program("psql"));
         clean_environment(&mut command);
         let target = format!("host=127.0.0.1 port={} dbname=postgres user=anyone {conninfo}", self.address.port());
         command.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, &target]);

@@ -288,7 +288,7 @@ impl Demo {
 
     fn pg_dump(&self) -> Result<()> {
         println!("{}", self.paint.cyan("  $ pg_dump shop > everything.sql"));
-        let mut command = std::process::Command::new(self.server.bin().join("pg_dump"));
+        let mut command = std::process::Command::new(self.server.client_program("pg_dump"));
         clean_environment(&mut command);
         let output = command
             .args(["-h", "127.0.0.1", "-p", &self.report.port().to_string(), "-U", "me", "shop"])

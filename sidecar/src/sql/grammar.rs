@@ -118,8 +118,7 @@ mod tests {
             let refused = as_server_reads(&text, 150_018).unwrap_err();
             assert_eq!((refused.sqlstate, refused.position), ("42601", Some(7)), "{number}");
         }
-        for text in ["SELECT 1000, 1.5, .5, 1e10, '1_000', a_1, \"0x1F\", $1"] {
-            assert_eq!(as_server_reads(text, 140_000).unwrap(), text);
-        }
+        let others = "SELECT 1000, 1.5, .5, 1e10, '1_000', a_1, \"0x1F\", $1";
+        assert_eq!(as_server_reads(others, 140_000).unwrap(), others);
     }
 }
