@@ -307,6 +307,12 @@ impl Wire {
         }
     }
 
+    /// The process that serves it, as the server has said.
+    pub fn backend(&self) -> Result<u32> {
+        let key = self.received.iter().find(|message| message.tag == b'K').context("no BackendKeyData")?;
+        Ok(u32::from_be_bytes(take(&mut key.body.as_slice())?))
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes)?;

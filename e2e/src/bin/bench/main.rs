@@ -76,6 +76,7 @@ fn main() -> Result<()> {
 
 /// Each contender's turn in each round; who begins changes from round to round.
 fn measure(stand: &Stand, workload: &Workload, settings: &Settings) -> Result<Vec<Figure>> {
+    stand.provide(workload.data)?;
     let mut figures = workload.figures();
     for round in 0..settings.rounds {
         let mut turns = workload.contenders.clone();

@@ -1,4 +1,4 @@
--- What the workloads read and write, besides pgbench's own tables.
+-- What most workloads read.
 CREATE TABLE customers (
     id int PRIMARY KEY,
     name text NOT NULL,
@@ -30,8 +30,3 @@ INSERT INTO items
 SELECT i % 300000 + 1, 'Product ' || i % 500, i % 7 + 1
 FROM generate_series(1, 600000) i;
 CREATE INDEX ON items (parcel);
-
--- A million rows of 200 bytes, and a place for them.
-CREATE UNLOGGED TABLE bulk (line text NOT NULL);
-INSERT INTO bulk SELECT rpad(i::text, 200, '.') FROM generate_series(1, 1000000) i;
-CREATE UNLOGGED TABLE sink (line text NOT NULL);

@@ -1,6 +1,6 @@
 //! What is measured: a server, and before it PgBouncer and the gate, each with and without TLS to the server.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +20,7 @@ pub(crate) const PASSWORD: &str = "app-password-5b7e";
 /// Of pgbench's own tables.
 const SCALE: &str = "10";
 const SCHEMA: &str = include_str!("schema.sql");
+const BULK: &str = include_str!("bulk.sql");
 
 const LARGE: &str = include_str!("large.sql");
 
@@ -50,6 +51,16 @@ rules:
   relations: [\"public.*\"]
 ";
 
+/// What a workload needs besides the customers, their orders and the items of those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    Customers,
+    /// pgbench's own tables.
+    Pgbench,
+    /// A million rows of 200 bytes, and a place for them.
+    Bulk,
+}
+
 /// How the proxies speak with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
@@ -67,6 +78,7 @@ pub(crate) struct Proxies {
 pub(crate) struct Stand {
     pub(crate) server: Server,
     database: Database,
+    provided: RefCell<Vec<Data>>,
     large: OnceCell<Database>,
     plain: Proxies,
     tls: Proxies,
@@ -83,14 +95,35 @@ impl Stand {
         server.psql("postgres", &format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"))?;
         let database = server.database()?;
         server.psql(&database.name, &format!("ALTER SCHEMA public OWNER TO {USER}; SET ROLE {USER}; {SCHEMA}"))?;
-        let mut pgbench = server.program("pgbench");
-        pgbench.args(["--initialize", "--quiet", "--scale", SCALE, "--username", USER, &database.name]);
-        let output = pgbench.output()?;
-        ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
         server.psql(&database.name, "VACUUM ANALYZE; CHECKPOINT")?;
         let proxies = |upstream| Proxies::start(&server, &database, upstream);
         let (plain, tls) = (proxies(Upstream::Plain)?, proxies(Upstream::Tls)?);
-        Ok(Self { server, database, large: OnceCell::new(), plain, tls })
+        Ok(Self { server, database, provided: RefCell::default(), large: OnceCell::new(), plain, tls })
+    }
+
+    /// Makes what a workload needs, if it is not there.
+    pub(crate) fn provide(&self, data: Data) -> Result<()> {
+        let mut provided = self.provided.borrow_mut();
+        if provided.contains(&data) {
+            return Ok(());
+        }
+        match data {
+            Data::Customers => return Ok(()),
+            Data::Bulk => _ = self.server.psql(&self.database.name, &format!("SET ROLE {USER}; {BULK}"))?,
+            Data::Pgbench => {
+                let mut pgbench = self.server.program("pgbench");
+                pgbench.args(["--initialize", "--quiet", "--scale", SCALE, "--username", USER, &self.database.name]);
+                let output = pgbench.output()?;
+                ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        self.server.psql(&self.database.name, "VACUUM ANALYZE; CHECKPOINT")?;
+        for proxies in [&self.plain, &self.tls] {
+            // It hears of new tables when somebody asks for one.
+            Wire::connect(proxies.gate.port(), USER, "", &self.database.name)?.simple("SELECT FROM no_such_table")?;
+        }
+        provided.push(data);
+        Ok(())
     }
 
     /// The name of the database.

@@ -10,7 +10,7 @@ use postern_e2e::wire::{self, Wire};
 use crate::Settings;
 use crate::figure::{Better, Contender, Figure, Goal, Kind};
 use crate::pgbench::{Protocol, Run};
-use crate::stand::{PASSWORD, Stand, USER, Upstream};
+use crate::stand::{Data, PASSWORD, Stand, USER, Upstream};
 
 /// Runs a contender's turn; the numbers in the order of the kinds.
 type Turn = Box<dyn Fn(&Stand, Contender, &Settings) -> Result<Vec<f64>>>;
@@ -19,6 +19,7 @@ type Turn = Box<dyn Fn(&Stand, Contender, &Settings) -> Result<Vec<f64>>>;
 pub(crate) struct Workload {
     pub(crate) name: String,
     pub(crate) contenders: Vec<Contender>,
+    pub(crate) data: Data,
     kinds: Vec<Kind>,
     pub(crate) run: Turn,
 }
@@ -62,15 +63,20 @@ pub(crate) fn all() -> Vec<Workload> {
     for upstream in [Upstream::Plain, Upstream::Tls] {
         for protocol in Protocol::ALL {
             for clients in [1, 8] {
-                workloads.push(pgbench("key select", Run::new(KEY_SELECT, protocol, clients), upstream));
+                workloads.push(pgbench(
+                    "key select",
+                    Data::Customers,
+                    Run::new(KEY_SELECT, protocol, clients),
+                    upstream,
+                ));
             }
         }
     }
     for protocol in Protocol::ALL {
-        workloads.push(pgbench("masked join", Run::new(JOIN, protocol, 8), Upstream::Plain));
+        workloads.push(pgbench("masked join", Data::Customers, Run::new(JOIN, protocol, 8), Upstream::Plain));
     }
     for protocol in [Protocol::Simple, Protocol::Prepared] {
-        workloads.push(pgbench("TPC-B", Run::new(TPC_B, protocol, 8), Upstream::Plain));
+        workloads.push(pgbench("TPC-B", Data::Pgbench, Run::new(TPC_B, protocol, 8), Upstream::Plain));
     }
     for upstream in [Upstream::Plain, Upstream::Tls] {
         workloads.push(connect(upstream));
@@ -107,12 +113,13 @@ fn less(section: &'static str, unit: &'static str, goal: Option<Goal>) -> Kind {
 }
 
 /// Transactions a second, and the proxies' CPU for 100,000 statements.
-fn pgbench(what: &str, run: Run, upstream: Upstream) -> Workload {
+fn pgbench(what: &str, data: Data, run: Run, upstream: Upstream) -> Workload {
     let clients = if run.clients == 1 { "1 client".to_owned() } else { format!("{} clients", run.clients) };
     let cpu = (run.protocol != Protocol::Simple).then_some(Goal::OfPgBouncer(1.4));
     Workload {
         name: named(&format!("{what}, {}, {clients}", run.protocol.name()), upstream),
         contenders: Contender::ALL.to_vec(),
+        data,
         kinds: vec![
             more(THROUGHPUT, "transactions/s", Some(Goal::OfPgBouncer(0.9))),
             less(CPU, "s per 100,000 statements", cpu),
@@ -132,6 +139,7 @@ fn connect(upstream: Upstream) -> Workload {
     Workload {
         name: named("connect, 4 clients", upstream),
         contenders: Contender::ALL.to_vec(),
+        data: Data::Customers,
         kinds: vec![more(THROUGHPUT, "sessions/s", None), less(CPU, "s per 100,000 sessions", None)],
         run: Box::new(move |stand, contender, settings| {
             let (outcome, cpu) =
@@ -154,6 +162,7 @@ fn rows_out(what: &str, sql: &'static str, upstream: Upstream) -> Workload {
     Workload {
         name: named(what, upstream),
         contenders: streaming(upstream),
+        data: Data::Bulk,
         kinds: vec![
             more(THROUGHPUT, "MB/s", Some(Goal::OfPgBouncer(0.95))),
             less(CPU, "s per GB", Some(Goal::Absolute(3.0))),
@@ -187,6 +196,7 @@ fn copy_in(upstream: Upstream) -> Workload {
     Workload {
         name: named("COPY in", upstream),
         contenders: streaming(upstream),
+        data: Data::Bulk,
         kinds: vec![
             more(THROUGHPUT, "MB/s", Some(Goal::OfPgBouncer(0.95))),
             less(CPU, "s per GB", Some(Goal::Absolute(3.0))),
@@ -220,6 +230,7 @@ fn memory(upstream: Upstream) -> Workload {
     Workload {
         name: named("idle", upstream),
         contenders: Contender::PROXIES.to_vec(),
+        data: Data::Customers,
         kinds: vec![
             less(MEMORY, "MiB", Some(Goal::Absolute(12.0))),
             less(MEMORY, "KiB more for each of 100 sessions", Some(Goal::Absolute(24.0))),
@@ -256,25 +267,27 @@ fn mask_cost(name: &str, columns: String) -> Workload {
     Workload {
         name: name.to_owned(),
         contenders: vec![Contender::Direct],
+        data: Data::Customers,
         kinds: vec![
             more(MASKS, "of the rows/s without it", Some(Goal::Absolute(0.8))),
-            less(MASKS, "ns more for each row", None),
+            less(MASKS, "ns of the server's CPU for each row", None),
         ],
         run: Box::new(move |stand, contender, _| {
             let open = format!("SELECT {columns} FROM customers");
             let masked = stand.masked(&open)?;
             ensure!(open != masked, "nothing is masked in {open}");
             let mut wire = stand.wire(contender, Upstream::Plain)?;
-            let (mut rows, mut open_time, mut masked_time) = (0, 0.0, 0.0);
-            for _ in 0..8 {
-                for (sql, time) in [(&open, &mut open_time), (&masked, &mut masked_time)] {
-                    let begun = Instant::now();
+            let server = Process::new(wire.backend()?);
+            let mut read = |sql: &str| -> Result<(f64, f64)> {
+                let (begun, cpu, mut rows) = (Instant::now(), server.cpu()?, 0);
+                for _ in 0..10 {
                     wire.send(&wire::query(sql))?;
                     rows += wire.drain()?.rows;
-                    *time += begun.elapsed().as_secs_f64();
                 }
-            }
-            Ok(vec![open_time / masked_time, (masked_time - open_time) / (rows as f64 / 2.0) * 1e9])
+                Ok((rows as f64 / begun.elapsed().as_secs_f64(), (server.cpu()? - cpu).as_secs_f64() / rows as f64))
+            };
+            let ((open_rate, open_cpu), (masked_rate, masked_cpu)) = (read(&open)?, read(&masked)?);
+            Ok(vec![masked_rate / open_rate, (masked_cpu - open_cpu) * 1e9])
         }),
     }
 }
@@ -284,6 +297,7 @@ fn index_plan() -> Workload {
     Workload {
         name: "masked select by key".to_owned(),
         contenders: vec![Contender::Direct],
+        data: Data::Customers,
         kinds: vec![more(MASKS, "plans that are an index scan", Some(Goal::Absolute(1.0)))],
         run: Box::new(|stand, _, _| {
             let masked = stand.masked("SELECT id, name, email, card FROM customers WHERE id = 7")?;
@@ -300,6 +314,7 @@ fn large_catalog() -> Workload {
     Workload {
         name: "large catalog".to_owned(),
         contenders: vec![Contender::Postern],
+        data: Data::Customers,
         kinds: vec![
             less(CATALOG, "s from start to ready", None),
             less(CATALOG, "MiB", None),
