@@ -301,13 +301,14 @@ async fn a_mask_never_raises_keeps_the_type_and_ignores_what_a_client_sets() {
     let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
     let (catalog, _) = load(&mut client).await.unwrap();
     set_key(&client).await;
+    let mut known = mask::Expressions::default();
     let mut fits: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut tried = 0;
     for (index, (type_sql, _)) in types.iter().enumerate() {
         let relation = catalog.relation("public", &format!("t{index}")).unwrap();
         let column = relation.column("v").unwrap();
         for kind in kinds() {
-            let Ok(bound) = mask::bind(&kind, &catalog, column, "public.t.v", Some(0)) else { continue };
+            let Ok(bound) = mask::bind(&kind, &catalog, column, "public.t.v", Some(0), &mut known) else { continue };
             let sql = to_sql(&instantiate(&bound.expression, "c")).unwrap();
             assert_eq!(bound.constant, is_constant(&kind), "{kind:?}");
             let what = format!("{kind:?} on {type_sql}: {sql}");
@@ -450,9 +451,10 @@ async fn a_mask_shows_what_it_says() {
     let (catalog, _): (Catalog, _) = load(&mut client).await.unwrap();
     client.run("SET TimeZone = 'UTC'").await;
     set_key(&client).await;
+    let mut known = mask::Expressions::default();
     for (index, (type_sql, raw, kind, shown)) in examples().into_iter().enumerate() {
         let column = catalog.relation("public", &format!("t{index}")).unwrap().column("v").unwrap().clone();
-        let bound = mask::bind(&kind, &catalog, &column, "public.t.v", Some(0)).unwrap();
+        let bound = mask::bind(&kind, &catalog, &column, "public.t.v", Some(0), &mut known).unwrap();
         let sql = to_sql(&instantiate(&bound.expression, "c")).unwrap();
         let value = client.value(&format!("SELECT {sql} FROM t{index} AS c")).await;
         assert_eq!(value.as_deref(), shown, "{kind:?} of {raw}, a {type_sql}: {sql}");

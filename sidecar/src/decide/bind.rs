@@ -152,12 +152,13 @@ pub fn bind(
     lineage::views(&catalog, &mut plans);
 
     let keys = mask::hash_keys(&policy);
+    let mut known = mask::Expressions::default();
     let mut views = HashMap::with_capacity(plans.len());
     for (oid, plan) in plans {
         if let Some(relation) = catalog.relations.get(&oid)
             && !plan.is_plain()
         {
-            views.insert(oid, Arc::new(view_of(&catalog, &keys, relation, plan, &mut problems)));
+            views.insert(oid, Arc::new(view_of(&catalog, &keys, &mut known, relation, plan, &mut problems)));
         }
     }
     let scrubbed = scrub::closure(&catalog, views.keys().copied());
@@ -417,6 +418,7 @@ fn remember(relation: &Relation, plan: &Plan) -> Restricted {
 fn view_of(
     catalog: &Catalog,
     keys: &[HashKey],
+    known: &mut mask::Expressions,
     relation: &Relation,
     plan: Plan,
     problems: &mut Problems,
@@ -436,7 +438,7 @@ fn view_of(
             _ => None,
         };
         let of = format!("{}.{}", full_name(relation), quote_identifier(&column.name));
-        match mask::bind(&wanted.kind, catalog, column, &of, key) {
+        match mask::bind(&wanted.kind, catalog, column, &of, key, known) {
             Ok(bound) => {
                 let Wanted { kind, on_predicate, path } = wanted;
                 let mask::MaskExpression { expression, constant } = bound;

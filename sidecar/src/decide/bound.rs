@@ -106,7 +106,7 @@ pub enum ColumnView {
 #[derive(Debug)]
 pub struct BoundMask {
     /// The mask expression over [`ROW`], fully qualified, cast to the column's exact type.
-    pub expression: Node,
+    pub expression: Arc<Node>,
     /// Which mask it is.
     pub kind: MaskKind,
     /// Whether the expression is a constant, so that a save can't be told from an erasure.
