@@ -275,8 +275,7 @@ impl<'a> Target<'a> {
         // that ends in a letter. A value with anything else in it may be a note or a number, and is redacted wholly.
         Ok(format!(
             "CASE WHEN pg_catalog.octet_length({x}) OPERATOR(pg_catalog.<=) 320 \
-             AND {x} OPERATOR(pg_catalog.~) '^[^@]+@[A-Za-z0-9.-]+$' \
-             AND pg_catalog.strpos('0123456789.-', pg_catalog.\"right\"({x}, 1)) OPERATOR(pg_catalog.=) 0 \
+             AND {x} OPERATOR(pg_catalog.~) '^[^@]+@[A-Za-z0-9.-]*[A-Za-z]$' \
              THEN pg_catalog.\"left\"({x}, 1) OPERATOR(pg_catalog.||) '***@' OPERATOR(pg_catalog.||) \
              pg_catalog.split_part({x}, '@', 2) \
              ELSE pg_catalog.repeat('*', pg_catalog.length({x})) END"
