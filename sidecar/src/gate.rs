@@ -17,12 +17,12 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze, free_literals};
+use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze, free_literals, unreadable};
 use crate::catalog::Catalog;
 use crate::catalog::refresh::CatalogKeeper;
-use crate::decide::Denial;
 use crate::decide::bind::bind;
 use crate::decide::bound::BoundPolicy;
+use crate::decide::{Denial, Reason};
 use crate::metrics::Metrics;
 use crate::policy_files::Loaded;
 use crate::session::Decide;
@@ -282,7 +282,10 @@ impl Gate {
     }
 
     async fn analyse(&self, bound: &Arc<BoundPolicy>, view: &SessionView, text: &str) -> Result<Analysis, Denial> {
-        let measure = sql::measure(text, &self.limits)?;
+        let measure = match sql::measure(text, &self.limits) {
+            Err(denial) if denial.reason == Reason::Syntax => return Ok(unreadable(text, denial, bound)),
+            measure => measure?,
+        };
         let _share = self.budget.acquire(&measure).await?;
         if sql::deep::is_inline(&measure) {
             return Ok(analyze(text, measure, bound, view));

@@ -359,14 +359,30 @@ pub(crate) struct Analyzer<'a> {
 /// Decides a text and rewrites it to the identity's view of the database. Pure; to be called where the stack is deep
 /// enough for the text, see [`sql::deep`].
 pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session: &SessionView) -> Analysis {
-    let normalized: Arc<str> = sql::normalize(text).into();
-    let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
-    let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
     let mut statements = Vec::new();
     let mut learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
     let outcome = sql::as_server_reads(text, policy.catalog.server_version)
         .and_then(|text| sql::parse_measured(&text, measure))
         .and_then(|parsed| decide(parsed.tree, policy, session, &mut statements, &mut learner));
+    conclude(text, outcome, statements, learner, policy)
+}
+
+/// What comes of a text that the scanner can't read: in mode Audit the server is to say so.
+pub fn unreadable(text: &str, denial: Denial, policy: &BoundPolicy) -> Analysis {
+    let learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
+    conclude(text, Err(denial), Vec::new(), learner, policy)
+}
+
+fn conclude(
+    text: &str,
+    outcome: Result<Outcome, Denial>,
+    statements: Vec<Statement>,
+    mut learner: Option<Learner>,
+    policy: &BoundPolicy,
+) -> Analysis {
+    let normalized: Arc<str> = sql::normalize(text).into();
+    let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
+    let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
     decided.statements = statements.into();
     match outcome {
         Ok(Outcome::Rewritten(text)) => decided.rewritten = text,

@@ -443,3 +443,25 @@ fn mode_audit_learns_everything_that_a_text_needs_and_enforce_nothing() {
     assert_eq!(decided.denial.as_ref().map(|denial| denial.reason), Some(Reason::Role));
     assert!(decided.would_deny.is_none());
 }
+
+#[test]
+fn what_the_scanner_cannot_read_is_left_to_the_server_in_mode_audit_only() {
+    let text = "SELECT 'secret' AS x, 123abc";
+    let denied = sql::measure(text, &sql::ParseLimits::default()).unwrap_err();
+    let of = |mode: postern_crds::Mode| {
+        let mut bound = bound();
+        let mut policy = postern_crds::CheckedPolicy::clone(&bound.policy);
+        policy.mode = mode;
+        bound.policy = Arc::new(policy);
+        match crate::analyze::unreadable(text, denied.clone(), &bound) {
+            crate::analyze::Analysis::Decided(decided) => decided,
+            crate::analyze::Analysis::Lookup(names) => panic!("{names:?}"),
+        }
+    };
+    let enforced = of(postern_crds::Mode::Enforce);
+    assert_eq!(enforced.denial.as_ref().map(|denial| denial.reason), Some(Reason::Syntax));
+    let audited = of(postern_crds::Mode::Audit);
+    assert!(audited.denial.is_none() && audited.rewritten.is_none());
+    assert_eq!(audited.would_deny.as_ref().map(|denial| denial.reason), Some(Reason::Syntax));
+    assert!(!audited.normalized.contains("secret"), "{}", audited.normalized);
+}

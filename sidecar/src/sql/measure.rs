@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pg_query::protobuf::{ScanToken, Token};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::refuse;
+use super::{at_position, refuse};
 use crate::decide::{Denial, Reason};
 
 /// Bounds of one text.
@@ -53,7 +53,8 @@ pub fn measure(text: &str, limits: &ParseLimits) -> Result<Measure, Denial> {
     // The scanner itself takes about 50 bytes for each token, so a rough count stands before it.
     let rough = estimate(text.len(), rough_tokens(text));
     check_memory(rough, limits)?;
-    let tokens = scan(text).map_err(refuse)?;
+    let read = |text: &str| scan(text).map_err(refuse);
+    let tokens = read(text).map_err(|denial| at_position(text, denial, |beginning| read(beginning).map(drop)))?;
     let mut nesting = Nesting::default();
     let mut count = 0;
     for token in &tokens {

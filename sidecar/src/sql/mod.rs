@@ -53,7 +53,7 @@ pub fn parse_measured(text: &str, measure: Measure) -> Result<Parsed, Denial> {
 
 /// The parser, with its failures as refusals. Its own bound of 10,000 nested messages and of 2 MiB of C stack holds too.
 fn parse_unbounded(text: &str) -> Result<protobuf::ParseResult, Denial> {
-    parse_unplaced(text).map_err(|denial| at_position(text, denial))
+    parse_unplaced(text).map_err(|denial| at_position(text, denial, |beginning| parse_unplaced(beginning).map(drop)))
 }
 
 fn parse_unplaced(text: &str) -> Result<protobuf::ParseResult, Denial> {
@@ -66,18 +66,18 @@ fn parse_unplaced(text: &str) -> Result<protobuf::ParseResult, Denial> {
     }
 }
 
-/// A syntax error with its place. The parser tells only which word it stumbled over: the place is where it does so
-/// when nothing follows.
-fn at_position(text: &str, denial: Denial) -> Denial {
+/// A syntax error with its place. The parser tells only which word it stumbled over: the place is where it (or the
+/// scanner alone) does so when nothing follows.
+fn at_position(text: &str, denial: Denial, read: impl Fn(&str) -> Result<(), Denial>) -> Denial {
     /// A parse for each time the word is there.
     const MOST: usize = 8;
-    let word = denial.message.strip_prefix("syntax error at or near \"").and_then(|rest| rest.strip_suffix('"'));
+    let word = denial.message.split_once(" at or near \"").and_then(|(_, rest)| rest.strip_suffix('"'));
     let end = denial.message == "syntax error at end of input";
     let place = match word {
         _ if denial.reason != Reason::Syntax || text.len() > 64 << 10 => None,
         Some(word) => text.match_indices(word).take(MOST).map(|(at, _)| at).find(|at| {
             let beginning = text.get(..at + word.len()).unwrap_or_default();
-            parse_unplaced(beginning).is_err_and(|found| found.message == denial.message)
+            read(beginning).is_err_and(|found| found.message == denial.message)
         }),
         None => end.then_some(text.len()),
     };
@@ -86,6 +86,7 @@ fn at_position(text: &str, denial: Denial) -> Denial {
 
 /// A parser's error as a refusal.
 pub(crate) fn refuse(error: pg_query::Error) -> Denial {
+    let is_of_scanner = matches!(error, pg_query::Error::Scan(_));
     match error {
         pg_query::Error::Parse(message) | pg_query::Error::Scan(message) => {
             if message.contains("stack depth") || message.contains("too deeply") {
@@ -97,7 +98,9 @@ pub(crate) fn refuse(error: pg_query::Error) -> Denial {
             if message.contains("file descriptors") || message.contains("out of memory") {
                 return Denial::new(Reason::Internal, "the parser lacks resources").sqlstate("53000");
             }
-            Denial::new(Reason::Syntax, message).sqlstate("42601")
+            // In U&'…', which the parser reads, Postgres calls the same a syntax error.
+            let escape = is_of_scanner && message == "invalid Unicode escape";
+            Denial::new(Reason::Syntax, message).sqlstate(if escape { "22025" } else { "42601" })
         }
         pg_query::Error::Conversion(_) => measure::nul(),
         other => Denial::new(Reason::Internal, format!("the parser failed: {other}")).sqlstate("XX000"),

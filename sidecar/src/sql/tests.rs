@@ -136,6 +136,15 @@ fn a_syntax_error_has_its_sqlstate() {
 }
 
 #[test]
+fn an_error_of_the_scanner_has_its_place_and_its_sqlstate() {
+    let denial = |text: &str| parse(text, &ParseLimits::default()).unwrap_err();
+    let junk = denial("SELECT 1, 123abc");
+    assert_eq!((junk.reason, junk.sqlstate, junk.position), (Reason::Syntax, "42601", Some(10)), "{}", junk.message);
+    assert_eq!(denial("SELECT E'\\u061'").sqlstate, "22025");
+    assert_eq!(denial("SELECT U&'\\061'").sqlstate, "42601");
+}
+
+#[test]
 fn a_text_that_means_another_tree_is_not_sent() {
     let tree = parse("SELECT a FROM t", &ParseLimits::default()).unwrap().tree;
     let edit = |text: &str| vec![Edit { start: 14, end: 14, text: text.into() }];
@@ -162,6 +171,20 @@ fn positions_of_a_spliced_text_are_mapped_back() {
         assert_eq!(done.original_position(new(name)), old(name), "{name}");
     }
     assert_eq!(done.original_position(new("s.t")), old("t,"));
+}
+
+#[test]
+fn a_place_of_the_rewritten_text_is_that_of_the_same_word_or_literal() {
+    let (original, rewritten) =
+        ("INSERT INTO t VALUES ('é', 1, 'x''y', 1)", "INSERT INTO s.t VALUES ('é', 1, 'x''y', 1)");
+    let place = |text: &str, token: &str| text.split(token).next().unwrap().chars().count() + 1;
+    for token in ["VALUES", "'é'", "'x''y'"] {
+        let position = original_position(original, rewritten, place(rewritten, token));
+        assert_eq!(position, Some(place(original, token)), "{token}");
+    }
+    for token in ["1,", "(", "s."] {
+        assert_eq!(original_position(original, rewritten, place(rewritten, token)), None, "{token}");
+    }
 }
 
 #[test]

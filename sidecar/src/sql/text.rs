@@ -135,19 +135,30 @@ pub fn statements(text: &str) -> Option<Vec<Arc<str>>> {
     Some(split(text, &parsed.tree).into_iter().map(Arc::from).collect())
 }
 
-/// Where in the client's text a place of the rewritten text is: that of the same word, if the client wrote it just once.
-/// Both count in characters from 1.
+/// Where in the client's text a place of the rewritten text is: that of the same word or quoted literal, if the client
+/// wrote it just once. Both count in characters from 1.
 pub fn original_position(original: &str, rewritten: &str, position: usize) -> Option<usize> {
     let start = rewritten.char_indices().nth(position.checked_sub(1)?)?.0;
-    let is_of_word = |c: &char| c.is_alphanumeric() || *c == '_';
-    let word_at = |text: &str| text.chars().take_while(is_of_word).map(char::len_utf8).sum::<usize>();
-    let rest = rewritten.get(start..)?;
-    let word = rest.get(..word_at(rest)).filter(|word| !word.is_empty())?;
-    let mut places = original.match_indices(word).map(|(at, _)| at).filter(|at| {
+    let token = token(rewritten.get(start..)?);
+    let mut places = original.match_indices(token).map(|(at, _)| at).filter(|at| {
         let before = original.get(..*at).and_then(|text| text.chars().next_back());
         let from = original.get(*at..).unwrap_or_default();
-        !before.is_some_and(|c| is_of_word(&c)) && word_at(from) == word.len()
+        !before.is_some_and(is_of_word) && self::token(from).len() == token.len()
     });
-    let only = places.next()?;
+    let only = places.next().filter(|_| !token.is_empty())?;
     places.next().is_none().then(|| original.get(..only).map_or(0, |text| text.chars().count()) + 1)
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The word or quoted literal at the start of a text; empty if there is neither. Of a literal with a quote in it, the
+/// part before that.
+fn token(text: &str) -> &str {
+    let end = match text.strip_prefix('\'') {
+        Some(literal) => literal.find('\'').map_or(0, |end| end + 2),
+        None => text.find(|c| !is_of_word(c)).unwrap_or(text.len()),
+    };
+    text.get(..end).unwrap_or_default()
 }
