@@ -53,6 +53,10 @@ SELECT nextval(pg_get_serial_sequence('public.customers', 'id')::regclass);
 SELECT setval('"public"."orders_id_seq"', (SELECT GREATEST(MAX("id"), (SELECT min_value FROM pg_sequences WHERE schemaname = 'public' AND sequencename = 'orders_id_seq')) FROM "orders"), true);
 SELECT nextval('orders_id_seq'::regclass);
 
+-- administration tools
+SELECT set_config('bytea_output', 'hex', false) FROM pg_show_all_settings() WHERE name = 'bytea_output';
+SELECT name FROM pg_catalog.pg_show_all_settings() AS s WHERE s.name = 'work_mem';
+
 -- bulk loads
 COPY settings FROM STDIN WITH (FORMAT csv, HEADER on, FREEZE off);
 BEGIN; TRUNCATE settings; COPY settings FROM STDIN WITH (FREEZE ON); COMMIT;
@@ -71,5 +75,14 @@ CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN'); CREATE TABLE "User" ("id" SERIAL N
 ALTER TYPE "Role" ADD VALUE 'GUEST';
 INSERT INTO "Post" ("authorId") VALUES (NULL) RETURNING id;
 BEGIN; CREATE TYPE "Role_new" AS ENUM ('USER', 'ADMIN'); ALTER TABLE "User" ALTER COLUMN "role" DROP DEFAULT; ALTER TABLE "User" ALTER COLUMN "role" TYPE "Role_new" USING ("role"::text::"Role_new"); ALTER TYPE "Role" RENAME TO "Role_old"; ALTER TYPE "Role_new" RENAME TO "Role"; ALTER TABLE "User" DROP COLUMN tags; DROP TYPE "Role_old"; ALTER TABLE "User" ALTER COLUMN "role" SET DEFAULT 'USER'; COMMIT;
+CREATE TABLE made (id serial PRIMARY KEY, x text); INSERT INTO made (x) VALUES ('a'); SELECT currval('made_id_seq');
+CREATE TABLE made_too (id int GENERATED ALWAYS AS IDENTITY, x text); INSERT INTO made_too (x) VALUES ('b'); SELECT setval('made_too_id_seq', 7), currval('public.made_too_id_seq');
+CREATE SEQUENCE counted; SELECT nextval('counted');
+ALTER TABLE made RENAME TO remade; SELECT x FROM remade; INSERT INTO public.remade (x) VALUES ('c') RETURNING id;
+ALTER TABLE remade RENAME x TO y; SELECT y FROM remade; DROP TABLE remade, made_too; DROP SEQUENCE counted;
+CREATE SCHEMA app CREATE VIEW kinds AS SELECT id FROM kind CREATE TABLE kind (id int PRIMARY KEY) CREATE INDEX kind_id ON kind (id); INSERT INTO app.kind VALUES (1); SELECT * FROM app.kinds;
+DROP VIEW app.kinds; DROP TABLE app.kind; DROP SCHEMA app;
+BEGIN; CREATE SCHEMA app; SET LOCAL search_path = app, public; CREATE TABLE placed (a int); SELECT a FROM app.placed; ROLLBACK;
+CREATE TEMP TABLE passing (id serial, a int); INSERT INTO passing (a) VALUES (1); SELECT currval('passing_id_seq'); ALTER TABLE passing RENAME TO passed; SELECT a FROM passed; DROP TABLE passed;
 CREATE TEMP TABLE staging (a int); INSERT INTO staging VALUES (1), (2); SELECT sum(a) FROM staging; DROP TABLE staging;
 DROP TABLE "Post", "User"; DROP TYPE "Role";

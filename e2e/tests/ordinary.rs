@@ -20,7 +20,7 @@ rules:
 - name: shop
   to: {groups: [apps]}
   allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Temp, Ddl, Lock, Notify]
-  relations: ["public.*"]
+  relations: ["public.*", "app.*"]
   channels: [news, "job_*"]
   hideColumns: [public.customers.ssn]
   rowFilters:

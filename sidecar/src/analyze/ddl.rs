@@ -15,10 +15,13 @@ use super::scope::Column;
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED};
-use crate::catalog::names::{PG_TEMP, Resolution};
+use crate::catalog::names::{PG_TEMP, Resolution, types};
 use crate::catalog::{self, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
+
+/// A schema that the session made stands in its overlay as a relation of no name, which nothing can be called.
+const NO_NAME: &str = "";
 
 impl Analyzer<'_> {
     /// Decides a definition.
@@ -35,6 +38,9 @@ impl Analyzer<'_> {
                 let range = create.sequence.as_mut().ok_or_else(|| unsupported("CREATE SEQUENCE"))?;
                 let temporary = self.new_relation(range, &mut names)?;
                 self.sequence_options(&mut create.options)?;
+                if !create.if_not_exists || self.may_be_there(&names) {
+                    self.will_make(&names, RelationKind::Sequence, &[], &[]);
+                }
                 temporary
             }
             NodeEnum::AlterSeqStmt(alter) => {
@@ -44,7 +50,7 @@ impl Analyzer<'_> {
                 self.sequence_options(&mut alter.options)?;
                 sequence.is_some_and(|sequence| sequence.temporary)
             }
-            NodeEnum::CreateSchemaStmt(create) => self.create_schema(create)?,
+            NodeEnum::CreateSchemaStmt(create) => self.create_schema(create, &mut names)?,
             NodeEnum::CreateEnumStmt(create) => self.new_type(&mut create.type_name)?,
             NodeEnum::CompositeTypeStmt(create) => {
                 let range = create.typevar.as_mut().ok_or_else(|| unsupported("CREATE TYPE"))?;
@@ -121,14 +127,9 @@ impl Analyzer<'_> {
         }
     }
 
-    /// What later statements of the same text find under the new name. Where something has that name already, they find
-    /// that, or nothing.
+    /// What later statements of the same text find under the new name.
     fn will_make(&mut self, names: &[WrittenName], kind: RelationKind, columns: &[Column], renamed: &[Node]) {
         let Some((Some(schema), name)) = names.first() else { return };
-        let known = self.catalog.resolve_relation(&[], &self.session.overlay, Some(schema), name);
-        if matches!(known, Resolution::Found(_)) {
-            return;
-        }
         let columns = columns.iter().enumerate().filter_map(|(index, column)| {
             let name = renamed.get(index).and_then(string_of).map(Arc::from).or_else(|| column.name.clone())?;
             Some(catalog::Column {
@@ -145,8 +146,49 @@ impl Analyzer<'_> {
             })
         });
         let columns = columns.collect();
-        let number = u32::try_from(self.session.overlay.len()).unwrap_or(0).min(u32::MAX - FIRST_PREDICTED);
-        self.made = Some(Relation::bare(FIRST_PREDICTED + number, schema, name, kind, columns));
+        self.predict(Relation::bare(0, schema, name, kind, columns));
+    }
+
+    /// Notes what later statements of the same text find. Where something has that name already, they find that, or
+    /// nothing. Tells the oid that it has until it is there.
+    fn predict(&mut self, relation: Relation) -> Option<Oid> {
+        let (schema, name) = (&relation.schema, &relation.name);
+        let known = self.catalog.resolve_relation(&[], &self.session.overlay, Some(schema), name);
+        if matches!(known, Resolution::Found(_)) {
+            return None;
+        }
+        let before = self.session.overlay.iter().map(|relation| relation.oid);
+        let highest = before.chain(self.made.iter().map(|made| made.oid)).max();
+        let oid = highest.map_or(FIRST_PREDICTED, |oid| oid.saturating_add(1).max(FIRST_PREDICTED));
+        self.made.push(Relation { oid, ..relation });
+        Some(oid)
+    }
+
+    /// The sequences of serial and identity columns, where the server need not cut their names.
+    fn will_make_sequences(&mut self, names: &[WrittenName], elements: &[Node]) {
+        /// NAMEDATALEN, without the NUL.
+        const LONGEST: usize = 63;
+        let (Some((Some(schema), table)), Some(owner)) = (names.first(), self.made.last().map(|made| made.oid)) else {
+            return;
+        };
+        let columns = elements.iter().filter_map(|element| match &element.node {
+            Some(NodeEnum::ColumnDef(column)) => Some(column),
+            _ => None,
+        });
+        for (number, column) in (1i16..).zip(columns) {
+            let name = format!("{table}_{}_seq", column.colname);
+            if has_sequence(column) && name.len() <= LONGEST {
+                let sequence = Relation::bare(0, schema, &name, RelationKind::Sequence, Vec::new());
+                self.predict(Relation { owned_by: Some((owner, number)), ..sequence });
+            }
+        }
+    }
+
+    /// The same relation under its next name.
+    fn will_be_called(&mut self, relation: &Relation, schema: &str, name: &str) {
+        let before = (Some(relation.schema.to_string()), relation.name.to_string());
+        self.predict(Relation { schema: schema.into(), name: name.into(), ..relation.clone() });
+        self.dropped.push(before);
     }
 
     fn own_database(&mut self, range: &mut pb::RangeVar) -> Result<(), Denial> {
@@ -166,8 +208,11 @@ impl Analyzer<'_> {
     /// Where an unqualified new name goes: the first schema of the search_path that exists.
     fn creation_schema(&self) -> Result<String, Denial> {
         let path = self.session.search_path.iter();
-        let found =
-            path.filter(|schema| *schema != "$user").find(|schema| self.catalog.schemas.contains_key(schema.as_str()));
+        let is_there = |schema: &&String| {
+            let was_made = || self.session.overlay.iter().any(|made| *made.schema == ***schema);
+            self.catalog.schemas.contains_key(schema.as_str()) || was_made()
+        };
+        let found = path.filter(|schema| *schema != "$user").find(is_there);
         found.cloned().ok_or_else(|| {
             Denial::new(Reason::UnknownRelation, "no schema has been selected to create in").sqlstate("3F000")
         })
@@ -289,6 +334,7 @@ impl Analyzer<'_> {
         let range = into.rel.as_mut().ok_or_else(|| unsupported("SELECT INTO"))?;
         let temporary = self.new_relation(range, names)?;
         let output = self.select(select, false)?;
+        no_rows_as_columns(&output.columns)?;
         self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
         self.put_views(node)?;
         if let Some(NodeEnum::SelectStmt(select)) = &mut node.node {
@@ -305,6 +351,7 @@ impl Analyzer<'_> {
         match &mut query.node {
             Some(NodeEnum::SelectStmt(select)) => {
                 let output = self.select(select, false)?;
+                no_rows_as_columns(&output.columns)?;
                 if !create.if_not_exists || self.may_be_there(names) {
                     self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
                 }
@@ -388,6 +435,7 @@ impl Analyzer<'_> {
         }
         if complete && (!create.if_not_exists || self.may_be_there(names)) {
             self.will_make(names, RelationKind::Table, &columns, &[]);
+            self.will_make_sequences(names, &create.table_elts);
         }
         Ok(temporary)
     }
@@ -413,11 +461,7 @@ impl Analyzer<'_> {
 
     /// The type of a new column. `serial` is none: the server makes an integer of it, with a sequence.
     fn column_type(&mut self, name: Option<&pb::TypeName>) -> Result<(), Denial> {
-        let names = name.and_then(|name| tree::strings(&name.names));
-        match names.as_deref() {
-            Some(["serial" | "serial2" | "serial4" | "serial8" | "smallserial" | "bigserial"]) => Ok(()),
-            _ => self.type_name(name).map(|_| ()),
-        }
+        if is_serial(name) { Ok(()) } else { self.type_name(name).map(|_| ()) }
     }
 
     fn column_definition(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
@@ -547,18 +591,46 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn create_schema(&mut self, create: &pb::CreateSchemaStmt) -> Result<bool, Denial> {
+    fn create_schema(
+        &mut self,
+        create: &mut pb::CreateSchemaStmt,
+        names: &mut Vec<WrittenName>,
+    ) -> Result<bool, Denial> {
         if create.authrole.is_some() || create.schemaname.is_empty() {
             return Err(forbidden("CREATE SCHEMA AUTHORIZATION"));
-        }
-        if !create.schema_elts.is_empty() {
-            return Err(unsupported("CREATE SCHEMA with what is in it").hint("Create its relations one by one."));
         }
         if create.schemaname.starts_with("pg_") {
             return Err(forbidden("changes to the system catalogs"));
         }
         let grant = self.allows(Verb::Ddl)?;
         self.granted(&grant, Verb::Ddl);
+        let name = (Some(create.schemaname.clone()), NO_NAME.to_owned());
+        names.push(name);
+        self.will_make(names, RelationKind::Composite, &[], &[]);
+        // What stands in it is made in this order, and finds what is in the new schema first.
+        let path = std::iter::once(&create.schemaname).chain(self.session.search_path.iter());
+        self.session.search_path = path.cloned().collect();
+        let mut elements: Vec<(u8, &mut Node)> = Vec::with_capacity(create.schema_elts.len());
+        for element in &mut create.schema_elts {
+            let rank = match &element.node {
+                Some(NodeEnum::CreateSeqStmt(_)) => 0,
+                Some(NodeEnum::CreateStmt(_)) => 1,
+                Some(NodeEnum::ViewStmt(_)) => 2,
+                Some(NodeEnum::IndexStmt(_)) => 3,
+                _ => return Err(forbidden("grants and triggers in CREATE SCHEMA")),
+            };
+            elements.push((rank, element));
+        }
+        elements.sort_by_key(|(rank, _)| *rank);
+        let before = self.session.overlay.clone();
+        for (_, element) in elements {
+            let made = self.made.iter().cloned().map(Arc::new);
+            self.session.overlay = Arc::new(before.iter().cloned().chain(made).collect());
+            self.define(element)?;
+            if let Effect::CatalogChange { names: made, .. } = &mut self.out.effect {
+                names.append(made);
+            }
+        }
         Ok(false)
     }
 
@@ -816,6 +888,7 @@ impl Analyzer<'_> {
                     if !relation.temporary && relation.kind != RelationKind::Index {
                         self.may_define(&relation.schema, &rename.newname.clone())?;
                     }
+                    self.will_be_called(&relation, schema, &rename.newname);
                 }
                 if of == Of::ObjectAttribute {
                     self.stays_in_type(rename.behavior)?;
@@ -848,6 +921,7 @@ impl Analyzer<'_> {
         let Some(relation) = self.defined(range, alter.missing_ok, names)? else { return Ok(false) };
         self.may_define(&alter.newschema.clone(), &relation.name)?;
         names.push((Some(alter.newschema.clone()), relation.name.to_string()));
+        self.will_be_called(&relation, &alter.newschema, &relation.name);
         Ok(relation.temporary)
     }
 
@@ -967,6 +1041,29 @@ impl Analyzer<'_> {
 
 fn named(name: &str) -> Column {
     Column { name: Some(Arc::from(name)), ..Column::default() }
+}
+
+/// The row of a relation that is seen through a view has no type of its own, so there is no column for it.
+fn no_rows_as_columns(columns: &[Column]) -> Result<(), Denial> {
+    let Some(column) = columns.iter().find(|column| column.type_oid == Some(types::RECORD)) else { return Ok(()) };
+    let name = column.name.as_deref().unwrap_or("?column?");
+    Err(Denial::new(Reason::Unsupported, format!("column \"{name}\" has pseudo-type record"))
+        .sqlstate("42P16")
+        .hint("A row can't be stored as one column if it is masked or filtered for you: select its columns."))
+}
+
+fn is_serial(name: Option<&pb::TypeName>) -> bool {
+    let names = name.and_then(|name| tree::strings(&name.names));
+    matches!(names.as_deref(), Some(["serial" | "serial2" | "serial4" | "serial8" | "smallserial" | "bigserial"]))
+}
+
+/// Whether the server makes a sequence for a new column.
+fn has_sequence(column: &pb::ColumnDef) -> bool {
+    let is_identity = |constraint: &Node| match &constraint.node {
+        Some(NodeEnum::Constraint(constraint)) => constraint.contype == pb::ConstrType::ConstrIdentity as i32,
+        _ => false,
+    };
+    is_serial(column.type_name.as_ref()) || column.constraints.iter().any(is_identity)
 }
 
 /// A relation's name, as DROP and COMMENT list it.

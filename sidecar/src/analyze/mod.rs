@@ -61,7 +61,7 @@ pub struct SessionView {
 
 impl SessionView {
     /// Follows what a statement does, for the statements after it in the same text.
-    fn predict(&mut self, effect: &Effect, made: Option<Relation>, dropped: &[WrittenName]) {
+    fn predict(&mut self, effect: &Effect, made: Vec<Relation>, dropped: &[WrittenName]) {
         match effect {
             Effect::SearchPath { value: Some(path), .. } => self.search_path = path.clone().into(),
             Effect::Prepare { name, decided: inner, .. } => {
@@ -75,7 +75,7 @@ impl SessionView {
                         .any(|(schema, name)| schema.as_deref() == Some(&*relation.schema) && *name == *relation.name)
                 };
                 let kept = self.overlay.iter().filter(|relation| !is_dropped(relation)).cloned();
-                self.overlay = Arc::new(kept.chain(made.map(Arc::new)).collect());
+                self.overlay = Arc::new(kept.chain(made.into_iter().map(Arc::new)).collect());
             }
             // What this text made is gone, or may be.
             Effect::Rollback { .. } | Effect::RollbackTo(_) => {
@@ -344,8 +344,8 @@ pub(crate) struct Analyzer<'a> {
     has_aggregate: bool,
     /// The setting that `FROM pg_settings WHERE name = '…'` picks, which set_config may then name by its column.
     picked_setting: Option<String>,
-    /// The relation that the statement makes.
-    made: Option<Relation>,
+    /// The relations that the statement makes.
+    made: Vec<Relation>,
     /// The relations that it drops.
     dropped: Vec<WrittenName>,
     /// Masked columns read so far, in order.
@@ -448,7 +448,7 @@ fn decide(
             return Err(denial);
         }
         changed |= analyzer.changed;
-        session.predict(&analyzer.out.effect, analyzer.made.take(), &analyzer.dropped);
+        session.predict(&analyzer.out.effect, std::mem::take(&mut analyzer.made), &analyzer.dropped);
         decided.push(analyzer.out);
     }
     if !changed {
@@ -481,7 +481,7 @@ impl<'a> Analyzer<'a> {
             one_row_by_key: false,
             has_aggregate: false,
             picked_setting: None,
-            made: None,
+            made: Vec::new(),
             dropped: Vec::new(),
             masked_reads: Vec::new(),
             path_calls: 0,
@@ -671,7 +671,11 @@ impl<'a> Analyzer<'a> {
         if sequence.kind != RelationKind::Sequence {
             return Ok(()); // the server refuses it
         }
-        let owner = sequence.owned_by.and_then(|(owner, _)| self.catalog.relations.get(&owner)).cloned();
+        let by_oid = |oid: Oid| {
+            let of_session = || self.session.overlay.iter().find(|relation| relation.oid == oid);
+            self.catalog.relations.get(&oid).or_else(of_session)
+        };
+        let owner = sequence.owned_by.and_then(|(owner, _)| by_oid(owner)).cloned();
         let by_owner = owner.and_then(|owner| self.policy.grant(&owner, Verb::Insert).ok().map(|grant| (owner, grant)));
         match by_owner {
             Some((owner, grant)) => {

@@ -354,6 +354,10 @@ impl Analyzer<'_> {
 
     /// One thing in FROM.
     pub(crate) fn table_item(&mut self, node: &mut Node) -> Result<Vec<ItemId>, Denial> {
+        if let Some(settings) = self.settings_as_view(node) {
+            *node = settings;
+            self.changed = true;
+        }
         match &mut node.node {
             Some(NodeEnum::RangeVar(range)) => Ok(vec![self.range_var(range)?]),
             Some(NodeEnum::RangeTableSample(sample)) => {
@@ -474,6 +478,27 @@ impl Analyzer<'_> {
             self.changed = true;
         }
         Ok(id)
+    }
+
+    /// `FROM pg_show_all_settings()` as `FROM pg_settings`, which is a view of just that and shows what may be seen of it.
+    fn settings_as_view(&self, node: &Node) -> Option<Node> {
+        const NAME: &str = "pg_show_all_settings";
+        let Some(NodeEnum::RangeFunction(function)) = &node.node else { return None };
+        let [Node { node: Some(NodeEnum::List(list)) }] = function.functions.as_slice() else { return None };
+        let Some(NodeEnum::FuncCall(call)) = &list.items.first()?.node else { return None };
+        let schema = match tree::strings(&call.funcname)?.as_slice() {
+            [NAME] => None,
+            [schema, NAME] => Some(*schema),
+            _ => return None,
+        };
+        let candidates = self.catalog.functions_named(&self.session.search_path, schema, NAME);
+        let is_the_servers = candidates.iter().all(|function| &*function.schema == "pg_catalog");
+        let is_plain = call.args.is_empty() && function.coldeflist.is_empty() && !function.ordinality;
+        (is_the_servers && is_plain).then(|| {
+            let mut settings = super::view::range("pg_catalog", "pg_settings", true, NAME);
+            settings.alias = function.alias.clone().or(settings.alias);
+            tree::node(NodeEnum::RangeVar(settings))
+        })
     }
 
     fn range_function(&mut self, function: &mut pb::RangeFunction) -> Result<Vec<ItemId>, Denial> {

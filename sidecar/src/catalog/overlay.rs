@@ -5,6 +5,7 @@
 //! **Also.** Besides temporary relations it shows only what the open transaction has made or changed, which it knows by the
 //! exclusive lock that this takes. What others made is for the snapshot to tell, where the policy is bound to it: here it
 //! would come without its masks. It takes no locks and changes nothing.
+//! **Also.** A schema is shown as a relation of no name in it.
 //! **Not covered.** Texts that the server deparses (defaults, CHECKs, expressions of indexes) come under the session's
 //! search_path; a view's definition is left out for that reason: without one, nothing is proven from it.
 
@@ -73,6 +74,10 @@ SELECT 'a' AS tag, f.oid::pg_catalog.text AS r,
        (SELECT x.indrelid::pg_catalog.text FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) f.oid) AS h,
        NULL::pg_catalog.text AS i, NULL::pg_catalog.text AS j
 FROM found f
+UNION ALL
+SELECT 'a', n.oid::pg_catalog.text, 'f', n.nspname::pg_catalog.text, '', 'c', '0', 'f', 'f', NULL, NULL, NULL
+FROM wanted w JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) w.schema::pg_catalog.name
+WHERE w.name OPERATOR(pg_catalog.=) ''::pg_catalog.text
 UNION ALL
 SELECT 'b', a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::pg_catalog.text,
        a.atttypid::pg_catalog.text, a.atttypmod::pg_catalog.text,
