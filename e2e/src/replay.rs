@@ -3,7 +3,12 @@
 //! A file holds one message a line, as JSON; `startup` begins a session. Values that are text stand as text, others as
 //! `{"hex": "…"}`.
 
-use anyhow::{Context, Result, bail};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::postgres::Server;
@@ -109,6 +114,7 @@ pub fn decode(tag: u8, body: &[u8]) -> Result<Option<Value>> {
         b'd' => json!({"copyData": value(body)}),
         b'c' => json!({"copyDone": {}}),
         b'f' => json!({"copyFail": reader.text()?}),
+        b'F' => json!({"functionCall": value(body)}),
         b'X' => return Ok(None),
         _ => bail!("message {} is not known here", char::from(tag)),
     }))
@@ -177,6 +183,7 @@ pub fn encode(message: &Value) -> Result<Vec<u8>> {
         "copyData" => frame(b'd', &bytes(content)?),
         "copyDone" => frame(b'c', b""),
         "copyFail" => frame(b'f', &text(content)?),
+        "functionCall" => frame(b'F', &bytes(content)?),
         _ => bail!("{kind} is not known"),
     })
 }
@@ -194,73 +201,180 @@ pub fn sessions(text: &str) -> Result<Vec<Vec<Value>>> {
     Ok(sessions)
 }
 
-/// What was sent up to the next answer that ends in ReadyForQuery (or in a CopyIn), and that answer.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The messages sent.
-    pub sent: Vec<Value>,
-    /// The messages that came back.
-    pub received: Vec<Message>,
+/// What a program sends before it waits for ReadyForQuery.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// The messages up to a Query or Sync, or to a COPY FROM STDIN's data.
+    pub head: Vec<Value>,
+    /// The data of each COPY FROM STDIN, sent once the server asks for it.
+    pub copies: Vec<Vec<Value>>,
 }
 
-/// Plays a session: every message as it was, waiting for an answer only where the program must have waited.
-pub fn play(wire: &mut Wire, session: &[Value]) -> Result<Vec<Exchange>> {
-    let mut exchanges = Vec::new();
-    let mut sent = Vec::new();
+/// The turns of a session. What follows its last Query or Sync has no answer and is left out.
+pub fn turns(session: &[Value]) -> Vec<Turn> {
+    let is = |message: &Value, names: &[&str]| names.iter().any(|name| message.get(name).is_some());
+    let is_data = |message: &&Value| is(message, &["copyData", "copyDone", "copyFail"]);
+    let mut turns = Vec::new();
+    let mut head = Vec::new();
     let mut messages = session.iter().skip(1).peekable();
-    // Frames that are not answered yet.
-    let mut frames = Vec::new();
-    let mut copying = false;
-    // The server did not want the data that follows.
-    let mut unwanted = false;
     while let Some(message) = messages.next() {
-        let is = |name: &str| message.get(name).is_some();
-        // A COPY FROM STDIN waits for the server's word before its data.
-        let data_follows = |next: Option<&&Value>| {
-            next.is_some_and(|next| ["copyData", "copyDone", "copyFail"].iter().any(|name| next.get(name).is_some()))
-        };
-        if unwanted && (is("copyData") || is("copyDone") || is("copyFail")) {
+        head.push(message.clone());
+        if !is(message, &["query", "functionCall", "sync"]) && !messages.peek().is_some_and(is_data) {
             continue;
         }
-        unwanted = false;
-        frames.extend(encode(message)?);
-        sent.push(message.clone());
-        if copying {
-            if is("copyDone") || is("copyFail") {
-                copying = false;
-                // In the simple protocol the answer ends here; in the extended one with the Sync to come.
-                let simple = exchanges.last().is_some_and(|exchange: &Exchange| {
-                    exchange.sent.iter().any(|message| message.get("query").is_some())
-                });
-                if !simple {
-                    continue;
+        let mut turn = Turn { head: std::mem::take(&mut head), copies: Vec::new() };
+        let simple = turn.head.iter().any(|message| is(message, &["query"]));
+        while messages.peek().is_some_and(is_data) {
+            let mut copy = Vec::new();
+            while let Some(message) = messages.next_if(is_data) {
+                copy.push(message.clone());
+                if !is(message, &["copyData"]) {
+                    break;
                 }
-            } else {
-                continue;
             }
-        } else if data_follows(messages.peek()) {
-            wire.send(&std::mem::take(&mut frames))?;
-            let received = until(wire, b"GZ")?;
-            copying = received.last().is_some_and(|message| message.tag == b'G');
-            unwanted = !copying;
-            exchanges.push(Exchange { sent: std::mem::take(&mut sent), received });
-            continue;
-        } else if !(is("query") || is("sync")) {
-            continue;
+            // A Sync before the data was swallowed by the copy.
+            copy.extend(messages.next_if(|next| !simple && is(next, &["sync"])).cloned());
+            turn.copies.push(copy);
         }
-        wire.send(&std::mem::take(&mut frames))?;
-        let received = until(wire, b"Z")?;
-        exchanges.push(Exchange { sent: std::mem::take(&mut sent), received });
+        turns.push(turn);
     }
-    Ok(exchanges)
+    turns
 }
 
-fn until(wire: &mut Wire, tags: &[u8]) -> Result<Vec<Message>> {
-    let mut messages = Vec::new();
-    loop {
-        messages.push(wire.read()?);
-        if messages.last().is_some_and(|message| tags.contains(&message.tag)) {
-            return Ok(messages);
+impl Turn {
+    /// Sends it as the program did, waiting only where that must have waited, and gives what came back.
+    pub fn play(&self, wire: &mut Wire) -> Result<Vec<Message>> {
+        let bytes = |messages: &[Value]| -> Result<Vec<u8>> {
+            Ok(messages.iter().map(encode).collect::<Result<Vec<_>>>()?.concat())
+        };
+        wire.send(&bytes(&self.head)?)?;
+        let mut copies = self.copies.iter();
+        let mut received = Vec::new();
+        loop {
+            let message = wire.read()?;
+            let tag = message.tag;
+            received.push(message);
+            match (tag, copies.as_slice().is_empty()) {
+                (b'Z', _) => return Ok(received),
+                (b'G', false) => wire.send(&bytes(copies.next().map_or(&[], Vec::as_slice))?)?,
+                (b'G', true) => wire.send(&frame(b'f', b"no data was recorded\0"))?,
+                _ => {}
+            }
         }
     }
+
+    /// The SQL in it.
+    pub fn sql(&self) -> Vec<&str> {
+        let texts =
+            self.head.iter().filter_map(|message| message.get("query").or_else(|| message.pointer("/parse/sql")));
+        texts.filter_map(Value::as_str).collect()
+    }
+}
+
+/// A relay in front of a server that writes down what clients send.
+#[derive(Debug)]
+pub struct Recorder {
+    port: u16,
+    sessions: Arc<Mutex<Vec<Vec<Value>>>>,
+}
+
+impl Recorder {
+    /// Starts a relay to the server's port.
+    pub fn start(server: u16) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let sessions = Arc::<Mutex<Vec<Vec<Value>>>>::default();
+        let held = Arc::clone(&sessions);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                let Ok(mut open) = held.lock() else { return };
+                let index = open.len();
+                open.push(Vec::new());
+                drop(open);
+                if let (Ok(mut from), Ok(mut to)) = (upstream.try_clone(), client.try_clone()) {
+                    std::thread::spawn(move || {
+                        _ = io::copy(&mut from, &mut to);
+                        _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                let sessions = Arc::clone(&held);
+                std::thread::spawn(move || _ = record(client, upstream, index, &sessions));
+            }
+        });
+        Ok(Self { port, sessions })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The sessions since this was last asked: those with a startup message, each with all that was sent.
+    pub fn take(&self) -> Result<Vec<Vec<Value>>> {
+        // The last bytes may still be on their way from the relay's socket.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut sessions = self.sessions.lock().map_err(|_| anyhow!("poisoned"))?;
+        // Places stay: who is connected still writes to its own.
+        let taken = sessions.iter_mut().map(std::mem::take);
+        Ok(taken.filter(|session| !session.is_empty()).collect())
+    }
+}
+
+fn record(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    index: usize,
+    sessions: &Mutex<Vec<Vec<Value>>>,
+) -> Result<()> {
+    let mut started = false;
+    loop {
+        let mut tag = [0; 1];
+        if started && client.read_exact(&mut tag).is_err() {
+            break;
+        }
+        let mut length = [0; 4];
+        if client.read_exact(&mut length).is_err() {
+            break;
+        }
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length))?.saturating_sub(4)];
+        client.read_exact(&mut body)?;
+        let mut frame = if started { tag.to_vec() } else { Vec::new() };
+        frame.extend(length);
+        frame.extend(&body);
+        let [tag] = tag;
+        let value = if started { decode(tag, &body)? } else { decode_startup(&body)? };
+        started |= value.is_some();
+        if let Some(value) = value {
+            let mut sessions = sessions.lock().map_err(|_| anyhow!("poisoned"))?;
+            if let Some(session) = sessions.get_mut(index) {
+                session.push(value);
+            }
+        }
+        upstream.write_all(&frame)?;
+    }
+    _ = upstream.shutdown(Shutdown::Write);
+    Ok(())
+}
+
+/// An answer without what must differ between two sessions: process ids and keys; and where in the server's source code
+/// an error was raised.
+pub fn comparable(messages: &[Message]) -> Vec<Message> {
+    messages.iter().filter_map(comparable_message).collect()
+}
+
+fn comparable_message(message: &Message) -> Option<Message> {
+    let mut message = message.clone();
+    match message.tag {
+        b'K' => return None,
+        b'A' => message.body.iter_mut().take(4).for_each(|byte| *byte = 0),
+        b'E' => {
+            // An error of the gate's has no such place.
+            let fields = message.body.split_inclusive(|byte| *byte == 0);
+            let kept = fields.filter(|field| !field.first().is_some_and(|code| matches!(code, b'F' | b'L' | b'R')));
+            message.body = kept.flatten().copied().collect();
+        }
+        _ => {}
+    }
+    Some(message)
 }

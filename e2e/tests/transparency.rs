@@ -13,7 +13,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
-use postern_e2e::replay::{self, Exchange};
+use postern_e2e::replay::{self, Turn};
 use postern_e2e::wire::{Message, Wire};
 use serde_json::Value;
 
@@ -31,32 +31,9 @@ rules:
 bulkExport: {action: Allow}
 "#;
 
-/// The answer without what must differ between two sessions: process ids and keys; and where in the server's source
-/// code an error was raised.
-fn normal(message: &Message) -> Option<Message> {
-    let mut message = message.clone();
-    match message.tag {
-        b'K' => return None,
-        b'A' => message.body[..4].fill(0),
-        b'E' => message.body = without_source(&message.body),
-        _ => {}
-    }
-    Some(message)
-}
-
-/// An error without the place in the server's own source code: an error of the gate's has none.
-fn without_source(body: &[u8]) -> Vec<u8> {
-    let fields = body.split_inclusive(|byte| *byte == 0).filter(|field| !matches!(field[0], b'F' | b'L' | b'R'));
-    fields.flatten().copied().collect()
-}
-
-fn normals(messages: &[Message]) -> Vec<Message> {
-    messages.iter().filter_map(normal).collect()
-}
-
 /// The start-up's answer; ParameterStatus has no order.
 fn greeting(wire: &Wire) -> Vec<Message> {
-    let mut messages = normals(&wire.received[..wire.start_up]);
+    let mut messages = replay::comparable(&wire.received[..wire.start_up]);
     messages.retain(|message| message.tag != b'R');
     messages.sort();
     messages
@@ -74,17 +51,14 @@ fn startup(session: &[Value], direct: bool) -> Vec<(String, String)> {
     parameters
 }
 
-fn play(port: u16, session: &[Value], direct: bool) -> Result<(Vec<Message>, Vec<Exchange>)> {
+/// The start-up's answer, and that to each turn.
+fn play(port: u16, session: &[Value], turns: &[Turn], direct: bool) -> Result<(Vec<Message>, Vec<Vec<Message>>)> {
     let parameters = startup(session, direct);
     let parameters: Vec<(&str, &str)> =
         parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut wire = Wire::connect_with(port, ADMIN_PASSWORD, &parameters)?;
     let greeting = greeting(&wire);
-    Ok((greeting, replay::play(&mut wire, session)?))
-}
-
-fn sql(messages: &[Value]) -> Vec<&str> {
-    messages.iter().filter_map(|message| message["query"].as_str().or(message["parse"]["sql"].as_str())).collect()
+    Ok((greeting, turns.iter().map(|turn| turn.play(&mut wire)).collect::<Result<_>>()?))
 }
 
 fn shown(messages: &[Message]) -> String {
@@ -109,11 +83,12 @@ fn program(name: &str, text: &str, queries: &mut BTreeSet<String>) -> Result<(us
     let mut failures = String::new();
     let mut count = 0;
     for (number, session) in replay::sessions(text)?.iter().enumerate() {
-        queries.extend(sql(session).into_iter().map(str::to_owned));
-        let (greeting, direct) = play(one.port(), session, true)?;
+        let turns = replay::turns(session);
+        queries.extend(turns.iter().flat_map(Turn::sql).map(str::to_owned));
+        let (greeting, direct) = play(one.port(), session, &turns, true)?;
         count += direct.len();
-        let (gate_greeting, through) = match play(gate.as_ref().map_or(two.port(), Gate::port), session, gate.is_none())
-        {
+        let port = gate.as_ref().map_or(two.port(), Gate::port);
+        let (gate_greeting, through) = match play(port, session, &turns, gate.is_none()) {
             Ok(played) => played,
             Err(error) => {
                 writeln!(failures, "{name}, session {number}: broke off through the gate: {error:#}")?;
@@ -128,14 +103,14 @@ fn program(name: &str, text: &str, queries: &mut BTreeSet<String>) -> Result<(us
                 shown(&gate_greeting)
             )?;
         }
-        for (direct, through) in direct.iter().zip(&through) {
-            let (expected, got) = (normals(&direct.received), normals(&through.received));
+        for (turn, (direct, through)) in turns.iter().zip(direct.iter().zip(&through)) {
+            let (expected, got) = (replay::comparable(direct), replay::comparable(through));
             if expected != got {
                 let at = expected.iter().zip(&got).take_while(|(a, b)| a == b).count();
                 writeln!(
                     failures,
                     "{name}, session {number}: {:?}\n    differs from message {at} on; direct:{}\n    gate:{}",
-                    sql(&direct.sent),
+                    turn.sql(),
                     shown(&expected[at..]),
                     shown(&got[at..])
                 )?;

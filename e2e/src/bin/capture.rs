@@ -2,20 +2,14 @@
 //! message they send. Needs pip, npm and mvn, which fetch the programs; the tests need only what was recorded.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use postern_e2e::postgres::{Server, ServerOptions, clean_environment};
-use postern_e2e::replay;
-use serde_json::Value;
+use postern_e2e::replay::{self, Recorder};
 
 const SCHEMA: &str = include_str!("../../corpus/transparency.schema.sql");
-
-type Sessions = Arc<Mutex<Vec<Vec<Value>>>>;
 
 fn main() -> Result<()> {
     let root = postern_e2e::workspace().join("e2e");
@@ -51,8 +45,7 @@ fn main() -> Result<()> {
         // A server each, so that object ids are the same when it is replayed.
         let server = Server::start(&ServerOptions { auth: "trust".into(), ..Default::default() })?;
         replay::prepare(&server, SCHEMA)?;
-        let sessions = Sessions::default();
-        let port = relay(server.port(), Arc::clone(&sessions))?;
+        let recorder = Recorder::start(server.port())?;
         for command in commands {
             let (program, arguments) = command.split_first().context("no command")?;
             println!("{name}: {}", command.join(" "));
@@ -61,7 +54,7 @@ fn main() -> Result<()> {
             let status = command
                 .args(arguments)
                 .env("PGHOST", "127.0.0.1")
-                .env("PGPORT", port.to_string())
+                .env("PGPORT", recorder.port().to_string())
                 .env("PGDATABASE", "shop")
                 .env("PGUSER", "app")
                 .env("PGSSLMODE", "disable")
@@ -71,8 +64,7 @@ fn main() -> Result<()> {
                 .status()?;
             ensure!(status.success(), "{name} failed");
         }
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let sessions = sessions.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        let sessions = recorder.take()?;
         let mut text = String::new();
         let (mut queries, mut messages) = (0, 0);
         for message in sessions.iter().flatten() {
@@ -102,59 +94,5 @@ fn set_up(tools: &Path) -> Result<()> {
     if !tools.join("jars").exists() {
         shell("mvn -q dependency:copy -Dartifact=org.postgresql:postgresql:42.7.4 -DoutputDirectory=jars")?;
     }
-    Ok(())
-}
-
-/// A relay to the server on a port of its own.
-fn relay(server: u16, sessions: Sessions) -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(upstream) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-            let Ok(mut held) = sessions.lock() else { return };
-            let index = held.len();
-            held.push(Vec::new());
-            drop(held);
-            let sessions = Arc::clone(&sessions);
-            if let (Ok(mut from), Ok(mut to)) = (upstream.try_clone(), client.try_clone()) {
-                std::thread::spawn(move || {
-                    _ = io::copy(&mut from, &mut to);
-                    _ = to.shutdown(Shutdown::Both);
-                });
-            }
-            std::thread::spawn(move || _ = record(client, upstream, index, &sessions));
-        }
-    });
-    Ok(port)
-}
-
-fn record(mut client: TcpStream, mut upstream: TcpStream, index: usize, sessions: &Sessions) -> Result<()> {
-    let mut started = false;
-    loop {
-        let mut tag = [0; 1];
-        if started && client.read_exact(&mut tag).is_err() {
-            break;
-        }
-        let mut length = [0; 4];
-        if client.read_exact(&mut length).is_err() {
-            break;
-        }
-        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length))?.saturating_sub(4)];
-        client.read_exact(&mut body)?;
-        let mut frame = if started { tag.to_vec() } else { Vec::new() };
-        frame.extend(length);
-        frame.extend(&body);
-        let value = if started { replay::decode(tag[0], &body)? } else { replay::decode_startup(&body)? };
-        started |= value.is_some();
-        if let Some(value) = value {
-            let mut sessions = sessions.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
-            if let Some(session) = sessions.get_mut(index) {
-                session.push(value);
-            }
-        }
-        upstream.write_all(&frame)?;
-    }
-    _ = upstream.shutdown(Shutdown::Write);
     Ok(())
 }
