@@ -357,6 +357,9 @@ impl Analyzer<'_> {
     fn use_column(&mut self, id: ItemId, number: i16, place: Place) -> Result<(), Denial> {
         let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
         item.used.insert(number);
+        if place.condition {
+            item.compared.insert(number);
+        }
         let Some(view) = item.view.clone() else { return Ok(()) };
         self.filtered_reads += usize::from(view.filter.is_some());
         if view.filter.is_some() && place.leaky && !place.after_filter {
@@ -711,7 +714,10 @@ impl Analyzer<'_> {
         match pb::SubLinkType::try_from(link.sub_link_type) {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
                 if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
-                    self.mark(&output.columns, Place { predicate: true, leaky: !equality, ..Place::default() })?;
+                    self.mark(
+                        &output.columns,
+                        Place { predicate: true, condition: place.condition, leaky: !equality, ..Place::default() },
+                    )?;
                 }
                 Ok(Some(types::BOOL))
             }
@@ -722,7 +728,8 @@ impl Analyzer<'_> {
                 Ok(first)
             }
             Ok(pb::SubLinkType::ArraySublink) => {
-                self.mark(&output.columns, Place { leaky: true, predicate: place.predicate, ..Place::default() })?;
+                let place = Place { leaky: true, after_filter: false, from_below: false, ..place };
+                self.mark(&output.columns, place)?;
                 Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
             }
             Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
@@ -799,7 +806,7 @@ impl Analyzer<'_> {
                 arguments.push(kind);
             }
         }
-        self.optional(&mut call.agg_filter, Place { predicate: true, ..place })?;
+        self.optional(&mut call.agg_filter, Place { predicate: true, condition: true, ..place })?;
         let windowed = call.over.is_some();
         if let Some(over) = call.over.take() {
             let mut over = tree::node(NodeEnum::WindowDef(over));

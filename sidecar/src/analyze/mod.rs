@@ -302,6 +302,8 @@ pub(crate) struct Place {
     leaky: bool,
     /// It is compared, joined or sorted by.
     predicate: bool,
+    /// It decides which rows there are: a condition or a join, no order.
+    condition: bool,
     /// It is computed only for rows that passed the filter.
     after_filter: bool,
     /// It stands in a subquery of a condition, and belongs to a query around that.
@@ -309,7 +311,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    const PREDICATE: Place = Place { leaky: false, predicate: true, after_filter: false, from_below: false };
+    const PREDICATE: Place =
+        Place { leaky: false, predicate: true, condition: false, after_filter: false, from_below: false };
+    const CONDITION: Place = Place { condition: true, ..Place::PREDICATE };
 }
 
 /// The walk over one statement.

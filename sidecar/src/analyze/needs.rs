@@ -43,6 +43,9 @@ pub struct Needs {
     /// The columns that it reads of the database's own relations, with their types.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// Those of them that its conditions and joins read.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub compared: BTreeSet<String>,
     /// Why no rule can allow it; the needs may be incomplete then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beyond: Option<Beyond>,
@@ -71,11 +74,15 @@ impl Needs {
         self.channels.extend(other.channels.iter().cloned());
         self.bulk_export |= other.bulk_export;
         self.columns.extend(other.columns.iter().map(|(name, kind)| (name.clone(), kind.clone())));
+        self.compared.extend(other.compared.iter().cloned());
     }
 
-    fn read(&mut self, relation: &Relation, is_read: impl Fn(&Column) -> bool) {
+    fn read(&mut self, relation: &Relation, is_read: impl Fn(&Column) -> bool, is_compared: impl Fn(&Column) -> bool) {
         for column in relation.columns.iter().filter(|column| is_read(column)) {
             let name = literal(&[&relation.schema, &relation.name, &column.name]);
+            if is_compared(column) {
+                self.compared.insert(name.clone());
+            }
             self.columns.insert(name, column.type_sql.to_string());
         }
     }
@@ -206,7 +213,8 @@ impl Analyzer<'_> {
         let Some(learner) = &mut self.learner else { return };
         for item in self.scopes.items.iter().filter_map(|item| item.relation()) {
             if !item.relation.system && !item.relation.temporary {
-                learner.needs.read(&item.relation, |column| item.whole || item.used.contains(&column.number));
+                let is_read = |column: &Column| item.whole || item.used.contains(&column.number);
+                learner.needs.read(&item.relation, is_read, |column| item.compared.contains(&column.number));
             }
         }
     }
@@ -214,7 +222,7 @@ impl Analyzer<'_> {
     /// Notes columns that are read without a walk.
     pub(super) fn learn_columns_of(&mut self, relation: &Relation, is_read: impl Fn(&Column) -> bool) {
         if let Some(learner) = &mut self.learner {
-            learner.needs.read(relation, is_read);
+            learner.needs.read(relation, is_read, |_| false);
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct RelationItem {
     pub(crate) column_aliases: Vec<Arc<str>>,
     /// Attribute numbers that the statement uses.
     pub(crate) used: BTreeSet<i16>,
+    /// Those of them that a condition or a join reads.
+    pub(crate) compared: BTreeSet<i16>,
     /// Attribute numbers that an expression reads which could raise or show the value before the filter ran.
     pub(crate) barrier: BTreeSet<i16>,
     /// Whether no condition around may be tried on rows outside the filter, see `subquery` in view.rs.

@@ -84,7 +84,7 @@ impl Analyzer<'_> {
             self.table_item(item)?;
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
-            self.expression(condition, Place::PREDICATE)?;
+            self.expression(condition, Place::CONDITION)?;
             self.push_conditions(condition);
         }
         if top {
@@ -99,7 +99,7 @@ impl Analyzer<'_> {
             self.output_or_expression(node, &output, place)?;
         }
         if let Some(having) = &mut select.having_clause {
-            self.expression(having, Place { predicate: true, leaky: true, ..Place::default() })?;
+            self.expression(having, Place { leaky: true, ..Place::CONDITION })?;
         }
         for window in &mut select.window_clause {
             self.expression(window, place)?;
@@ -458,6 +458,7 @@ impl Analyzer<'_> {
             write_target: false,
             column_aliases: alias_columns,
             used: Default::default(),
+            compared: Default::default(),
             barrier: Default::default(),
             fenced: false,
             system_columns: Default::default(),
@@ -567,8 +568,8 @@ impl Analyzer<'_> {
 
     /// Columns that a join merges: they are compared with those of the same name on the other side.
     fn compare_merged(&mut self, left: &[Column], right: &[Column]) -> Result<(), Denial> {
-        self.mark(left, Place::PREDICATE)?;
-        self.mark(right, Place::PREDICATE)?;
+        self.mark(left, Place::CONDITION)?;
+        self.mark(right, Place::CONDITION)?;
         for column in left.iter().filter(|column| column.name.is_some()) {
             for other in right.iter().filter(|other| other.name == column.name) {
                 self.implied_operator("=", column.type_oid, other.type_oid)?;
@@ -617,7 +618,7 @@ impl Analyzer<'_> {
             self.compare_merged(&left, &right)?;
         }
         if let Some(quals) = join.quals.as_deref_mut() {
-            self.expression(quals, Place::PREDICATE)?;
+            self.expression(quals, Place::CONDITION)?;
         }
         if let Some(alias) = &join.join_using_alias {
             // Its columns are the merged ones, which are marked on both sides already.

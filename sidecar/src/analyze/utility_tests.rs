@@ -408,7 +408,12 @@ fn mode_audit_learns_everything_that_a_text_needs_and_enforce_nothing() {
         (
             "SELECT o.region FROM customers c JOIN orders o ON o.id = c.id",
             r#"{"relations":{"shop.customers":["Select"],"shop.orders":["Select"]},
-                "columns":{"shop.customers.id":"integer","shop.orders.id":"integer","shop.orders.region":"text"}}"#,
+                "columns":{"shop.customers.id":"integer","shop.orders.id":"integer","shop.orders.region":"text"},
+                "compared":["shop.customers.id","shop.orders.id"]}"#,
+        ),
+        (
+            "SELECT region FROM orders GROUP BY region",
+            r#"{"relations":{"shop.orders":["Select"]},"columns":{"shop.orders.region":"text"}}"#,
         ),
         (
             "SELECT 1 FROM notes FOR UPDATE; TRUNCATE other",

@@ -117,6 +117,7 @@ impl Analyzer<'_> {
                 write_target: true,
                 column_aliases: Vec::new(),
                 used: Default::default(),
+                compared: Default::default(),
                 barrier: Default::default(),
                 fenced: false,
                 system_columns: Default::default(),
@@ -190,7 +191,7 @@ impl Analyzer<'_> {
         let current_of = matches!(condition.as_deref().map(|c| &c.node), Some(Some(NodeEnum::CurrentOfExpr(_))));
         let before = self.masked_reads.len();
         if let Some(condition) = condition.as_deref_mut() {
-            self.expression(condition, Place::PREDICATE)?;
+            self.expression(condition, Place::CONDITION)?;
         }
         let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned || current_of, target)?;
@@ -1042,7 +1043,7 @@ impl Analyzer<'_> {
         self.scopes.levels.insert(at, level);
         self.assignments(&mut conflict.target_list, target)?;
         if let Some(condition) = conflict.where_clause.as_deref_mut() {
-            self.expression(condition, Place::PREDICATE)?;
+            self.expression(condition, Place::CONDITION)?;
         }
         if let Some(inside) = target.inside() {
             let written = conflict.where_clause.take().map(|condition| *condition);
@@ -1070,7 +1071,7 @@ impl Analyzer<'_> {
         self.add_target(&mut target, &range);
         let before = self.masked_reads.len();
         if let Some(condition) = merge.join_condition.as_deref_mut() {
-            self.expression(condition, Place::PREDICATE)?;
+            self.expression(condition, Place::CONDITION)?;
         }
         let pinned = merge.join_condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned, &target)?;
@@ -1101,7 +1102,7 @@ impl Analyzer<'_> {
         let by_source = when.match_kind == pb::MergeMatchKind::MergeWhenNotMatchedBySource as i32;
         let before = self.masked_reads.len();
         if let Some(condition) = when.condition.as_deref_mut() {
-            self.expression(condition, Place::PREDICATE)?;
+            self.expression(condition, Place::CONDITION)?;
         }
         self.masked_condition(before, pinned && !by_source, target)?;
         if by_source && let Some(inside) = target.inside() {

@@ -251,7 +251,7 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             decided = decided.clone();
             decided.would_deny = decided.denial.take();
             let needs = r#"{"relations":{"a.b":["Select"]},"verbs":["Temp"],"row_locks":["a.b"],"functions":["a.f"],
-                "procedures":["a.p"],"settings":["app.x"],"channels":["c"],"bulk_export":true,"columns":{"a.b.c":"text"},
+                "procedures":["a.p"],"settings":["app.x"],"channels":["c"],"bulk_export":true,"columns":{"a.b.c":"text"},"compared":["a.b.c"],
                 "beyond":{"reason":"role","error":"no"}}"#;
             decided.needs = Some(Arc::new(serde_json::from_str(needs).unwrap()));
             session.statement(&event(&decided, "SELECT 4111", Parameters::Absent)).await.unwrap();
