@@ -243,6 +243,7 @@ impl Fixture {
                             protocol: "3.0",
                             database: &name,
                             postgres_role: ADMIN,
+                            settings: &[],
                         };
                         let audit = audit.session(&start).await.unwrap();
                         session::serve(ready, &shared.gate.bound(), audit, drained, shared.clone()).await;

@@ -320,6 +320,7 @@ impl Service {
             protocol: &format!("{}.{}", ready.version >> 16, ready.version & 0xffff),
             database: &bound.policy.database.name,
             postgres_role: &bound.identity.postgres_role,
+            settings: &ready.custom_settings,
         };
         let audit = match self.audit.session(&start).await {
             Ok(audit) => audit,
@@ -349,7 +350,8 @@ impl Service {
 /// Judges what a client's start-up packet sets, by what is in force when it comes.
 fn judge(bound: Arc<BoundPolicy>) -> Box<handshake::Judge> {
     Box::new(move |name, value| {
-        let custom = |name: &str| bound.setting(name);
+        // In mode Audit nobody is turned away for what a rule could allow.
+        let custom = |name: &str| bound.policy.mode == Mode::Audit || bound.setting(name);
         let context = settings::Context {
             custom: &custom,
             role: &bound.identity.postgres_role,

@@ -72,6 +72,8 @@ pub struct SessionStart<'a> {
     pub database: &'a str,
     /// The Postgres role that the session runs as.
     pub postgres_role: &'a str,
+    /// Names of the custom settings that the client's start-up set.
+    pub settings: &'a [String],
 }
 
 /// A session ends.
@@ -290,6 +292,7 @@ impl Envelope<'_> {
                     protocol,
                     database,
                     postgres_role,
+                    settings,
                 } = start;
                 map.serialize_entry("identity", identity)?;
                 map.serialize_entry("policy", policy)?;
@@ -301,6 +304,9 @@ impl Envelope<'_> {
                 map.serialize_entry("application_name", application_name)?;
                 map.serialize_entry("protocol", protocol)?;
                 map.serialize_entry("tls", tls)?;
+                if !settings.is_empty() {
+                    map.serialize_entry("settings", settings)?;
+                }
                 map.serialize_entry("subject", subject)?;
             }
             Body::SessionEnd(end) => {

@@ -71,6 +71,7 @@ fn start(subject: &Subject) -> SessionStart<'_> {
         protocol: "3.0",
         database: "shop",
         postgres_role: "reporting_ro",
+        settings: &[],
     }
 }
 
@@ -224,7 +225,8 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             let folder = Folder::new(&format!("schema-{statements:?}-{parameters:?}"));
             let audit = audit(&folder.file(), Recording { statements, parameters });
             let subject = subject();
-            let session = audit.session(&start(&subject)).await.unwrap();
+            let settings = ["app.tenant".to_owned()];
+            let session = audit.session(&SessionStart { settings: &settings, ..start(&subject) }).await.unwrap();
             let values = [
                 Parameter { binary: false, value: Some(b"4111".as_slice()) },
                 Parameter { binary: true, value: Some(b"\x00\x01") },

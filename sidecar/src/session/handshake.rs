@@ -61,6 +61,8 @@ pub struct Ready {
     pub application_name: Arc<str>,
     /// `search_path` as the server has it, `$user` replaced by the role.
     pub search_path: Arc<[String]>,
+    /// Names of the custom settings that the client's start-up set.
+    pub custom_settings: Vec<String>,
     /// The session's place among those that can be cancelled, to be held as long as it lives.
     pub registration: Registration,
 }
@@ -281,6 +283,7 @@ struct Connected {
     upstream: Upstream,
     application_name: Arc<str>,
     search_path: Arc<[String]>,
+    custom_settings: Vec<String>,
 }
 
 impl Connected {
@@ -304,13 +307,14 @@ impl Connected {
         Ok(Self {
             application_name: clean_application_name(&wishes.application_name, version).into(),
             search_path: split_search_path(&search_path, &terms.role).into(),
+            custom_settings: wishes.custom,
             upstream,
         })
     }
 
     /// Tells the client that its session is ready.
     async fn greet(self, mut client: ClientStream, wants: &Wants, door: &Door) -> Result<Ready, HandshakeError> {
-        let Self { upstream, application_name, search_path } = self;
+        let Self { upstream, application_name, search_path, custom_settings } = self;
         let registration = door.registry.enter(upstream.backend_pid, wants.version, upstream.cancel_token().clone());
         let mut out = BytesMut::with_capacity(1 << 10);
         if wants.negotiate {
@@ -333,7 +337,8 @@ impl Connected {
             return Err(HandshakeError::Gone(error));
         }
         let tls = matches!(client, ClientStream::Tls(_));
-        Ok(Ready { client, tls, upstream, version: wants.version, application_name, search_path, registration })
+        let version = wants.version;
+        Ok(Ready { client, tls, upstream, version, application_name, search_path, custom_settings, registration })
     }
 }
 

@@ -56,12 +56,14 @@ pub(super) struct Wishes {
     pub(super) parameters: Vec<(String, String)>,
     /// The client's own application_name.
     pub(super) application_name: String,
+    /// Names of the custom settings that it asks for.
+    pub(super) custom: Vec<String>,
 }
 
 impl Wishes {
     /// From the client's parameters.
     pub(super) fn read(parameters: &[(String, String)], terms: &Terms) -> Result<Self, Fields> {
-        let mut wishes = Self { parameters: Vec::new(), application_name: String::new() };
+        let mut wishes = Self { parameters: Vec::new(), application_name: String::new(), custom: Vec::new() };
         // As the server does it: what `options` says comes first, and parameters win over it.
         let options = parameters.iter().filter(|(name, _)| name == "options");
         let mut wanted = Vec::new();
@@ -90,10 +92,16 @@ impl Wishes {
                     return Err(refused("42501", format!("{name} can't be chosen by the client"))
                         .with(Fields::HINT, "The role comes with the identity."));
                 }
-                _ => match (terms.judge)(&name, &value).map_err(|denial| told(&denial))? {
-                    Accept::Forward => wishes.set(name, value),
-                    Accept::Replace(value) => wishes.set(name, value),
-                },
+                _ => {
+                    let value = match (terms.judge)(&name, &value).map_err(|denial| told(&denial))? {
+                        Accept::Forward => value,
+                        Accept::Replace(value) => value,
+                    };
+                    if name.contains('.') && !wishes.custom.contains(&name) {
+                        wishes.custom.push(name.clone());
+                    }
+                    wishes.set(name, value);
+                }
             }
         }
         if let Some(limit) = terms.statement_timeout
