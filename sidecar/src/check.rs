@@ -22,7 +22,7 @@ use crate::decide::bound::BoundPolicy;
 use crate::metrics::Outcome;
 use crate::policy_files::{Mistakes, Objects, ReadError, SecretError, Secrets, Texts};
 use crate::sql;
-use crate::upstream::{self, ConnectError, Credential, Tls, TlsConfigError, UpstreamConfig};
+use crate::upstream::{self, ConnectError, Credential, Tls, TlsConfigError, Upstream, UpstreamConfig};
 use lint::{Findings, Severity};
 use report::{Decision, Report, Statement, Style, Subject};
 
@@ -180,15 +180,27 @@ async fn read_catalog(check: &Check, policy: &CheckedPolicy) -> Result<Option<Ar
         }
         CatalogSource::Dsn(dsn) => dsn_config(dsn)?,
     };
-    let parameters = [("application_name".to_owned(), "postern check".to_owned())];
-    let mut connection = upstream::connect(&Arc::new(config), &parameters, crate::wire::startup::PROTOCOL_3_0).await?;
-    let (mut catalog, _) = load(&mut connection).await?;
+    let mut connection = connect(config, "postern check").await?;
+    let catalog = load_catalog(&mut connection).await?;
     connection.close().await;
-    catalog.version = 1;
-    Ok(Some(Arc::new(catalog)))
+    Ok(Some(catalog))
 }
 
-fn dsn_config(dsn: &Dsn) -> Result<UpstreamConfig, CheckError> {
+/// Logs in to a database to look at it.
+pub(crate) async fn connect(config: UpstreamConfig, application_name: &str) -> Result<Upstream, CheckError> {
+    let parameters = [("application_name", application_name), ("client_encoding", "UTF8")]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
+    Ok(upstream::connect(&Arc::new(config), &parameters, crate::wire::startup::PROTOCOL_3_0).await?)
+}
+
+/// The catalog of a database.
+pub(crate) async fn load_catalog(connection: &mut Upstream) -> Result<Arc<Catalog>, CheckError> {
+    let (mut catalog, _) = load(connection).await?;
+    catalog.version = 1;
+    Ok(Arc::new(catalog))
+}
+
+pub(crate) fn dsn_config(dsn: &Dsn) -> Result<UpstreamConfig, CheckError> {
     let Dsn { database, user, password, ca_file } = dsn;
     let ca = match ca_file {
         None => None,
@@ -287,7 +299,8 @@ fn initial_view(bound: &BoundPolicy) -> SessionView {
     SessionView { search_path: search_path.into(), ..SessionView::default() }
 }
 
-fn decide(text: &str, bound: &BoundPolicy, view: &SessionView) -> Result<Arc<Decided>, Denial> {
+/// What comes of one text.
+pub(crate) fn decide(text: &str, bound: &BoundPolicy, view: &SessionView) -> Result<Arc<Decided>, Denial> {
     let measure = sql::measure(text, &sql::ParseLimits::default())?;
     match sql::deep::run_blocking(&measure, || analyze(text, measure, bound, view))? {
         Analysis::Decided(decided) => Ok(decided),

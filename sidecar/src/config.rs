@@ -34,6 +34,9 @@ enum Command {
     /// Check policies, and explain what they do to statements
     #[command(after_help = CHECK_EXAMPLE)]
     Check(Box<CheckArgs>),
+    /// Suggest a first policy, from the audit of mode Audit
+    #[command(after_help = SUGGEST_EXAMPLE)]
+    Suggest(Box<SuggestArgs>),
 }
 
 const RUN_EXAMPLE: &str = "\
@@ -56,6 +59,22 @@ Examples:
 
 Exit codes: 0 nothing wrong, and every statement allowed; 1 mistakes, or a statement refused (or, with --strict,
 warnings); 2 the command line is wrong, or a file or the database can't be read.";
+
+const SUGGEST_EXAMPLE: &str = "\
+Examples:
+  postern-sidecar suggest --audit /var/log/postern.jsonl > policy.yaml
+      the rules that this traffic needs and no more, and masks for columns that look personal or secret by their names
+  postern-sidecar suggest --audit a.jsonl,b.jsonl --policy in-force.yaml \\
+      --database 'host=pg.shop.svc dbname=shop user=auditor' --sample > policy.yaml
+      also looks at all columns of the relations and at some of their values, and decides each statement of the audit
+      under the policy: the comments say which of them would still be refused
+  zcat old.jsonl.gz | postern-sidecar suggest --audit -
+
+The audit is one that a policy in `mode: Audit` wrote. Statements that the server refused to the role need nothing.
+The policy goes to standard output, with a comment for each part that says why it is there; what was read, to standard
+error. No value of the audit or of a sample is shown.
+
+Exit codes: 0 the policy was written; 2 the command line is wrong, or a file or the database can't be read.";
 
 #[derive(Debug, Args)]
 struct PolicyArgs {
@@ -196,6 +215,25 @@ struct CheckArgs {
     strict: bool,
 }
 
+#[derive(Debug, Args)]
+struct SuggestArgs {
+    /// Files of audit events, in any order; - is standard input
+    #[arg(long, value_name = "FILE", env = "POSTERN_AUDIT", value_delimiter = ',', num_args = 1.., required = true)]
+    audit: Vec<String>,
+    /// Files with the policies that were in force: how the database is reached and what is recorded is taken from them
+    #[arg(long, value_name = "FILE", env = "POSTERN_POLICY", value_delimiter = ',')]
+    policy: Vec<PathBuf>,
+    /// Look at this database: a URL or key=value pairs
+    #[arg(long, value_name = "DSN", env = "POSTERN_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// Read some values of each column, too, to see what it holds
+    #[arg(long, env = "POSTERN_SAMPLE", requires = "database")]
+    sample: bool,
+    /// Write the policy to a file in place of standard output
+    #[arg(long, value_name = "FILE", env = "POSTERN_WRITE")]
+    write: Option<PathBuf>,
+}
+
 /// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -221,6 +259,8 @@ pub enum Config {
     Run(Run),
     /// Check.
     Check(Check),
+    /// Suggest a policy.
+    Suggest(Suggest),
 }
 
 /// Where policies and identities come from, and which are meant.
@@ -340,6 +380,39 @@ pub struct Check {
     pub strict: bool,
 }
 
+/// What to suggest a policy from.
+#[derive(Debug)]
+pub struct Suggest {
+    /// Files of audit events.
+    pub audit: Vec<Source>,
+    /// Files with the policies that were in force.
+    pub policies: Vec<PathBuf>,
+    /// The database.
+    pub database: Option<Box<Dsn>>,
+    /// Whether to read values.
+    pub sample: bool,
+    /// Where the policy goes; None is standard output.
+    pub write: Option<PathBuf>,
+}
+
+/// Where something is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::File(path) => write!(f, "{}", path.display()),
+            Source::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
 /// Where `check` has the catalog from.
 #[derive(Debug)]
 pub enum CatalogSource {
@@ -403,6 +476,7 @@ impl TryFrom<Cli> for Config {
         match command {
             Command::Run(args) => Ok(Config::Run(Run::try_from(*args)?)),
             Command::Check(args) => Ok(Config::Check(Check::try_from(*args)?)),
+            Command::Suggest(args) => Ok(Config::Suggest(Suggest::try_from(*args)?)),
         }
     }
 }
@@ -503,6 +577,25 @@ impl TryFrom<CheckArgs> for Check {
             output,
             strict,
         })
+    }
+}
+
+impl TryFrom<SuggestArgs> for Suggest {
+    type Error = ConfigError;
+
+    fn try_from(args: SuggestArgs) -> Result<Self, ConfigError> {
+        let SuggestArgs { audit, policy, database, sample, write } = args;
+        let source = |typed: &String| match typed.as_str() {
+            "-" => Source::Stdin,
+            // As `run` takes it; the variable may be one for both.
+            typed => Source::File(typed.strip_prefix("file:").unwrap_or(typed).into()),
+        };
+        let audit: Vec<Source> = audit.iter().map(source).collect();
+        if audit.iter().filter(|source| **source == Source::Stdin).count() > 1 {
+            return Err(ConfigError::new("audit", "standard input can be read once"));
+        }
+        let database = database.map(|dsn| parse_dsn(&dsn).map(Box::new)).transpose()?;
+        Ok(Suggest { audit, policies: policy, database, sample, write })
     }
 }
 
@@ -732,7 +825,7 @@ mod tests {
     fn run(rest: &str) -> Result<Run, String> {
         match config(&format!("{RUN} {rest}"))? {
             Config::Run(run) => Ok(run),
-            Config::Check(_) => panic!("not run"),
+            Config::Check(_) | Config::Suggest(_) => panic!("not run"),
         }
     }
 
@@ -797,6 +890,22 @@ mod tests {
         assert!(config(&format!("{check} --schema s")).is_ok());
         assert!(config(&format!("{check} --database")).unwrap_err().contains("--secrets-dir"));
         assert!(config(&format!("{check} --database --secrets-dir s")).is_ok());
+    }
+
+    #[test]
+    fn audits_are_files_and_once_standard_input() {
+        let Config::Suggest(suggest) =
+            config("suggest --audit a,file:/b --audit - --database user=x --sample").unwrap()
+        else {
+            panic!("not suggest")
+        };
+        assert_eq!(suggest.audit, [Source::File("a".into()), Source::File("/b".into()), Source::Stdin]);
+        assert!(suggest.sample && suggest.database.is_some());
+        assert!(
+            config("suggest --audit - --audit -").unwrap_err().starts_with("--audit: standard input can be read once")
+        );
+        assert!(config("suggest --audit a --sample").unwrap_err().contains("--database"));
+        assert!(config("suggest").is_err());
     }
 
     #[test]

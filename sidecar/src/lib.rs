@@ -15,5 +15,6 @@ pub mod serve;
 pub mod session;
 pub mod sql;
 pub mod stream;
+pub mod suggest;
 pub mod upstream;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use postern_sidecar::check::{self, Verdict};
 use postern_sidecar::config::{Cli, Config, LogFormat, Run};
-use postern_sidecar::serve;
+use postern_sidecar::{serve, suggest};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -35,6 +35,13 @@ fn main() -> ExitCode {
         Config::Check(check) => match runtime.block_on(check::run(check)) {
             Ok(Verdict::Clean) => ExitCode::SUCCESS,
             Ok(Verdict::Wrong) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
+        Config::Suggest(suggest) => match runtime.block_on(suggest::run(suggest)) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(USAGE)
