@@ -61,7 +61,7 @@ impl Front {
                 let listeners = Listeners::bind(&wanted).await.unwrap();
                 tell.send(listeners.addresses().unwrap()).unwrap();
                 let stop = async { _ = stopped.await };
-                listen::serve(listeners, 2, max_connections, stop, handler).await.unwrap();
+                listen::serve(listeners, 2, max_connections, stop, || (), handler).await.unwrap();
             });
         });
         let addresses = told.recv().unwrap();

@@ -20,7 +20,7 @@ use rustls::server::NoServerSessionStorage;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::LocalSet;
+use tokio::task::JoinSet;
 
 use crate::config::ListenAddress;
 use crate::sql::deep::WORKER_STACK;
@@ -234,24 +234,26 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
 }
 
 /// Accepts connections and serves each by `handler` on one of `workers` threads, until `stop` is done. Then nothing
-/// more is accepted, and it returns once all sessions have ended: ending them is up to who stops it.
+/// more is accepted, and it returns once all sessions have ended: ending them is up to who stops it. A worker that has
+/// nothing to do calls `before_sleep`.
 pub async fn serve<H, F>(
     listeners: Listeners,
     workers: usize,
     max_connections: usize,
     stop: impl Future<Output = ()>,
+    before_sleep: impl Fn() + Clone + Send + Sync + 'static,
     handler: H,
 ) -> io::Result<()>
 where
     H: Fn(Accepted) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let mut queues = Vec::with_capacity(workers.max(1));
     let mut threads = Vec::with_capacity(workers.max(1));
     for number in 0..workers.max(1) {
         let (queue, incoming) = mpsc::channel(WORKER_QUEUE);
         queues.push(queue);
-        threads.push(worker(number, incoming, handler.clone())?);
+        threads.push(worker(number, incoming, before_sleep.clone(), handler.clone())?);
     }
     let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
@@ -337,27 +339,34 @@ fn is_the_peers_fault(error: &io::Error) -> bool {
 fn worker<H, F>(
     number: usize,
     mut incoming: mpsc::Receiver<Handover>,
+    before_sleep: impl Fn() + Send + Sync + 'static,
     handler: H,
 ) -> io::Result<std::thread::JoinHandle<()>>
 where
     H: Fn(Accepted) -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .on_thread_park(before_sleep)
+        .build()?;
     std::thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK).spawn(move || {
-        let sessions = LocalSet::new();
-        sessions.spawn_local(async move {
-            while let Some(handover) = incoming.recv().await {
-                match handover.attach() {
-                    Ok(accepted) => {
-                        tokio::task::spawn_local(handler(accepted));
-                    }
-                    Err(error) => tracing::warn!(%error, "could not take a connection over"),
+        runtime.block_on(async move {
+            let mut sessions = JoinSet::new();
+            loop {
+                tokio::select! {
+                    handover = incoming.recv() => match handover.map(Handover::attach) {
+                        Some(Ok(accepted)) => {
+                            sessions.spawn(handler(accepted));
+                        }
+                        Some(Err(error)) => tracing::warn!(%error, "could not take a connection over"),
+                        None => break,
+                    },
+                    Some(_) = sessions.join_next() => {}
                 }
             }
+            while sessions.join_next().await.is_some() {}
         });
-        // A LocalSet is done when every session is.
-        runtime.block_on(sessions);
     })
 }

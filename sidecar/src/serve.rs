@@ -135,10 +135,13 @@ pub async fn run(config: Run) -> anyhow::Result<()> {
         // An error means that the sender is gone, and so is the reason to serve.
         let _ = stopped.wait_for(|drain| *drain != Drain::Serving).await;
     };
-    let serving = listen::serve(listeners, config.workers, config.max_connections, stop, move |accepted| {
-        let service = Arc::clone(&service);
-        async move { service.client(accepted).await }
-    });
+    let settling = Arc::clone(&audit);
+    let before_sleep = move || settling.settle();
+    let serving =
+        listen::serve(listeners, config.workers, config.max_connections, stop, before_sleep, move |accepted| {
+            let service = Arc::clone(&service);
+            async move { service.client(accepted).await }
+        });
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended.context("failed to serve clients")?,

@@ -6,7 +6,9 @@
 //! are then refused.
 //! **Also.** Lines are whole: a write that was cut short is taken back or closed before the next one.
 //! **Not covered.** A crash of the machine itself: lines are not synced to disk one by one. The *end* events of
-//! statements and sessions never wait; beyond [`BACKLOG`] bytes of them a full sink loses them, and a metric says so.
+//! statements and sessions hold nobody up: those for a file go with the next statement's, or as soon as the thread that
+//! has them has nothing else to do ([`Audit::settle`]). Beyond [`BACKLOG`] bytes of them a full sink loses them, and a
+//! metric says so.
 //!
 //! One JSON object per line; `audit.schema.json` beside this crate describes them, [`SCHEMA`] names its version.
 
@@ -106,9 +108,17 @@ impl Audit {
     pub async fn flush(&self) {
         match &self.sink {
             Sink::File(file) => {
-                let _ = file.append(&[], false);
+                let _ = file.append(&[]);
             }
             Sink::Stream(stream) => stream.flush(self.patience).await,
+        }
+    }
+
+    /// Writes the end events that wait. For a thread that is about to sleep.
+    pub fn settle(&self) {
+        if let Sink::File(file) = &self.sink {
+            file.settle();
+            self.metrics.audit_queue(file.waiting());
         }
     }
 
@@ -129,13 +139,13 @@ impl Audit {
     async fn append_patiently(&self, file: &FileSink, line: &[u8]) -> Result<(), AuditFull> {
         // The usual way: one write into the page cache, from the session's own thread. A writer thread would cost two
         // wake-ups per statement, ten times as much.
-        if file.append(line, false).is_ok() {
+        if file.append(line).is_ok() {
             return Ok(());
         }
         let deadline = tokio::time::Instant::now() + self.patience;
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            if file.append(line, false).is_ok() {
+            if file.append(line).is_ok() {
                 return Ok(());
             }
         }
@@ -146,7 +156,7 @@ impl Audit {
     /// Takes a line without waiting.
     fn note(&self, line: Vec<u8>) {
         let result = match &self.sink {
-            Sink::File(file) => file.append(&line, true),
+            Sink::File(file) => file.push(&line),
             Sink::Stream(stream) => stream.push(line).map(|_| ()),
         };
         self.metrics.audit_queue(self.waiting());

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::{AuditFull, BACKLOG};
 
+/// Lines that wait are written before they are more than this.
+const TOGETHER: usize = 16 << 10;
 /// How often a file's path is looked at, to see a rotation.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file, opened to append. Lines are written by whoever has them, one `write` each.
+/// A file, opened to append. Lines are written by whoever has them: one `write` for a line and those that wait.
 #[derive(Debug)]
 pub(super) struct FileSink {
     path: PathBuf,
@@ -40,7 +42,7 @@ struct FileState {
     /// Device and inode of `file`.
     identity: (u64, u64),
     looked: Instant,
-    /// End events that a full disk did not take, and that go before anything else.
+    /// End events that wait for the next write, and go before anything else.
     backlog: Vec<u8>,
     /// The file ends in the middle of a line that could not be taken back.
     torn: bool,
@@ -55,31 +57,47 @@ impl FileSink {
         Ok(Self { path: path.to_owned(), state: Mutex::new(state), waiting: AtomicUsize::new(0) })
     }
 
-    /// Appends a line, after those that wait. With `keep` a line that can't be written now waits in memory.
-    pub(super) fn append(&self, line: &[u8], keep: bool) -> Result<(), Refused> {
+    /// Appends a line, after those that wait; in one write with them.
+    pub(super) fn append(&self, line: &[u8]) -> Result<(), Refused> {
         let mut state = lock(&self.state);
         self.follow_rotation(&mut state);
         let result = state.write_all_or_nothing(line);
+        self.waiting.store(state.backlog.len(), Ordering::Relaxed);
         match result {
             Ok(()) => {
                 if std::mem::take(&mut state.failing) {
-                    self.waiting.store(0, Ordering::Relaxed);
                     tracing::info!(path = %self.path.display(), "the audit log can be written again");
                 }
-                return Ok(());
+                Ok(())
             }
             Err(error) => {
                 if !std::mem::replace(&mut state.failing, true) {
                     tracing::error!(path = %self.path.display(), %error, "failed to write the audit log");
                 }
+                Err(Refused)
             }
         }
-        if keep && state.backlog.len() + line.len() <= BACKLOG {
-            state.backlog.extend_from_slice(line);
-            self.waiting.store(state.backlog.len(), Ordering::Relaxed);
+    }
+
+    /// Takes a line that may wait for the next write; refused if too much waits already, and can't be written.
+    pub(super) fn push(&self, line: &[u8]) -> Result<(), Refused> {
+        if self.waiting() + line.len() > TOGETHER && self.append(line).is_ok() {
             return Ok(());
         }
-        Err(Refused)
+        let mut state = lock(&self.state);
+        if state.backlog.len() + line.len() > BACKLOG {
+            return Err(Refused);
+        }
+        state.backlog.extend_from_slice(line);
+        self.waiting.store(state.backlog.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes what waits. If that fails it goes on waiting.
+    pub(super) fn settle(&self) {
+        if self.waiting() > 0 {
+            let _ = self.append(&[]);
+        }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -135,14 +153,18 @@ impl FileState {
             self.append(b"\n")?;
             self.torn = false;
         }
-        if !self.backlog.is_empty() {
-            let backlog = std::mem::take(&mut self.backlog);
-            if let Err(error) = self.append(&backlog) {
-                self.backlog = backlog;
-                return Err(error);
-            }
+        if self.backlog.is_empty() {
+            return self.append(line);
         }
-        self.append(line)
+        let mut all = std::mem::take(&mut self.backlog);
+        let waited = all.len();
+        all.extend_from_slice(line);
+        let result = self.append(&all);
+        all.truncate(if result.is_ok() { 0 } else { waited });
+        // Its room is used again: there is an end for every statement.
+        all.shrink_to(TOGETHER);
+        self.backlog = all;
+        result
     }
 
     /// Appends all of it. Of what a full disk cut short, the part that was written is taken back.

@@ -259,6 +259,7 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             session.statement(&event(&decided, "SELECT 4111", Parameters::Absent)).await.unwrap();
             session.statement_end(&StatementEnd { sqlstate: Some("57014"), limit: Some("rows"), ..end });
             session.session_end(&SessionEnd { statements: 3, rows: 1, bytes: 9, duration, reason: "client_closed" });
+            audit.settle();
 
             let events = lines(&folder.file());
             assert_valid(&events);
@@ -340,6 +341,31 @@ async fn a_session_is_refused_after_waiting_while_the_disk_is_full() {
     assert!(begun.elapsed() >= Duration::from_millis(200));
     let text = audit.metrics.render().unwrap();
     assert!(text.contains("postern_audit_refusals_total 1\n") && text.contains("postern_audit_events_total 0\n"));
+}
+
+#[tokio::test]
+async fn ends_go_before_the_next_statement_or_when_the_thread_would_sleep_or_when_they_are_many() {
+    let folder = Folder::new("ends");
+    let audit = audit(&folder.file(), FULL);
+    let session = session(&audit).await.unwrap();
+    let decided = decided();
+    let statement = event(&decided, "SELECT 1", Parameters::Absent);
+    let end = StatementEnd { statement: 1, rows: 1, bytes: 9, duration: Duration::ZERO, sqlstate: None, limit: None };
+    let written = || lines(&folder.file()).iter().map(|event| event["sequence"].as_u64().unwrap()).collect::<Vec<_>>();
+    session.statement(&statement).await.unwrap();
+    session.statement_end(&end);
+    assert_eq!(written(), [1, 2]);
+    session.statement(&statement).await.unwrap();
+    assert_eq!(written(), [1, 2, 3, 4]);
+    session.statement_end(&end);
+    audit.settle();
+    assert_eq!(written(), [1, 2, 3, 4, 5]);
+    assert_eq!(audit.waiting(), 0);
+    for _ in 0..10_000 {
+        session.statement_end(&end);
+    }
+    assert!(written().len() > 9_000);
+    assert!(audit.metrics.render().unwrap().contains("postern_audit_lost_total 0\n"));
 }
 
 #[tokio::test]
