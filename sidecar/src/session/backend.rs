@@ -271,9 +271,9 @@ where
             }
         }
         if is_describe {
-            let columns = columns_hash(header.tag, self.body(header));
             let Pending { kind, .. } = self.pop(|_| true)?;
             if let Kind::DescribeStatement(Some(prepared)) = kind {
+                let columns = columns_hash(header.tag, self.body(header));
                 self.know_columns(&prepared, columns, ours);
             }
         }
