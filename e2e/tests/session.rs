@@ -26,7 +26,7 @@ use postern_sidecar::decide::{Denial, Reason};
 use postern_sidecar::listen::Socket;
 use postern_sidecar::metrics::Metrics;
 use postern_sidecar::session::handshake::{self, Accept, Door, Terms};
-use postern_sidecar::session::{self, Decide, Drain, Shared, WindowBudget};
+use postern_sidecar::session::{self, Decide, Drain, InForce, Shared, WindowBudget};
 use postern_sidecar::upstream::{Credential, Tls, UpstreamConfig};
 use tokio::sync::watch;
 
@@ -134,8 +134,8 @@ impl Decide for Script {
         Analysis::Decided(Arc::new(self.decided(sql)))
     }
 
-    fn bound(&self) -> Arc<BoundPolicy> {
-        self.bound.lock().unwrap().clone()
+    fn bound(&self) -> InForce {
+        InForce::from_inner(self.bound.lock().unwrap().clone())
     }
 
     async fn look_again(&self) {}
@@ -246,7 +246,7 @@ impl Fixture {
                             settings: &[],
                         };
                         let audit = audit.session(&start).await.unwrap();
-                        session::serve(ready, &shared.gate.bound(), audit, drained, shared.clone()).await;
+                        session::serve(ready, shared.gate.bound().session_keys(), audit, drained, shared.clone()).await;
                     });
                 }
             });

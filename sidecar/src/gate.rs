@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
@@ -25,7 +25,7 @@ use crate::decide::bound::BoundPolicy;
 use crate::decide::{Denial, Reason};
 use crate::metrics::Metrics;
 use crate::policy_files::Loaded;
-use crate::session::Decide;
+use crate::session::{Decide, InForce};
 use crate::sql::{self, Budget, ParseLimits, Shape, Template};
 
 /// Longest text that is remembered: longer ones are data more than they are statements.
@@ -297,7 +297,7 @@ impl Gate {
 
 impl Decide for Gate {
     async fn decide(&self, view: &SessionView, text: &str) -> Analysis {
-        let bound = self.bound.load_full();
+        let bound = self.bound.load();
         // What was unknown may come to be before the catalog tells.
         let shared = view.overlay.is_empty() && !view.looked && text.len() <= MAX_CACHED_TEXT;
         let mut shape = None;
@@ -316,7 +316,7 @@ impl Decide for Gate {
             }
         }
         self.metrics.cache_miss();
-        let mut bound = bound;
+        let mut bound = Guard::into_inner(bound);
         let mut analysis = self.analyse(&bound, view, text).await;
         if let Ok(Analysis::Lookup(names)) = &analysis {
             self.keeper.look_again(names).await;
@@ -345,8 +345,8 @@ impl Decide for Gate {
         }
     }
 
-    fn bound(&self) -> Arc<BoundPolicy> {
-        self.bound.load_full()
+    fn bound(&self) -> InForce {
+        self.bound.load()
     }
 
     async fn look_again(&self) {

@@ -275,7 +275,7 @@ impl Service {
     async fn client(&self, accepted: Accepted) {
         let (peer, over_limit) = (accepted.peer.clone(), accepted.over_limit);
         let (socket, _place) = accepted.into_parts();
-        let bound = self.gate.bound();
+        let bound = Arc::clone(&self.gate.bound());
         let ready = match handshake::start(socket, &self.door, over_limit, || Ok(self.terms(&bound))).await {
             Ok(Some(ready)) => ready,
             Ok(None) => return,
@@ -291,7 +291,7 @@ impl Service {
         };
         self.metrics.upstream_reachable(true);
         self.health.upstream_reachable(true);
-        self.session(ready, &peer, &bound).await;
+        self.session(ready, &peer, bound).await;
     }
 
     /// What a session starts under now.
@@ -309,7 +309,8 @@ impl Service {
         }
     }
 
-    async fn session(&self, mut ready: Ready, peer: &str, bound: &BoundPolicy) {
+    /// Serves a session that `bound` was in force for as it started.
+    async fn session(&self, mut ready: Ready, peer: &str, bound: Arc<BoundPolicy>) {
         let _upstream_open = self.metrics.upstream_opened();
         let start = SessionStart {
             subject: &self.subject,
@@ -345,7 +346,10 @@ impl Service {
             metrics: Arc::clone(&self.metrics),
             budget: Arc::clone(&self.budget),
         };
-        let end = session::serve(ready, bound, audit, self.drain.clone(), shared).await;
+        let keys = bound.session_keys();
+        // A session may live for weeks; a binding has the whole catalog.
+        drop(bound);
+        let end = session::serve(ready, keys, audit, self.drain.clone(), shared).await;
         tracing::debug!(session = %id, reason = %end, "a session ended");
     }
 }

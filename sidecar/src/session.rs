@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use arc_swap::Guard;
 use postern_crds::Mode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -67,12 +68,15 @@ const FAILING: &str = "SELECT \"postern\".\"refused\"";
 /// How long a peer that is being left may take for its last bytes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The policy in force as one looks, without a count that every session would write to.
+pub type InForce = Guard<Arc<BoundPolicy>>;
+
 /// What decides.
 pub trait Decide: Send + Sync + 'static {
     /// Decides a text.
     fn decide(&self, view: &SessionView, sql: &str) -> impl Future<Output = Analysis> + Send;
     /// The policy in force.
-    fn bound(&self) -> Arc<BoundPolicy>;
+    fn bound(&self) -> InForce;
     /// DDL was committed: the catalog is read again before this returns.
     fn look_again(&self) -> impl Future<Output = ()> + Send;
 }
@@ -164,10 +168,10 @@ struct Start<C, S> {
     drain: watch::Receiver<Drain>,
 }
 
-/// Serves a session from the end of its start-up, which `under` governed, to its end; returns why it ended.
+/// Serves a session, started with these keys of masks, from the end of its start-up to its end; returns why it ended.
 pub async fn serve<G: Decide>(
     ready: Ready,
-    under: &BoundPolicy,
+    keys: Vec<HashKey>,
     audit: SessionAudit,
     drain: watch::Receiver<Drain>,
     shared: Shared<G>,
@@ -192,7 +196,7 @@ pub async fn serve<G: Decide>(
         application_name,
         search_path,
         cancel,
-        keys: under.session_keys(),
+        keys,
         audit,
         drain,
     };
