@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, Mac};
 use postern_crds::{ParameterRecording, Recording, StatementRecording, VerbSet};
 use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{SerializeSeq, Serializer};
 use sha2::Sha256;
 
+use super::members::Members;
 use crate::analyze::Decided;
 use crate::metrics::Outcome;
 
@@ -225,8 +226,13 @@ impl Hasher {
 }
 
 fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    let mut text = String::with_capacity(2 * bytes.size_hint().0);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }
 
 impl Envelope<'_> {
@@ -244,40 +250,19 @@ impl Envelope<'_> {
     }
 
     fn write_line(&self, line: &mut Vec<u8>, recording: Recording, hasher: &Hasher) -> serde_json::Result<()> {
-        self.write(&mut serde_json::Serializer::new(&mut *line))?;
-        if let Body::Statement { statement, .. } = self.body {
-            // The object is opened again, for what was written before and for what is left.
-            line.pop();
-            let kept = statement.decided.said.0.get().filter(|(when, _)| *when == recording.statements);
-            match kept {
-                Some((_, said)) => line.extend_from_slice(said),
-                None => {
-                    let said = said(statement.decided, recording.statements)?;
-                    line.extend_from_slice(&said);
-                    // One that was said for another `recording` stays; a policy's change makes new decisions.
-                    statement.decided.said.0.set((recording.statements, said.into())).ok();
-                }
-            }
-            write_rest(line, statement, recording, hasher)?;
-            line.push(b'}');
-        }
-        Ok(())
-    }
-
-    /// What is the event's own; of a statement, up to its decision.
-    fn write<S: Serializer<Ok = ()>>(&self, json: S) -> Result<(), S::Error> {
-        let mut map = json.serialize_map(None)?;
-        map.serialize_entry("schema", SCHEMA)?;
         let event = match self.body {
             Body::SessionStart(_) => "session_start",
             Body::SessionEnd(_) => "session_end",
             Body::Statement { .. } => "statement",
             Body::StatementEnd(_) => "statement_end",
         };
-        map.serialize_entry("event", event)?;
-        map.serialize_entry("time", std::str::from_utf8(&rfc3339(self.time)).unwrap_or_default())?;
-        map.serialize_entry("session", self.session)?;
-        map.serialize_entry("sequence", &self.sequence)?;
+        line.push(b'{');
+        let mut members = Members(line);
+        members.word("schema", SCHEMA);
+        members.word("event", event);
+        members.time("time", self.time);
+        members.id("session", self.session);
+        members.number("sequence", self.sequence);
         match self.body {
             Body::SessionStart(start) => {
                 let SessionStart {
@@ -294,137 +279,142 @@ impl Envelope<'_> {
                     postgres_role,
                     settings,
                 } = start;
-                map.serialize_entry("identity", identity)?;
-                map.serialize_entry("policy", policy)?;
-                map.serialize_entry("policy_version", policy_version)?;
-                map.serialize_entry("mode", mode)?;
-                map.serialize_entry("database", database)?;
-                map.serialize_entry("postgres_role", postgres_role)?;
-                map.serialize_entry("client_address", client_address)?;
-                map.serialize_entry("application_name", application_name)?;
-                map.serialize_entry("protocol", protocol)?;
-                map.serialize_entry("tls", tls)?;
+                members.value("identity", identity)?;
+                members.value("policy", policy)?;
+                members.number("policy_version", *policy_version);
+                members.value("mode", mode)?;
+                members.value("database", database)?;
+                members.value("postgres_role", postgres_role)?;
+                members.value("client_address", client_address)?;
+                members.value("application_name", application_name)?;
+                members.value("protocol", protocol)?;
+                members.value("tls", tls)?;
                 if !settings.is_empty() {
-                    map.serialize_entry("settings", settings)?;
+                    members.value("settings", settings)?;
                 }
-                map.serialize_entry("subject", subject)?;
+                members.value("subject", subject)?;
             }
             Body::SessionEnd(end) => {
                 let SessionEnd { statements, rows, bytes, duration, reason } = end;
-                map.serialize_entry("reason", reason)?;
-                map.serialize_entry("statements", statements)?;
-                map.serialize_entry("rows", rows)?;
-                map.serialize_entry("bytes", bytes)?;
-                map.serialize_entry("ms", &millis(*duration))?;
+                members.value("reason", reason)?;
+                members.number("statements", *statements);
+                members.number("rows", *rows);
+                members.number("bytes", *bytes);
+                members.millis("ms", *duration);
             }
             Body::Statement { id, statement } => {
-                map.serialize_entry("statement", id)?;
-                map.serialize_entry("message", statement.kind.as_str())?;
+                members.number("statement", *id);
+                members.word("message", statement.kind.as_str());
+                say(statement.decided, recording.statements, members.0)?;
+                write_own(&mut members, statement, recording, hasher)?;
             }
             Body::StatementEnd(end) => {
                 let StatementEnd { statement, rows, bytes, duration, sqlstate, limit } = end;
-                map.serialize_entry("statement", statement)?;
-                map.serialize_entry("rows", rows)?;
-                map.serialize_entry("bytes", bytes)?;
-                map.serialize_entry("ms", &millis(*duration))?;
-                map.serialize_entry("sqlstate", sqlstate)?;
-                map.serialize_entry("limit", limit)?;
+                members.number("statement", *statement);
+                members.number("rows", *rows);
+                members.number("bytes", *bytes);
+                members.millis("ms", *duration);
+                members.value("sqlstate", sqlstate)?;
+                members.value("limit", limit)?;
             }
         }
-        map.end()
+        line.push(b'}');
+        Ok(())
     }
 }
 
-/// The members that follow a comma: the decision and what it is about, with the text as far as it is the decision's own.
-fn said(decided: &Decided, recording: StatementRecording) -> serde_json::Result<Vec<u8>> {
-    let mut members = Vec::with_capacity(1024);
-    let mut json = serde_json::Serializer::new(&mut members);
-    let mut map = json.serialize_map(None)?;
+/// Appends the members that every event about a decision has alike, as they were written the first time.
+fn say(decided: &Decided, recording: StatementRecording, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    if let Some((when, said)) = decided.said.0.get()
+        && *when == recording
+    {
+        line.extend_from_slice(said);
+        return Ok(());
+    }
+    let mut said = Vec::with_capacity(1024);
+    write_decision(&mut Members(&mut said), decided, recording)?;
+    line.extend_from_slice(&said);
+    // One that was said for another `recording` stays; a policy's change makes new decisions.
+    decided.said.0.set((recording, said.into())).ok();
+    Ok(())
+}
+
+/// The decision and what it is about, with the text as far as it is the decision's own.
+fn write_decision(
+    members: &mut Members<'_>,
+    decided: &Decided,
+    recording: StatementRecording,
+) -> serde_json::Result<()> {
     let denial = decided.denial.as_ref().or(decided.would_deny.as_ref());
     let statements = &decided.statements;
     let mut verbs = VerbSet::EMPTY;
     for statement in statements.iter() {
         verbs = verbs.union(statement.verbs);
     }
-    map.serialize_entry("decision", Outcome::of(decided).as_str())?;
-    let allowed_by = || statements.iter().find_map(|statement| statement.rule.as_deref());
+    members.word("decision", Outcome::of(decided).as_str());
     match denial {
         None => {
-            map.serialize_entry("rule", &allowed_by())?;
-            map.serialize_entry("reason", &None::<&str>)?;
+            let allowed_by = statements.iter().find_map(|statement| statement.rule.as_deref());
+            members.value("rule", &allowed_by)?;
+            members.value("reason", &None::<&str>)?;
         }
         Some(denial) => {
-            map.serialize_entry("rule", &denial.rule)?;
-            map.serialize_entry("reason", denial.reason.as_str())?;
-            map.serialize_entry("sqlstate", denial.sqlstate)?;
-            map.serialize_entry("object", &denial.object)?;
-            map.serialize_entry("error", &denial.message)?;
+            members.value("rule", &denial.rule)?;
+            members.word("reason", denial.reason.as_str());
+            members.value("sqlstate", denial.sqlstate)?;
+            members.value("object", &denial.object)?;
+            members.value("error", &denial.message)?;
         }
     }
-    map.serialize_entry("policy_version", &decided.policy_version)?;
-    map.serialize_entry("verbs", &Strings(|| verbs.iter().map(|verb| verb.as_str())))?;
+    members.number("policy_version", decided.policy_version);
+    members.value("verbs", &Strings(|| verbs.iter().map(|verb| verb.as_str())))?;
     let relations = || distinct(statements.iter().flat_map(|statement| &statement.relations));
-    map.serialize_entry("relations", &Strings(relations))?;
+    members.value("relations", &Strings(relations))?;
     let masked = || distinct(statements.iter().flat_map(|statement| &statement.masked_columns));
-    map.serialize_entry("masked_columns", &Strings(masked))?;
+    members.value("masked_columns", &Strings(masked))?;
     if decided.masked_predicates().next().is_some() {
-        map.serialize_entry("masked_predicates", &Strings(|| decided.masked_predicates()))?;
+        members.value("masked_predicates", &Strings(|| decided.masked_predicates()))?;
     }
     if decided.kept_columns().next().is_some() {
-        map.serialize_entry("kept_columns", &Strings(|| decided.kept_columns()))?;
+        members.value("kept_columns", &Strings(|| decided.kept_columns()))?;
     }
     if let Some(needs) = &decided.needs {
-        map.serialize_entry("needs", &**needs)?;
+        members.value("needs", &**needs)?;
     }
-    map.serialize_entry("rewritten", &decided.rewritten.is_some())?;
-    map.serialize_entry("fingerprint", &*decided.fingerprint)?;
+    members.value("rewritten", &decided.rewritten.is_some())?;
+    members.value("fingerprint", &*decided.fingerprint)?;
     if recording == StatementRecording::Normalized {
         // A text that can't be parsed can't be normalized either, and its literals must not show.
-        write_text(&mut map, &decided.normalized)?;
+        write_text(members, &decided.normalized)?;
     }
-    SerializeMap::end(map)?;
-    members.pop();
-    if let Some(brace) = members.first_mut() {
-        *brace = b',';
-    }
-    Ok(members)
+    Ok(())
 }
 
-fn write_text<M: SerializeMap>(map: &mut M, text: &str) -> Result<(), M::Error> {
+fn write_text(members: &mut Members<'_>, text: &str) -> serde_json::Result<()> {
     let cut = floor_char_boundary(text, MAX_TEXT);
-    map.serialize_entry("text", text.get(..cut).unwrap_or_default())?;
+    members.value("text", text.get(..cut).unwrap_or_default())?;
     if cut < text.len() {
-        map.serialize_entry("text_bytes", &text.len())?;
+        members.number("text_bytes", text.len() as u64);
     }
     Ok(())
 }
 
 /// The members that differ from one use of a decision to the next.
-fn write_rest(
-    line: &mut Vec<u8>,
+fn write_own(
+    members: &mut Members<'_>,
     event: &StatementEvent<'_>,
     recording: Recording,
     hasher: &Hasher,
 ) -> serde_json::Result<()> {
-    let comma = line.len();
-    let mut json = serde_json::Serializer::new(&mut *line);
-    let mut map = json.serialize_map(None)?;
     if recording.statements == StatementRecording::Full {
-        write_text(&mut map, event.text)?;
+        write_text(members, event.text)?;
     }
     match (event.parameters, recording.parameters) {
         (Parameters::Absent, _) | (_, ParameterRecording::None) => {}
-        (Parameters::Streamed { bytes }, _) => map.serialize_entry("parameters_bytes", &bytes)?,
+        (Parameters::Streamed { bytes }, _) => members.number("parameters_bytes", bytes),
         (Parameters::Values(values), recording) => {
-            map.serialize_entry("parameters", &Values { values, recording, hasher })?;
+            members.value("parameters", &Values { values, recording, hasher })?;
         }
-    }
-    SerializeMap::end(map)?;
-    line.pop();
-    if line.len() == comma + 1 {
-        line.pop();
-    } else if let Some(brace) = line.get_mut(comma) {
-        *brace = b',';
     }
     Ok(())
 }
@@ -513,63 +503,11 @@ fn floor_char_boundary(text: &str, most: usize) -> usize {
     (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-fn millis(duration: Duration) -> f64 {
-    // Microseconds are as fine as it gets; more digits would only be noise.
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// The time as RFC 3339 in UTC, with microseconds. By hand, because every event has one and formatting is slow.
-fn rfc3339(time: SystemTime) -> [u8; 27] {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs();
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let micros = u64::from(since.subsec_micros());
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let mut put = |value: u64, last: usize| {
-        let mut rest = value;
-        for digit in text.iter_mut().take(last + 1).rev().take_while(|byte| byte.is_ascii_digit()) {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-    };
-    put(year, 3);
-    put(month, 6);
-    put(day, 9);
-    put(seconds / 3600 % 24, 12);
-    put(seconds / 60 % 60, 15);
-    put(seconds % 60, 18);
-    put(micros, 25);
-    text
-}
-
-/// Year, month and day of a day since 1970 in the Gregorian calendar, counted in eras of 400 years that begin on the
-/// first of March, so that the leap day is the last of its year.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
-
-    #[test]
-    fn times_are_utc_with_microseconds() {
-        let at = |seconds, micros| UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros);
-        assert_eq!(&rfc3339(at(0, 0)), b"1970-01-01T00:00:00.000000Z");
-        assert_eq!(&rfc3339(at(951_782_399, 999_999)), b"2000-02-28T23:59:59.999999Z");
-        assert_eq!(&rfc3339(at(951_782_400, 1)), b"2000-02-29T00:00:00.000001Z");
-        assert_eq!(&rfc3339(at(1_735_689_599, 0)), b"2024-12-31T23:59:59.000000Z");
-        assert_eq!(&rfc3339(at(4_107_542_400, 0)), b"2100-03-01T00:00:00.000000Z");
-    }
 
     #[test]
     fn a_text_is_cut_between_characters() {

@@ -13,6 +13,7 @@
 //! One JSON object per line; `audit.schema.json` beside this crate describes them, [`SCHEMA`] names its version.
 
 mod event;
+mod members;
 mod sink;
 
 use std::io;
