@@ -153,7 +153,7 @@ struct RunArgs {
     #[arg(long, value_name = "TIME", env = "POSTERN_CATALOG_REFRESH", default_value = "60s", value_parser = duration, help_heading = "Operation")]
     catalog_refresh: Duration,
 
-    /// Threads that serve sessions [default: one per processor, at most 4]
+    /// Threads that serve sessions [default: half as many as there are processors, at least 1 and at most 4]
     #[arg(
         long,
         value_name = "N",
@@ -523,7 +523,7 @@ impl TryFrom<RunArgs> for Run {
             log_format,
             log,
             catalog_refresh,
-            workers: workers.map_or(processors.min(4), usize::from),
+            workers: workers.map_or((processors / 2).clamp(1, 4), usize::from),
             parse_memory,
             cache_memory,
         })
