@@ -1,6 +1,6 @@
 //! The bound policy: checked policy × catalog, for one identity. What the analysis asks while it walks a statement.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf::Node;
@@ -63,7 +63,7 @@ pub struct RelationView {
     /// Set if nothing of it may be used, with the reason.
     pub closed: Option<String>,
     /// Columns that are hidden or masked, by attribute number; a column not in here is plain.
-    pub columns: HashMap<i16, ColumnView>,
+    pub columns: BTreeMap<i16, ColumnView>,
     /// Of the hidden columns those that are closed because their mask does not bind, with the reason.
     pub closed_columns: HashMap<i16, String>,
     /// Rows that exist; all matching filters joined by AND.

@@ -669,7 +669,7 @@ fn pairs_of_text<'a>(one: &str, other: &str, pairs: impl Iterator<Item = (&'a St
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use postern_crds::files::{Object, read};
@@ -727,7 +727,7 @@ spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
         catalog.add_relation(customers);
         let mut bound = unrestricted(catalog);
         if hide {
-            let view = RelationView { columns: HashMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
+            let view = RelationView { columns: BTreeMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
             bound.views.insert(1000, Arc::new(view));
         }
         bound

@@ -24,6 +24,9 @@ pub(super) fn raw_column(body: &[u8], bound: &BoundPolicy) -> Result<Option<Raw>
         let attribute = reader.i16()?;
         // Type, its size and modifier, format.
         reader.bytes(4 + 2 + 4 + 2)?;
+        if relation == 0 {
+            continue;
+        }
         if looked_at.0 != relation {
             looked_at = (relation, bound.views.get(&relation));
         }
