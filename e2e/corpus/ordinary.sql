@@ -72,6 +72,9 @@ SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; SET extra_float_digits = 
 
 -- migrations, of which tools send the whole file as one message
 CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN'); CREATE TABLE "User" ("id" SERIAL NOT NULL, "mail" TEXT NOT NULL, "role" "Role" NOT NULL DEFAULT 'USER', "tags" "Role"[] DEFAULT '{}', CONSTRAINT "User_pkey" PRIMARY KEY ("id")); CREATE TABLE "Post" ("id" SERIAL NOT NULL, "createdAt" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP, "authorId" INTEGER, CONSTRAINT "Post_pkey" PRIMARY KEY ("id")); CREATE UNIQUE INDEX "User_email_key" ON "User"("mail"); ALTER TABLE "Post" ADD CONSTRAINT "Post_authorId_fkey" FOREIGN KEY ("authorId") REFERENCES "User"("id") ON DELETE SET NULL ON UPDATE CASCADE;
+DO $$ BEGIN CREATE TYPE "Role" AS ENUM ('USER'); EXCEPTION WHEN duplicate_object THEN null; END $$;
+DO 'BEGIN CREATE TYPE "public"."hue" AS ENUM (''red''); EXCEPTION WHEN duplicate_object THEN null; END'; ALTER TABLE "Post" ADD COLUMN "hue" "public"."hue" DEFAULT 'red';
+DO $$ BEGIN ALTER TABLE "Post" ADD CONSTRAINT "Post_authorId_fkey" FOREIGN KEY ("authorId") REFERENCES "User"("id"); EXCEPTION WHEN duplicate_object THEN null; END $$;
 ALTER TYPE "Role" ADD VALUE 'GUEST';
 INSERT INTO "Post" ("authorId") VALUES (NULL) RETURNING id;
 BEGIN; CREATE TYPE "Role_new" AS ENUM ('USER', 'ADMIN'); ALTER TABLE "User" ALTER COLUMN "role" DROP DEFAULT; ALTER TABLE "User" ALTER COLUMN "role" TYPE "Role_new" USING ("role"::text::"Role_new"); ALTER TYPE "Role" RENAME TO "Role_old"; ALTER TYPE "Role_new" RENAME TO "Role"; ALTER TABLE "User" DROP COLUMN tags; DROP TYPE "Role_old"; ALTER TABLE "User" ALTER COLUMN "role" SET DEFAULT 'USER'; COMMIT;

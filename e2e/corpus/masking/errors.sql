@@ -116,5 +116,14 @@ SELECT card::int FROM customers; SELECT note FROM customers;
 -- leak: RAISE in DO
 DO $$ DECLARE r text; BEGIN SELECT max(card) INTO r FROM customers; RAISE NOTICE '%', r; END $$;
 
+-- refused: DO that makes a copy of a masked table
+DO $$ BEGIN CREATE TABLE scratch.copied AS SELECT card FROM customers; EXCEPTION WHEN others THEN NULL; END $$;
+
+-- refused: DO that adds a check over a masked column
+DO $$ BEGIN ALTER TABLE customers ADD CONSTRAINT c CHECK (card::int > 0); EXCEPTION WHEN check_violation THEN NULL; END $$;
+
+-- refused: DO whose handler looks
+DO $$ BEGIN CREATE SCHEMA scratch; EXCEPTION WHEN others THEN RAISE NOTICE '%', (SELECT max(card) FROM customers); END $$;
+
 -- leak: an exception in DO
 DO $$ BEGIN PERFORM card::int FROM customers; END $$;

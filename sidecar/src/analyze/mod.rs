@@ -1,5 +1,6 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod block;
 mod ddl;
 mod expression;
 mod function;

@@ -123,6 +123,7 @@ impl Analyzer<'_> {
             NodeEnum::ExplainStmt(explain) => self.explain(explain),
             NodeEnum::CopyStmt(copy) => self.copy(copy),
             NodeEnum::CallStmt(call) => self.call(call),
+            NodeEnum::DoStmt(block) => self.block(block),
             // Relations as a whole
             NodeEnum::TruncateStmt(truncate) => self.truncate(truncate),
             NodeEnum::VacuumStmt(vacuum) => self.vacuum(vacuum),
@@ -766,7 +767,6 @@ fn plain_switch(option: &mut pb::DefElem) {
 /// What a statement is refused with that no policy can allow.
 fn refusal(statement: &NodeEnum) -> Denial {
     let what = match statement {
-        NodeEnum::DoStmt(_) => "DO: its code would run unseen",
         NodeEnum::CreateFunctionStmt(_) | NodeEnum::AlterFunctionStmt(_) => "CREATE or ALTER FUNCTION",
         NodeEnum::CreateTrigStmt(_) | NodeEnum::CreateEventTrigStmt(_) | NodeEnum::AlterEventTrigStmt(_) => "triggers",
         NodeEnum::RuleStmt(_) => "rewrite rules",
