@@ -1,11 +1,11 @@
 -- Ways around by the session: settings, notifications, locks.
 
--- leak: into a setting and back
+-- leak works: into a setting and back
 SELECT set_config('app.x', card, false) FROM customers WHERE id = 1;
 SELECT current_setting('app.x');
 SHOW app.x;
 
--- leak: into a setting, as rows of pg_settings
+-- leak works: into a setting, as rows of pg_settings
 SELECT set_config('app.y', secret || code, false) FROM customers WHERE id = 1;
 SELECT card FROM customers;
 

@@ -223,6 +223,10 @@ impl Analyzer<'_> {
             return self.settings(|context| settings::show(context, &name)).map(|_| ());
         }
         let Some(value) = arguments.get(1).and_then(text_of) else {
+            // A parameter, as of `SELECT set_config('app.tenant', $1, true)`, or computed from the views.
+            if self.settings(|context| settings::takes_any_value(context, &name))? {
+                return Ok(());
+            }
             return Err(Denial::new(Reason::Setting, "set_config needs the value as a literal")
                 .hint("Use SET, or write the value as a constant."));
         };

@@ -265,6 +265,13 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
     }
 }
 
+/// Whether a setting that may be set is one of extensions or the application, and so takes any value: nothing here reads
+/// it, nor does the server.
+pub fn takes_any_value(context: &Context<'_>, name: &str) -> Result<bool, Denial> {
+    let name = name.to_ascii_lowercase();
+    Ok(name.contains('.') && matches!(check_of(context, &name)?, Check::Any))
+}
+
 /// Decides a setting of the startup message, or of a `-c` in its options. The value to use is in the answer:
 /// an encoding other than UTF-8 is overridden, since clients ask for the one of their locale.
 pub fn startup(context: &Context<'_>, name: &str, value: &str) -> Result<SetDecision, Denial> {
