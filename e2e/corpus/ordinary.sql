@@ -75,6 +75,8 @@ CREATE TYPE "Role" AS ENUM ('USER', 'ADMIN'); CREATE TABLE "User" ("id" SERIAL N
 DO $$ BEGIN CREATE TYPE "Role" AS ENUM ('USER'); EXCEPTION WHEN duplicate_object THEN null; END $$;
 DO 'BEGIN CREATE TYPE "public"."hue" AS ENUM (''red''); EXCEPTION WHEN duplicate_object THEN null; END'; ALTER TABLE "Post" ADD COLUMN "hue" "public"."hue" DEFAULT 'red';
 DO $$ BEGIN ALTER TABLE "Post" ADD CONSTRAINT "Post_authorId_fkey" FOREIGN KEY ("authorId") REFERENCES "User"("id"); EXCEPTION WHEN duplicate_object THEN null; END $$;
+CREATE TABLE "Comment" ("id" SERIAL NOT NULL PRIMARY KEY, "parentId" INTEGER REFERENCES "Comment" ("id"), "customerId" INTEGER, body TEXT); ALTER TABLE "Comment" ADD CONSTRAINT "Comment_customerId_fkey" FOREIGN KEY ("customerId") REFERENCES customers (id) ON DELETE SET NULL;
+INSERT INTO "Comment" ("parentId", "customerId", body) SELECT 1, id, email FROM customers ORDER BY id LIMIT 2 RETURNING *;
 ALTER TYPE "Role" ADD VALUE 'GUEST';
 INSERT INTO "Post" ("authorId") VALUES (NULL) RETURNING id;
 BEGIN; CREATE TYPE "Role_new" AS ENUM ('USER', 'ADMIN'); ALTER TABLE "User" ALTER COLUMN "role" DROP DEFAULT; ALTER TABLE "User" ALTER COLUMN "role" TYPE "Role_new" USING ("role"::text::"Role_new"); ALTER TYPE "Role" RENAME TO "Role_old"; ALTER TYPE "Role_new" RENAME TO "Role"; ALTER TABLE "User" DROP COLUMN tags; DROP TYPE "Role_old"; ALTER TABLE "User" ALTER COLUMN "role" SET DEFAULT 'USER'; COMMIT;

@@ -77,6 +77,27 @@ ALTER TABLE customers ADD CONSTRAINT probe CHECK (shout(card) IS NOT NULL);
 -- leak: a validated foreign key
 ALTER TABLE payments ADD CONSTRAINT probe FOREIGN KEY (token) REFERENCES customers (email);
 
+-- leak: a foreign key to a masked column, as an oracle
+BEGIN;
+CREATE TABLE scratch.probe (guess text REFERENCES customers (email));
+INSERT INTO scratch.probe VALUES ('mailzqx88.1@example.com');
+SELECT guess FROM scratch.probe;
+ROLLBACK;
+
+-- leak: a foreign key to a filtered table, as an oracle
+BEGIN;
+CREATE TABLE scratch.probe (guess int REFERENCES orders);
+INSERT INTO scratch.probe VALUES (2);
+SELECT (SELECT item FROM orders WHERE id = guess) FROM scratch.probe;
+ROLLBACK;
+
+-- same works: a foreign key to the key of a masked table, and one to itself
+BEGIN;
+CREATE TABLE scratch.mine (id int PRIMARY KEY, payment int REFERENCES payments, parent int REFERENCES scratch.mine);
+INSERT INTO scratch.mine VALUES (1, 2, 1);
+SELECT m.id, p.token, p.customer_email FROM scratch.mine m JOIN payments p ON p.id = m.payment;
+ROLLBACK;
+
 -- leak: a unique index over an expression
 CREATE UNIQUE INDEX probe ON customers (left(card, 9));
 

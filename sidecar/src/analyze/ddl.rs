@@ -2,8 +2,8 @@
 //!
 //! **Promise.** Only what is named here is defined, and only where a rule has `Ddl` for the name as it is and as it
 //! becomes (`Temp` for temporary relations). A relation with masks, hidden columns or filters, or with a descendant that
-//! has some, is not touched by any of it, nor does a view or index come to hold raw values of one. Expressions in
-//! definitions are decided like any other.
+//! has some, is not touched by any of it, nor does a view or index come to hold raw values of one; but a foreign key may
+//! point at a key of one that is seen as it is, with all its rows. Expressions in definitions are decided like any other.
 
 use std::sync::Arc;
 
@@ -404,6 +404,12 @@ impl Analyzer<'_> {
                 _ => {}
             }
         }
+        // Its own foreign keys may name it.
+        let already = self.made.len();
+        self.will_make(names, RelationKind::Table, &columns, &[]);
+        let before = Arc::clone(&self.session.overlay);
+        let made = self.made.iter().cloned().map(Arc::new);
+        self.session.overlay = Arc::new(before.iter().cloned().chain(made).collect());
         for element in &mut create.table_elts {
             match &mut element.node {
                 Some(NodeEnum::ColumnDef(_)) => self.column_definition(element, &columns, complete)?,
@@ -433,9 +439,11 @@ impl Analyzer<'_> {
         if let Some(bound) = &mut create.partbound {
             self.partition_bound(bound)?;
         }
+        self.session.overlay = before;
         if complete && (!create.if_not_exists || self.may_be_there(names)) {
-            self.will_make(names, RelationKind::Table, &columns, &[]);
             self.will_make_sequences(names, &create.table_elts);
+        } else {
+            self.made.truncate(already);
         }
         Ok(temporary)
     }
@@ -496,12 +504,7 @@ impl Analyzer<'_> {
                 Ok(())
             }
             Ok(Kind::ConstrIdentity) => self.sequence_options(&mut constraint.options),
-            Ok(Kind::ConstrForeign) => {
-                let range = constraint.pktable.as_mut().ok_or_else(|| unsupported("a foreign key"))?;
-                // A key of it is checked against what it holds.
-                self.defined(range, false, &mut Vec::new())?;
-                Ok(())
-            }
+            Ok(Kind::ConstrForeign) => self.foreign_key(constraint),
             Ok(Kind::ConstrExclusion) => {
                 for exclusion in &mut constraint.exclusions {
                     let Some(NodeEnum::List(pair)) = &mut exclusion.node else { return Err(unsupported("EXCLUDE")) };
@@ -528,6 +531,38 @@ impl Analyzer<'_> {
             ) => Ok(()),
             Ok(Kind::Undefined) | Err(_) => Err(unsupported("a constraint")),
         }
+    }
+
+    /// A key is checked against what the other relation holds: so it has to be seen as it is, and no row filtered.
+    fn foreign_key(&mut self, constraint: &mut pb::Constraint) -> Result<(), Denial> {
+        let range = constraint.pktable.as_mut().ok_or_else(|| unsupported("a foreign key"))?;
+        let relation = self.relation(range)?;
+        if self.is_plain(&relation).is_err() && self.shows_key(&relation, &mut constraint.pk_attrs) {
+            let grant = self.ask(&relation, Verb::Ddl)?;
+            self.record(&relation, &grant, Verb::Ddl);
+            return Ok(());
+        }
+        self.may_change(&relation)
+    }
+
+    /// Whether all rows of a relation and those under it are shown, with the columns of a key as they are. Without
+    /// columns the primary key is meant, which is written out.
+    fn shows_key(&mut self, relation: &Relation, key: &mut Vec<Node>) -> bool {
+        if key.is_empty() {
+            let primary = relation.indexes.iter().find(|index| index.primary);
+            let columns = primary.iter().flat_map(|index| &index.columns).map(|number| relation.column_at(*number));
+            let Some(columns) = columns.collect::<Option<Vec<_>>>() else { return false };
+            key.extend(columns.into_iter().map(|column| tree::string(&*column.name)));
+            self.changed = true;
+        }
+        let Some(key) = tree::strings(key).filter(|key| !key.is_empty()) else { return false };
+        self.with_descendants(relation).into_iter().all(|oid| {
+            let Some(view) = self.policy.view(oid) else { return true };
+            let columns = || key.iter().map(|name| self.catalog.relations.get(&oid)?.column(name));
+            view.closed.is_none()
+                && view.filter.is_none()
+                && columns().all(|column| column.is_some_and(|column| !view.columns.contains_key(&column.number)))
+        })
     }
 
     fn index_element(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {

@@ -22,7 +22,7 @@ spec:
     tls: {mode: Disable}
     credentials: {secret: {name: shop}}
   masks:
-  - columns: [shop.customers.card]
+  - columns: [shop.customers.card, public.accounts.pin]
     mask: {nullify: {}}
   rules:
   - name: reads
@@ -41,7 +41,7 @@ spec:
   - name: migrations
     to: {identities: [nightly]}
     allow: [Select, Ddl, Temp, Truncate, Maintenance]
-    relations: ["app.*", shop.notes, shop.orders]
+    relations: ["app.*", shop.notes, shop.orders, public.accounts]
   bulkExport: {action: Allow}
 ---
 apiVersion: postern.dev/v1alpha1
@@ -63,13 +63,15 @@ fn bound() -> BoundPolicy {
         ("orders", [("id", "integer"), ("region", "text")].as_slice()),
         ("notes", [("id", "integer"), ("body", "text")].as_slice()),
         ("other", [("id", "integer")].as_slice()),
+        ("accounts", [("id", "integer"), ("pin", "text")].as_slice()),
     ] {
         oid += 1;
-        let mut relation = testing::table(&catalog, oid, "shop", name, columns);
-        if name == "notes" {
+        let schema = if name == "accounts" { "public" } else { "shop" };
+        let mut relation = testing::table(&catalog, oid, schema, name, columns);
+        if matches!(name, "notes" | "accounts") {
             relation.indexes.push(Index {
-                name: "notes_pkey".into(),
-                oid: 2000,
+                name: format!("{name}_pkey").as_str().into(),
+                oid: oid + 1000,
                 unique: true,
                 primary: true,
                 valid: true,
