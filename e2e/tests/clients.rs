@@ -36,6 +36,18 @@ programs! {
         psycopg_3: "psycopg 3", "python", "psycopg3_program";
     }
     long {
+        node_postgres: "node-postgres", "node", "node-postgres";
+        postgres_js: "postgres.js", "node", "postgresjs";
+        prisma: "Prisma", "node", "prisma";
+        typeorm: "TypeORM", "node", "typeorm";
+        sequelize: "Sequelize", "node", "sequelize";
+        drizzle: "drizzle", "node", "drizzle";
+        knex: "knex", "node", "knex";
+        pgjdbc: "pgjdbc with HikariCP", "java", "Pgjdbc";
+        hibernate: "Hibernate", "java", "Hibernate";
+        pgx: "pgx", "go", "pgx";
+        gorm: "GORM", "go", "gorm";
+        lib_pq: "lib/pq", "go", "pq";
     }
 }
 
