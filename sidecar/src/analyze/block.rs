@@ -38,26 +38,30 @@ impl Analyzer<'_> {
         let body = body(statement).ok_or_else(refused)?;
         sql::measure(body, &LIMITS)?;
         let block = read(body).ok_or_else(refused)?;
+        let server = self.catalog.server_version;
         let outer = std::mem::take(&mut self.changed);
         let mut written = Vec::with_capacity(block.statements.len());
-        let (mut all_names, mut all_temporary) = (Vec::new(), true);
+        let (mut all_names, mut all_dropped, mut all_temporary) = (Vec::new(), Vec::new(), true);
         for text in block.statements {
             // What is no SQL may be PL/pgSQL.
-            let mut tree = sql::parse(text, &LIMITS).map_err(|_| refused())?.tree;
+            let parsed = sql::as_server_reads(text, server).and_then(|text| sql::parse(&text, &LIMITS));
+            let mut tree = parsed.map_err(|_| refused())?.tree;
             let [pb::RawStmt { stmt: Some(node), .. }] = tree.stmts.as_mut_slice() else { return Err(refused()) };
             if !is_definition(node) {
                 return Err(refused());
             }
             self.define(node)?;
             let made = std::mem::take(&mut self.made);
-            self.session.predict(&self.out.effect, made, &std::mem::take(&mut self.dropped));
+            self.session.predict(&self.out.effect, made, &self.dropped);
+            all_dropped.append(&mut self.dropped);
             if let Effect::CatalogChange { names, temporary } = std::mem::take(&mut self.out.effect) {
                 all_names.extend(names);
                 all_temporary &= temporary;
             }
-            written.push(sql::emit(&tree)?);
+            written.push(sql::emit_owned(tree, server)?);
         }
         self.out.effect = Effect::CatalogChange { names: all_names, temporary: all_temporary };
+        self.dropped = all_dropped;
         if self.changed {
             set_body(statement, &write(&written, &block.handlers));
         }

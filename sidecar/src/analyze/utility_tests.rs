@@ -137,6 +137,17 @@ fn utility_statements_are_decided_as_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// To 15 `1_000` is `1 AS _000`, which is no default.
+#[test]
+fn the_body_of_a_do_block_is_read_as_the_server_reads_it() {
+    let mut policy = bound();
+    let text = "DO $$ BEGIN CREATE TABLE app.t (a int4 DEFAULT 1_000); END $$";
+    for (server, wanted) in [(150_000, "! forbidden"), (160_000, "=")] {
+        Arc::get_mut(&mut policy.catalog).unwrap().server_version = server;
+        assert_eq!(outcome(&decide_text(&policy, text)), wanted, "{server}");
+    }
+}
+
 #[test]
 fn what_a_statement_does_to_the_session_is_told() {
     let policy = bound();
