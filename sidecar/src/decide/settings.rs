@@ -265,11 +265,11 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
     }
 }
 
-/// Whether a setting that may be set is one of extensions or the application, and so takes any value: nothing here reads
-/// it, nor does the server.
+/// Whether a setting may be set to whatever it is, seen or not: one of extensions or the application, of which neither the
+/// proxy nor the server reads anything, or `jit`, which asyncpg puts back by a parameter.
 pub fn takes_any_value(context: &Context<'_>, name: &str) -> Result<bool, Denial> {
     let name = name.to_ascii_lowercase();
-    Ok(name.contains('.') && matches!(check_of(context, &name)?, Check::Any))
+    Ok((name.contains('.') || name == "jit") && matches!(check_of(context, &name)?, Check::Any))
 }
 
 /// Decides a setting of the startup message, or of a `-c` in its options. The value to use is in the answer:
