@@ -50,7 +50,10 @@ impl Analyzer<'_> {
             if !is_definition(node) {
                 return Err(refused());
             }
+            // What stands in CREATE SCHEMA finds the new schema first; what follows it does not.
+            let path = self.session.search_path.clone();
             self.define(node)?;
+            self.session.search_path = path;
             let made = std::mem::take(&mut self.made);
             self.session.predict(&self.out.effect, made, &self.dropped);
             all_dropped.append(&mut self.dropped);
