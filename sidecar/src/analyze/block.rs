@@ -242,13 +242,14 @@ fn write(statements: &[String], handlers: &[Vec<&str>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
     fn a_body_of_statements_and_handlers_that_do_nothing_is_read() {
         let text = "begin\n -- one; two\n CREATE TYPE a AS ENUM ('x;y'); CREATE TABLE t (a int, b text DEFAULT ';');\n\
                     exception when duplicate_object or duplicate_table then null; WHEN others THEN NULL; end;";
-        let block = read(text).expect("a block");
+        let block = read(text).unwrap();
         assert_eq!(block.statements, ["CREATE TYPE a AS ENUM ('x;y')", "CREATE TABLE t (a int, b text DEFAULT ';')"]);
         assert_eq!(block.handlers, [vec!["duplicate_object", "duplicate_table"], vec!["others"]]);
         let written: Vec<String> = block.statements.iter().map(|&text| text.to_owned()).collect();
