@@ -125,6 +125,10 @@ where
                 return Ok(Step::Done);
             }
             BIND => return self.bind(header).await,
+            QUERY if frontend::is_too_long(header) => return self.refused_query(header, None, too_long()).await,
+            PARSE if frontend::is_too_long(header) => {
+                return self.refused(header, StatementKind::Parse, "", too_long()).await;
+            }
             FUNCTION_CALL => {
                 let denial = Denial::new(Reason::Protocol, "function calls by the fast-path protocol are not offered")
                     .hint("Call the function by SELECT.");
@@ -722,6 +726,12 @@ fn at_character(denial: &Denial, text: &str) -> Denial {
 
 fn not_text(error: Malformed) -> Denial {
     Denial::new(Reason::Bounds, error.to_string()).sqlstate("22021")
+}
+
+fn too_long() -> Denial {
+    Denial::new(Reason::Bounds, "a statement may be 16 MiB long at most")
+        .sqlstate("54000")
+        .hint("Send data as parameters or by COPY, which have no such bound.")
 }
 
 fn audit_full() -> Denial {

@@ -4,7 +4,7 @@ use super::Malformed;
 
 /// Bytes of a frame before its body.
 pub const HEADER: usize = 5;
-/// Larger than any statement we accept; bounds what one client can make us hold.
+/// The largest statement that is accepted; bounds what one client can make us hold.
 pub const MAX_STATEMENT: u32 = 16 << 20;
 /// Control messages hold a few names.
 pub const MAX_SMALL: u32 = 64 << 10;

@@ -36,14 +36,19 @@ pub const TERMINATE: u8 = b'X';
 
 /// The header of the client's frame at the start of `buffer`; None while it isn't whole.
 ///
-/// Bind, CopyData and FunctionCall may be up to a gibibyte: stream them, don't wait until they are whole.
+/// Bind, CopyData and FunctionCall may be up to a gibibyte: stream them, don't wait until they are whole. So may Parse and
+/// Query: one that [`is_too_long`] is refused and skipped, and the stream stays in step.
 pub fn peek(buffer: &[u8]) -> Result<Option<Header>, Malformed> {
     frame::peek(buffer, |tag| match tag {
-        PARSE | QUERY => Some(MAX_STATEMENT),
-        BIND | COPY_DATA | FUNCTION_CALL => Some(MAX_STREAMED),
+        PARSE | QUERY | BIND | COPY_DATA | FUNCTION_CALL => Some(MAX_STREAMED),
         CLOSE | COPY_DONE | COPY_FAIL | DESCRIBE | EXECUTE | FLUSH | PASSWORD | SYNC | TERMINATE => Some(MAX_SMALL),
         _ => None,
     })
+}
+
+/// Whether it holds more SQL than is accepted.
+pub const fn is_too_long(header: Header) -> bool {
+    matches!(header.tag, PARSE | QUERY) && header.body_len > MAX_STATEMENT as usize
 }
 
 /// A prepared statement or a portal, in Describe and Close.
