@@ -21,6 +21,8 @@ use crate::{schema, strict};
 pub const MAX_BYTES: usize = 1 << 20;
 /// Most keys, items and scalars in a text, with aliases unfolded: a few lines of anchors can unfold to gigabytes.
 const MAX_NODES: usize = 100_000;
+/// Most brackets and braces that are open at once; a policy nests a dozen.
+const MAX_BRACKETS: usize = 1_000;
 /// Most documents in a text.
 const MAX_DOCUMENTS: usize = 1_000;
 /// Most mistakes told at once.
@@ -97,6 +99,9 @@ pub fn read(text: &str) -> Result<Vec<Object>, Vec<FileError>> {
     if text.len() > MAX_BYTES {
         return Err(vec![whole(1, format!("the text is larger than {MAX_BYTES} bytes"))]);
     }
+    if is_too_nested(text) {
+        return Err(vec![whole(1, format!("brackets are nested more than {MAX_BRACKETS} deep"))]);
+    }
     let nodes = Cell::new(MAX_NODES);
     for (index, deserializer) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let document = index + 1;
@@ -138,6 +143,19 @@ pub fn read(text: &str) -> Result<Vec<Object>, Vec<FileError>> {
         error.object = error.object.as_deref().map(compile::printable);
     }
     if errors.is_empty() { Ok(objects) } else { Err(errors) }
+}
+
+/// The YAML scanner takes a time for each bracket that grows with those still open: 100,000 of them hold it for a minute.
+fn is_too_nested(text: &str) -> bool {
+    let mut open = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_BRACKETS
+    })
 }
 
 impl Object {
@@ -389,6 +407,18 @@ mod tests {
         assert!(policy.grant(&identity, "reporting", "x", false, Verb::Select).is_some());
         assert!(policy.setting_allowed(&identity, "app.tenant").is_some());
         assert!(policy.channel_allowed(&identity, "order_events").is_some());
+    }
+
+    #[test]
+    fn rubbish_is_refused_at_once() {
+        let deep = format!("a: {}", "[{".repeat(50_000));
+        let blocks = format!("{}a", "- ".repeat(2_000));
+        let noise: String = (0..=255_u8).map(char::from).collect();
+        for rubbish in [deep.as_str(), &blocks, &noise, "\0\0\0", "%", "a: *b", "&a [*a, *a]", "--- |\n"] {
+            let began = std::time::Instant::now();
+            assert!(read(rubbish).is_err(), "{rubbish:.20}");
+            assert!(began.elapsed() < std::time::Duration::from_secs(2), "{rubbish:.20}: {:?}", began.elapsed());
+        }
     }
 
     #[test]
