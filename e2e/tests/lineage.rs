@@ -361,8 +361,16 @@ async fn a_column_that_was_masked_and_is_gone_closes_the_relation() {
     let before = bind(literal.clone(), identity.clone(), catalog.clone(), 6, None);
     client.run("ALTER TABLE b RENAME TO bb").await;
     let catalog = client.catalog().await;
-    let after = bind(literal, identity.clone(), catalog.clone(), 7, Some(&before));
+    let after = bind(literal.clone(), identity.clone(), catalog.clone(), 7, Some(&before));
     assert!(name(&catalog, &after, "bb").starts_with("closed"), "{}", name(&catalog, &after, "bb"));
+
+    // At another database, such as the copy that a name points to now, the same oid is another relation.
+    assert!(!catalog.origin.is_empty());
+    let elsewhere = Arc::new(Catalog { origin: "another".into(), ..Catalog::clone(&catalog) });
+    let after = bind(literal, identity.clone(), elsewhere.clone(), 8, Some(&before));
+    assert_eq!(name(&elsewhere, &after, "bb"), "plain");
+    let moved = bind(policy_one, identity.clone(), elsewhere.clone(), 9, Some(&third));
+    assert!(name(&elsewhere, &moved, "c").starts_with("closed: its column email"), "{}", name(&elsewhere, &moved, "c"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -410,11 +410,14 @@ impl Upkeep {
         let mut ticks = tokio::time::interval(policy_files::LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut hangups = signal(SignalKind::hangup()).ok();
+        let mut catalogs = self.keeper.subscribe();
         let mut reported = self.gate.bound().version;
         let mut secret_trouble = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                // What somebody else changed holds for open sessions too, whether or not they ask for a name that is new.
+                Ok(()) = catalogs.changed() => self.gate.follow_catalog(),
                 Some(()) = hang_up(&mut hangups) => {
                     tracing::info!("SIGHUP: opening the audit log anew");
                     self.audit.reopen();

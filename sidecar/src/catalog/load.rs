@@ -155,6 +155,10 @@ const BEGIN: &[&str] = &[
 
 const VERSION: &str = "SELECT current_setting('server_version_num')";
 
+const ORIGIN: &str = "\
+    SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
+    FROM pg_control_system()";
+
 const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'";
 
 const EXTENSIONS: &str = "SELECT extname FROM pg_extension";
@@ -327,8 +331,19 @@ pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {
 
 /// A snapshot and the fingerprint that it was taken at. Its `version` is 0: the keeper counts.
 pub async fn load(rows: &mut impl Rows) -> Result<(Catalog, String), LoadError> {
-    rows.rows(&BEGIN.join("; "), &mut |_| Ok(())).await?;
     let mut loader = Loader::default();
+    let told = rows
+        .rows(ORIGIN, &mut |fields| {
+            loader.catalog.origin = Row::new("the origin", fields).text()?.to_owned();
+            Ok(())
+        })
+        .await;
+    match told {
+        // A hardened server may keep it to itself.
+        Ok(()) | Err(LoadError::Server { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    rows.rows(&BEGIN.join("; "), &mut |_| Ok(())).await?;
     let mut print = String::new();
     rows.rows(VERSION, &mut |fields| {
         loader.catalog.server_version = Row::new("the version", fields).number()?;

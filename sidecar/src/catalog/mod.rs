@@ -32,6 +32,9 @@ pub struct Catalog {
     pub version: u64,
     /// `server_version_num`, such as 150004.
     pub server_version: u32,
+    /// The database that it is of: its cluster's identifier, which replicas share, and its oid. Between others oids mean
+    /// nothing. Empty where the server doesn't tell.
+    pub origin: String,
     /// Schemas by name.
     pub schemas: HashMap<Name, Oid>,
     /// Relations by oid.

@@ -210,7 +210,8 @@ impl CatalogKeeper {
 struct Task<C: Connect> {
     connect: C,
     options: KeeperOptions,
-    connection: Option<C::Rows>,
+    /// With the time since when. The server's name may have another address by now: so it is made anew each period.
+    connection: Option<(Instant, C::Rows)>,
     fingerprint: Option<String>,
     /// How long the last check took.
     check_cost: Duration,
@@ -290,29 +291,29 @@ impl<C: Connect> Task<C> {
     }
 
     async fn look_unhurried(&mut self) -> Result<(), LoadError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect.connect().await?,
+        let (mut since, mut connection) = match self.connection.take() {
+            Some((since, connection)) if since.elapsed() < self.options.period => (since, connection),
+            _ => (Instant::now(), self.connect.connect().await?),
         };
         if let Some(known) = &self.fingerprint {
             let started = Instant::now();
             let now = match fingerprint(&mut connection).await {
                 // The server may have closed an idle connection, or was restarted.
                 Err(LoadError::Connection(_)) => {
-                    connection = self.connect.connect().await?;
+                    (since, connection) = (Instant::now(), self.connect.connect().await?);
                     fingerprint(&mut connection).await?
                 }
                 other => other?,
             };
             self.check_cost = started.elapsed();
             if now == *known {
-                self.connection = Some(connection);
+                self.connection = Some((since, connection));
                 return Ok(());
             }
         }
         let started = Instant::now();
         let (catalog, print) = said_if_slow(load(&mut connection)).await?;
-        self.connection = Some(connection);
+        self.connection = Some((since, connection));
         self.fingerprint = Some(print);
         self.publish(catalog, started.elapsed());
         Ok(())

@@ -360,12 +360,14 @@ fn gone(
     let Some(previous) = previous.filter(|it| *it.policy == *policy && *it.identity == *identity) else {
         return restricted;
     };
+    // At another database, as after a move to a copy, a relation is known by its name only.
+    let same_database = previous.catalog.origin == catalog.origin;
     for (oid, before) in &previous.restricted {
         // By oid, whatever its name now is; a table that was dropped may be made again under its name.
-        let same = catalog.relations.get(oid);
+        let same = catalog.relations.get(oid).filter(|_| same_database);
         let Some(relation) = same.or_else(|| catalog.relation(&before.schema, &before.name)) else {
             // Bounded: who makes and drops tables all day must not fill the memory.
-            if restricted.len() < MOST_REMEMBERED {
+            if same_database && restricted.len() < MOST_REMEMBERED {
                 restricted.insert(*oid, before.clone());
             }
             continue;
