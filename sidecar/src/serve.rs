@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Health};
-use crate::audit::{Audit, SQLSTATE_AUDIT_FULL, SessionStart, Subject};
+use crate::audit::{Audit, AuditFull, SQLSTATE_AUDIT_FULL, SessionStart, Subject};
 use crate::catalog::connect::ToServer;
 use crate::catalog::load::LoadError;
 use crate::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
@@ -328,10 +328,11 @@ impl Service {
         };
         let audit = match self.audit.session(&start).await {
             Ok(audit) => audit,
-            Err(full) => {
+            Err(AuditFull) => {
                 self.metrics.session_refused();
                 let mut out = BytesMut::new();
-                Fields::new("FATAL", SQLSTATE_AUDIT_FULL, full.to_string()).write_error(&mut out);
+                let message = "the audit log can't be written, so there is no session";
+                Fields::new("FATAL", SQLSTATE_AUDIT_FULL, message).write_error(&mut out);
                 // It is sent away whether it hears why or not.
                 let _ = ready.client.write_all(&out).await;
                 ready.upstream.close().await;
