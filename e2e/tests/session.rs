@@ -23,7 +23,7 @@ use postern_sidecar::audit::{Audit, SessionStart, Subject, Target};
 use postern_sidecar::catalog::Catalog;
 use postern_sidecar::decide::bound::{BoundPolicy, ColumnView, RelationView};
 use postern_sidecar::decide::{Denial, Reason};
-use postern_sidecar::listen::Socket;
+use postern_sidecar::listen::{Seat, Socket};
 use postern_sidecar::metrics::Metrics;
 use postern_sidecar::session::handshake::{self, Accept, Door, Terms};
 use postern_sidecar::session::{self, Decide, Drain, InForce, Shared, WindowBudget};
@@ -209,7 +209,7 @@ impl Fixture {
                 let audit =
                     Audit::open(&Target::File(folder.join("audit")), recording, Arc::clone(&shared.metrics)).unwrap();
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let door = Door::default();
+                let door = Door::new(None, 100);
                 loop {
                     let (socket, _) = listener.accept().await.unwrap();
                     socket.set_nodelay(true).unwrap();
@@ -225,7 +225,8 @@ impl Fixture {
                             judge: Box::new(|_, _| Ok(Accept::Forward)),
                             upstream,
                         };
-                        let ready = match handshake::start(Socket::Tcp(socket), &door, false, || Ok(terms)).await {
+                        let ready = match handshake::start(Socket::Tcp(socket), &door, Seat::kept(), || Ok(terms)).await
+                        {
                             Ok(Some(ready)) => ready,
                             Ok(None) => return,
                             Err(error) => panic!("{error}"),

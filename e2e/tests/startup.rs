@@ -49,7 +49,7 @@ impl Front {
         });
         let folder = postern_e2e::temporary_folder("front").unwrap();
         let (ca, tls) = certificate();
-        let door = Door { tls: with_tls.then_some(tls), ..Door::default() };
+        let door = Door::new(with_tls.then_some(tls), max_connections);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let handler_door = door.clone();
@@ -61,7 +61,7 @@ impl Front {
                 let listeners = Listeners::bind(&wanted).await.unwrap();
                 tell.send(listeners.addresses().unwrap()).unwrap();
                 let stop = async { _ = stopped.await };
-                listen::serve(listeners, 2, max_connections, stop, || (), handler).await.unwrap();
+                listen::serve(listeners, 2, stop, || (), handler).await.unwrap();
             });
         });
         let addresses = told.recv().unwrap();
@@ -101,8 +101,7 @@ impl Drop for Front {
 
 /// One connection: start-up, then bytes both ways.
 async fn serve(accepted: Accepted, door: Door, upstream: Arc<UpstreamConfig>) {
-    let over_limit = accepted.over_limit;
-    let (socket, permit) = accepted.into_parts();
+    let Accepted { socket, seat, .. } = accepted;
     let terms = || {
         Ok(Terms {
             database: "postgres".into(),
@@ -124,11 +123,10 @@ async fn serve(accepted: Accepted, door: Door, upstream: Arc<UpstreamConfig>) {
             upstream,
         })
     };
-    if let Ok(Some(mut ready)) = handshake::start(socket, &door, over_limit, terms).await {
+    if let Ok(Some(mut ready)) = handshake::start(socket, &door, seat, terms).await {
         assert!(ready.upstream.leftover.is_empty());
         _ = tokio::io::copy_bidirectional(&mut ready.client, &mut ready.upstream.stream).await;
     }
-    drop(permit);
 }
 
 /// A certificate for `localhost` that signed itself, and what serves it.

@@ -116,7 +116,7 @@ struct RunArgs {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", env = "POSTERN_TLS_KEY", requires = "tls_cert", help_heading = "Clients")]
     tls_key: Option<PathBuf>,
-    /// Most client connections at a time
+    /// Most sessions at a time
     #[arg(
         long,
         value_name = "N",
@@ -310,7 +310,7 @@ pub struct Run {
     pub listen: Vec<ListenAddress>,
     /// Certificate chain and key to offer clients TLS.
     pub tls: Option<TlsFiles>,
-    /// Most client connections at a time.
+    /// Most sessions at a time.
     pub max_connections: usize,
     /// How long statements may go on after SIGTERM.
     pub drain_timeout: Duration,

@@ -2,7 +2,11 @@
 //!
 //! One acceptor hands connections round-robin to worker threads. A worker runs its sessions on a runtime of its own
 //! thread: a session's state is never shared, and needs no locks.
+//!
+//! **Promise.** Connections that say nothing keep nobody out. Each has a [`Seat`] until it has said what it wants; when
+//! all are taken, the one that has been silent for longest has to leave.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -19,8 +23,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::config::ListenAddress;
 use crate::sql::deep::WORKER_STACK;
@@ -29,8 +34,10 @@ use crate::sql::deep::WORKER_STACK;
 const BLOCKING_THREADS: usize = 4;
 /// Connections that wait for a busy worker to take them.
 const WORKER_QUEUE: usize = 64;
-/// Connections over the maximum that are told so at a time; those beyond are closed without a word.
-const MAX_REFUSALS: usize = 16;
+/// Connections that are still at their start-up, or on their way out.
+const SEATS: usize = 512;
+/// How long a connection may keep its seat though others wait: what came at once gets the time to be heard.
+const GRACE: Duration = Duration::from_millis(250);
 /// Who may connect to a unix socket: its owner. In a pod that shares no user, the folder's owner decides.
 const SOCKET_MODE: u32 = 0o600;
 /// What Postgres 17 wants of direct TLS, and its clients offer always.
@@ -93,16 +100,53 @@ pub struct Accepted {
     pub socket: Socket,
     /// Where it comes from: an address, or `unix`.
     pub peer: String,
-    /// It is one too many: it may cancel, and else is told so.
-    pub over_limit: bool,
-    /// Its place among the connections that there may be; free again when dropped.
-    permit: OwnedSemaphorePermit,
+    /// Its place among those that have yet to say what they want.
+    pub seat: Seat,
 }
 
-impl Accepted {
-    /// The connection, and its place to be held as long as it is served.
-    pub fn into_parts(self) -> (Socket, OwnedSemaphorePermit) {
-        (self.socket, self.permit)
+/// The place of a connection that has yet to say what it wants; free again when dropped.
+#[derive(Debug)]
+pub struct Seat(oneshot::Receiver<()>);
+
+impl Seat {
+    /// One that nobody else needs.
+    pub fn kept() -> Self {
+        Self(oneshot::channel().1)
+    }
+
+    /// Returns when the seat is needed for others.
+    pub async fn is_needed(&mut self) {
+        if (&mut self.0).await.is_err() {
+            // Nobody is accepted any more, so nobody needs it.
+            std::future::pending().await
+        }
+    }
+}
+
+/// All seats, the oldest first.
+#[derive(Debug, Default)]
+struct Seats(VecDeque<(Instant, oneshot::Sender<()>)>);
+
+impl Seats {
+    /// A seat, as soon as there is one.
+    async fn next(&mut self) -> Seat {
+        if self.0.len() >= SEATS {
+            self.0.retain(|(_, seat)| !seat.is_closed());
+        }
+        if self.0.len() >= SEATS
+            && let Some((since, mut oldest)) = self.0.pop_front()
+        {
+            tokio::select! {
+                () = oldest.closed() => {}
+                () = tokio::time::sleep_until(since + GRACE) => {
+                    // An error means that it has left just now.
+                    let _ = oldest.send(());
+                }
+            }
+        }
+        let (leave, seat) = oneshot::channel();
+        self.0.push_back((Instant::now(), leave));
+        Seat(seat)
     }
 }
 
@@ -110,8 +154,7 @@ impl Accepted {
 struct Handover {
     socket: Detached,
     peer: String,
-    over_limit: bool,
-    permit: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 enum Detached {
@@ -125,7 +168,7 @@ impl Handover {
             Detached::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
             Detached::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
         };
-        Ok(Accepted { socket, peer: self.peer, over_limit: self.over_limit, permit: self.permit })
+        Ok(Accepted { socket, peer: self.peer, seat: self.seat })
     }
 }
 
@@ -239,7 +282,6 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
 pub async fn serve<H, F>(
     listeners: Listeners,
     workers: usize,
-    max_connections: usize,
     stop: impl Future<Output = ()>,
     before_sleep: impl Fn() + Clone + Send + Sync + 'static,
     handler: H,
@@ -255,8 +297,7 @@ where
         queues.push(queue);
         threads.push(worker(number, incoming, before_sleep.clone(), handler.clone())?);
     }
-    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let mut seats = Seats::default();
     let mut turn = queues.iter().cycle();
 
     let mut stop = pin!(stop);
@@ -276,15 +317,8 @@ where
                 continue;
             }
         };
-        let (permit, over_limit) = match Arc::clone(&places).try_acquire_owned() {
-            Ok(permit) => (permit, false),
-            Err(_) => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(permit) => (permit, true),
-                Err(_) => continue,
-            },
-        };
+        let mut handover = Some(Handover { socket, peer, seat: seats.next().await });
         // A worker that is busy with a long statement doesn't hold up the others' connections.
-        let mut handover = Some(Handover { socket, peer, over_limit, permit });
         for queue in turn.by_ref().take(queues.len()) {
             let Some(offer) = handover.take() else { break };
             match queue.try_send(offer) {
@@ -294,8 +328,11 @@ where
                 }
             }
         }
-        if handover.is_some() {
-            tracing::warn!("all workers are busy: a connection was closed");
+        // All are busy: who comes now waits in the system's own queue.
+        if let (Some(offer), Some(queue)) = (handover, turn.next())
+            && queue.send(offer).await.is_err()
+        {
+            tracing::warn!("a worker has ended: a connection was closed");
         }
     }
     drop(listeners);

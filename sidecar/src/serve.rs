@@ -78,7 +78,7 @@ pub async fn run(config: Run) -> anyhow::Result<()> {
         Audit::open(&config.audit, policy.recording, Arc::clone(&metrics)).context("failed to open the audit")?;
     let health = Health::new();
     health.serves(policy_name, format!("{}/{}", identity.namespace, identity.name), mode_word(policy.mode));
-    let door = Door { tls: client_tls(&config)?, ..Door::default() };
+    let door = Door::new(client_tls(&config)?, config.max_connections);
     let listeners = Listeners::bind(&config.listen).await.context("failed to listen for clients")?;
     let addresses = listeners.addresses().context("failed to listen for clients")?;
     if let Some(address) = config.admin {
@@ -137,11 +137,10 @@ pub async fn run(config: Run) -> anyhow::Result<()> {
     };
     let settling = Arc::clone(&audit);
     let before_sleep = move || settling.settle();
-    let serving =
-        listen::serve(listeners, config.workers, config.max_connections, stop, before_sleep, move |accepted| {
-            let service = Arc::clone(&service);
-            async move { service.client(accepted).await }
-        });
+    let serving = listen::serve(listeners, config.workers, stop, before_sleep, move |accepted| {
+        let service = Arc::clone(&service);
+        async move { service.client(accepted).await }
+    });
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = &mut serving => ended.context("failed to serve clients")?,
@@ -273,10 +272,14 @@ impl Connect for Connector {
 impl Service {
     /// Serves one connection from its acceptance to its end.
     async fn client(&self, accepted: Accepted) {
-        let (peer, over_limit) = (accepted.peer.clone(), accepted.over_limit);
-        let (socket, _place) = accepted.into_parts();
-        let bound = Arc::clone(&self.gate.bound());
-        let ready = match handshake::start(socket, &self.door, over_limit, || Ok(self.terms(&bound))).await {
+        let Accepted { socket, peer, seat } = accepted;
+        let mut bound = Arc::clone(&self.gate.bound());
+        let terms = || {
+            // What is in force now, not when the connection came.
+            bound = Arc::clone(&self.gate.bound());
+            Ok(self.terms(&bound))
+        };
+        let ready = match handshake::start(socket, &self.door, seat, terms).await {
             Ok(Some(ready)) => ready,
             Ok(None) => return,
             Err(error) => {

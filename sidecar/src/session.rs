@@ -176,7 +176,7 @@ pub async fn serve<G: Decide>(
     drain: watch::Receiver<Drain>,
     shared: Shared<G>,
 ) -> End {
-    let Ready { client, upstream, application_name, search_path, registration, .. } = ready;
+    let Ready { client, upstream, application_name, search_path, registration, place, .. } = ready;
     let token = upstream.cancel_token().clone();
     let cancel: Cancel = Box::new(move || {
         let token = token.clone();
@@ -202,7 +202,7 @@ pub async fn serve<G: Decide>(
     };
     // On the heap: the task that holds it also held the start-up, which needs more for a moment.
     let end = Box::pin(run(start, shared)).await;
-    drop(registration);
+    drop((registration, place));
     end
 }
 

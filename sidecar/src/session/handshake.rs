@@ -16,13 +16,14 @@ use bytes::BytesMut;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 pub use options::{Accept, Judge, Terms};
 pub use registry::{Registration, Registry};
 
-use crate::listen::Socket;
+use crate::listen::{Seat, Socket};
 use crate::stream::ClientStream;
 use crate::upstream::{self, ConnectError, QueryError, Upstream};
 use crate::wire::Malformed;
@@ -38,12 +39,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What all start-ups of a sidecar share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Door {
     /// TLS for clients over TCP, which may use it or not.
     pub tls: Option<Arc<ServerConfig>>,
     /// Sessions that can be cancelled.
     pub registry: Registry,
+    /// Places for sessions; each has one from the moment that it is asked for.
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    /// A door to at most so many sessions at a time.
+    pub fn new(tls: Option<Arc<ServerConfig>>, max_sessions: usize) -> Self {
+        let places = Arc::new(Semaphore::new(max_sessions.min(Semaphore::MAX_PERMITS)));
+        Self { tls, registry: Registry::default(), places }
+    }
 }
 
 /// A session at its start: the server is ready for a query, and the client knows it.
@@ -65,6 +76,8 @@ pub struct Ready {
     pub custom_settings: Vec<String>,
     /// The session's place among those that can be cancelled, to be held as long as it lives.
     pub registration: Registration,
+    /// The session's place, to be held likewise.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// Why there is no session.
@@ -73,6 +86,9 @@ pub enum HandshakeError {
     /// It took too long.
     #[error("the client took too long to start")]
     Timeout,
+    /// It said nothing while others waited to be heard.
+    #[error("the client said nothing, and its place was needed")]
+    Silent,
     /// The client went away.
     #[error("the client went away during its start-up")]
     Gone(#[source] io::Error),
@@ -97,7 +113,7 @@ impl HandshakeError {
     /// What the client is told; None if it can't listen.
     fn to_fields(&self) -> Option<Fields> {
         match self {
-            HandshakeError::Gone(_) | HandshakeError::Tls(_) => None,
+            HandshakeError::Gone(_) | HandshakeError::Tls(_) | HandshakeError::Silent => None,
             HandshakeError::Timeout => Some(Fields::new("FATAL", "08P01", self.to_string())),
             HandshakeError::Malformed(error) => Some(Fields::new("FATAL", error.sqlstate(), error.to_string())),
             HandshakeError::Refused(fields) => Some(fields.clone()),
@@ -116,10 +132,13 @@ impl HandshakeError {
 pub async fn start(
     socket: Socket,
     door: &Door,
-    over_limit: bool,
+    mut seat: Seat,
     terms: impl FnOnce() -> Result<Terms, Fields>,
 ) -> Result<Option<Ready>, HandshakeError> {
-    let opened = timeout(STARTUP_DEADLINE, open(socket, door)).await.unwrap_or(Err(HandshakeError::Timeout))?;
+    let opened = tokio::select! {
+        opened = timeout(STARTUP_DEADLINE, open(socket, door)) => opened.unwrap_or(Err(HandshakeError::Timeout))?,
+        () = seat.is_needed() => return Err(HandshakeError::Silent),
+    };
     let Identified { client, wants } = match opened {
         Opened::Nothing => return Ok(None),
         Opened::Cancel { pid, key, mut client } => {
@@ -131,15 +150,17 @@ pub async fn start(
         }
         Opened::Startup(identified) => identified,
     };
+    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
+        let error = HandshakeError::refuse("53300", "sorry, too many clients already");
+        return Err(send_away(client, error).await);
+    };
+    drop(seat);
     let connected = async {
-        if over_limit {
-            return Err(HandshakeError::refuse("53300", "sorry, too many clients already"));
-        }
         let terms = terms().map_err(HandshakeError::Refused)?;
         Connected::connect(&wants, &terms).await
     };
     match connected.await {
-        Ok(connected) => connected.greet(client, &wants, door).await.map(Some),
+        Ok(connected) => connected.greet(client, &wants, door, place).await.map(Some),
         Err(error) => Err(send_away(client, error).await),
     }
 }
@@ -313,7 +334,13 @@ impl Connected {
     }
 
     /// Tells the client that its session is ready.
-    async fn greet(self, mut client: ClientStream, wants: &Wants, door: &Door) -> Result<Ready, HandshakeError> {
+    async fn greet(
+        self,
+        mut client: ClientStream,
+        wants: &Wants,
+        door: &Door,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Ready, HandshakeError> {
         let Self { upstream, application_name, search_path, custom_settings } = self;
         let registration = door.registry.enter(upstream.backend_pid, wants.version, upstream.cancel_token().clone());
         let mut out = BytesMut::with_capacity(1 << 10);
@@ -337,8 +364,17 @@ impl Connected {
             return Err(HandshakeError::Gone(error));
         }
         let tls = matches!(client, ClientStream::Tls(_));
-        let version = wants.version;
-        Ok(Ready { client, tls, upstream, version, application_name, search_path, custom_settings, registration })
+        Ok(Ready {
+            client,
+            tls,
+            upstream,
+            version: wants.version,
+            application_name,
+            search_path,
+            custom_settings,
+            registration,
+            place,
+        })
     }
 }
 
