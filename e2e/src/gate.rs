@@ -56,6 +56,13 @@ impl GateOptions {
         self
     }
 
+    /// With another environment variable.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// With another secret.
     #[must_use]
     pub fn secret(mut self, secret: &str, key: &str, value: &str) -> Self {

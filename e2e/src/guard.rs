@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::Process;
 
-/// `$1` signal, `$2` folder to remove (empty for none), `$3` how many tenths of a second the child may take to end,
-/// the rest is the command. The shell itself ignores the terminal's signals, so ^C reaches us first and the pipe closes.
+/// `$1` signal, `$2` folder to remove (empty for none; one with a file `keep` stays), `$3` how many tenths of a second the
+/// child may take to end, the rest is the command. The shell itself ignores the terminal's signals, so ^C reaches us first and the pipe closes.
 const WATCH: &str = r#"
 signal=$1 folder=$2 patience=$3; shift 3
 trap '' INT TERM HUP
@@ -29,7 +29,7 @@ exec 3<&0
 exec 3<&-
 wait "$child"; status=$?
 kill -s KILL "$watch" 2>/dev/null
-[ -z "$folder" ] || rm -rf "$folder"
+[ -z "$folder" ] || [ -e "$folder/keep" ] || rm -rf "$folder"
 exit "$status"
 "#;
 
@@ -114,6 +114,12 @@ impl Guard {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits for the child to end.
+    pub fn wait(&mut self) -> Result<()> {
+        self.shell.wait()?;
+        Ok(())
     }
 
     /// Asks the child to end and waits for it; its exit status.

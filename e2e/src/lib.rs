@@ -9,6 +9,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod random;
 pub mod replay;
 pub mod wire;
 

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -33,11 +34,23 @@ pub struct ServerOptions {
     pub hba: Vec<String>,
     /// Further settings.
     pub settings: Vec<(String, String)>,
+    /// The address that it listens on.
+    pub address: Ipv4Addr,
+    /// Its port; None takes a free one.
+    pub port: Option<u16>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { version: None, tls: false, auth: "scram-sha-256".into(), hba: Vec::new(), settings: Vec::new() }
+        Self {
+            version: None,
+            tls: false,
+            auth: "scram-sha-256".into(),
+            hba: Vec::new(),
+            settings: Vec::new(),
+            address: Ipv4Addr::LOCALHOST,
+            port: None,
+        }
     }
 }
 
@@ -102,10 +115,10 @@ impl Server {
         let initdb = initdb.output().context("start initdb")?;
         ensure!(initdb.status.success(), "initdb failed:\n{}", String::from_utf8_lossy(&initdb.stderr));
 
-        let port = crate::free_port()?;
+        let port = options.port.map_or_else(crate::free_port, Ok)?;
         let mut conf = String::new();
         for (name, value) in [
-            ("listen_addresses", "127.0.0.1"),
+            ("listen_addresses", options.address.to_string().as_str()),
             ("fsync", "off"),
             // Statistics that come at some moment change plans, and with them the order of rows: tests ask for them.
             ("autovacuum", "off"),
@@ -122,7 +135,7 @@ impl Server {
         if options.auth == "md5" {
             writeln!(conf, "password_encryption = md5")?;
         }
-        let ca = options.tls.then(|| certificates(&data, &owner)).transpose()?;
+        let ca = options.tls.then(|| certificates(&data, &owner, None)).transpose()?;
         if ca.is_some() {
             writeln!(
                 conf,
@@ -140,17 +153,41 @@ impl Server {
         write!(hba, "\nlocal all all trust\nhost all all 127.0.0.1/32 {0}\n", options.auth)?;
         fs::write(data.join("pg_hba.conf"), hba)?;
 
-        let mut command = owner.prefix();
-        command.extend([bin.join("postgres").display().to_string(), "-D".into(), data.display().to_string()]);
-        let ending = Ending { signal: "QUIT", folder: Some(&folder), patience: Duration::from_secs(10) };
-        let mut guard = Guard::spawn(&command, &[], &folder.join("log"), &ending)?;
-        let socket = folder.join(format!(".s.PGSQL.{port}"));
-        let ready_line = "database system is ready to accept connections";
-        let log = folder.join("log");
-        guard.wait_until("Postgres", Duration::from_secs(60), || {
-            fs::read_to_string(&log).is_ok_and(|log| log.contains(ready_line)) && UnixStream::connect(&socket).is_ok()
-        })?;
+        let guard = spawn(&owner, &bin, &folder, port)?;
         Ok(Self { guard: Mutex::new(guard), folder, bin, port, ca })
+    }
+
+    /// Its first process gets a signal (`KILL`; `INT` is a fast shutdown, `QUIT` an immediate one) and it is waited for;
+    /// the data stays for [`Server::start_again`].
+    pub fn halt(&self, signal: &str) -> Result<()> {
+        fs::write(self.folder.join("keep"), "")?;
+        let mut guard = self.guard.lock().map_err(|_| anyhow!("poisoned"))?;
+        guard.process()?.signal(signal)?;
+        guard.wait()
+    }
+
+    /// Starts it on the data and port that it had.
+    pub fn start_again(&self) -> Result<()> {
+        let mut guard = self.guard.lock().map_err(|_| anyhow!("poisoned"))?;
+        let owner = Owner::new()?;
+        let until = Instant::now() + Duration::from_secs(30);
+        *guard = loop {
+            match spawn(&owner, &self.bin, &self.folder, self.port) {
+                Ok(guard) => break guard,
+                // Processes of the one that was killed may still be about to see it.
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        };
+        fs::remove_file(self.folder.join("keep"))?;
+        Ok(())
+    }
+
+    /// Its certificate is another one, of a new CA, good from now for so long; new connections get it. The CA as PEM.
+    pub fn renew_certificate(&self, good_for: Duration) -> Result<String> {
+        let ca = certificates(&self.folder.join("data"), &Owner::new()?, Some(good_for))?;
+        self.psql("postgres", "SELECT pg_reload_conf()")?;
+        Ok(ca)
     }
 
     /// Its TCP port on 127.0.0.1.
@@ -256,6 +293,22 @@ impl Server {
     }
 }
 
+/// Starts the server's program on a data folder, and waits until it takes connections.
+fn spawn(owner: &Owner, bin: &Path, folder: &Path, port: u16) -> Result<Guard> {
+    let mut command = owner.prefix();
+    let data = folder.join("data").display().to_string();
+    command.extend([bin.join("postgres").display().to_string(), "-D".into(), data]);
+    let log = folder.join("log");
+    let ending = Ending { signal: "QUIT", folder: Some(folder), patience: Duration::from_secs(10) };
+    let mut guard = Guard::spawn(&command, &[], &log, &ending)?;
+    let socket = folder.join(format!(".s.PGSQL.{port}"));
+    let ready_line = "database system is ready to accept connections";
+    guard.wait_until("Postgres", Duration::from_secs(60), || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains(ready_line)) && UnixStream::connect(&socket).is_ok()
+    })?;
+    Ok(guard)
+}
+
 /// Takes what libpq reads from the environment away, so that a developer's own settings change nothing.
 pub fn clean_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
@@ -349,8 +402,8 @@ impl Owner {
     }
 }
 
-/// A CA, and a certificate of it for `localhost`, in the data folder; the CA as PEM.
-fn certificates(data: &Path, owner: &Owner) -> Result<String> {
+/// A CA, and a certificate of it for `localhost` (and so long), in the data folder; the CA as PEM.
+fn certificates(data: &Path, owner: &Owner, good_for: Option<Duration>) -> Result<String> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::<String>::new())?;
     ca.distinguished_name.push(DnType::CommonName, "Postern test CA");
@@ -361,6 +414,9 @@ fn certificates(data: &Path, owner: &Owner) -> Result<String> {
     let key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     leaf.distinguished_name.push(DnType::CommonName, "localhost");
+    if let Some(good_for) = good_for {
+        leaf.not_after = (SystemTime::now() + good_for).into();
+    }
     let leaf_pem = leaf.signed_by(&key, &issuer)?.pem();
 
     for (name, text) in [("ca.crt", &ca_pem), ("server.crt", &leaf_pem), ("server.key", &key.serialize_pem())] {

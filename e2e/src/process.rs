@@ -1,10 +1,11 @@
-//! What a running process uses, as the kernel counts it.
+//! What a running process uses, as the kernel counts it; signals to it.
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Of a second, in which the kernel tells CPU time to user space; the same on every Linux.
 const TICKS: u64 = 100;
@@ -64,9 +65,31 @@ impl Process {
         fs::write(self.folder.join("clear_refs"), "5").context("reset the peak of memory")
     }
 
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.folder.join("fd"))?.count())
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> Result<u64> {
+        Ok(self.status_line("Threads:")?.parse()?)
+    }
+
+    /// Sends it a signal, such as `KILL`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let id = self.folder.file_name().context("no process id")?;
+        let status = Command::new("/bin/sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", name]).arg(id).status()?;
+        ensure!(status.success(), "no signal {name} to {id:?}");
+        Ok(())
+    }
+
     fn status(&self, field: &str) -> Result<u64> {
+        Ok(self.status_line(field)?.trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    fn status_line(&self, field: &str) -> Result<String> {
         let status = fs::read_to_string(self.folder.join("status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        Ok(line.trim().to_owned())
     }
 }

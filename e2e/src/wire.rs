@@ -141,6 +141,8 @@ pub struct Wire {
     pub received: Vec<Message>,
     /// Where in `received` the start-up ended.
     pub start_up: usize,
+    /// Whether it says goodbye when dropped.
+    polite: bool,
 }
 
 impl std::fmt::Debug for Wire {
@@ -254,7 +256,7 @@ impl Wire {
     }
 
     fn start(stream: Box<dyn Stream>, password: &str, parameters: Parameters<'_>) -> Result<Self> {
-        let mut wire = Self { stream, buffer: Vec::new(), start: 0, received: Vec::new(), start_up: 0 };
+        let mut wire = Self { stream, buffer: Vec::new(), start: 0, received: Vec::new(), start_up: 0, polite: true };
         let mut body = 196_608u32.to_be_bytes().to_vec();
         for (name, value) in parameters {
             body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
@@ -311,6 +313,11 @@ impl Wire {
     pub fn backend(&self) -> Result<u32> {
         let key = self.received.iter().find(|message| message.tag == b'K').context("no BackendKeyData")?;
         Ok(u32::from_be_bytes(take(&mut key.body.as_slice())?))
+    }
+
+    /// Closes the connection without a goodbye, as a client that is killed.
+    pub fn vanish(mut self) {
+        self.polite = false;
     }
 
     /// Sends bytes as they are.
@@ -460,7 +467,9 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        _ = self.send(&frame(b'X', b""));
+        if self.polite {
+            _ = self.send(&frame(b'X', b""));
+        }
     }
 }
 
