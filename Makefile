@@ -51,6 +51,13 @@ test-versions: setup ## the tests that a server's version can change, against Po
 	$(say) "Postgres 14 to 18"
 	.ci/versions all
 
+.PHONY: soak
+soak: setup ## ten minutes (SOAK_SECONDS) of mixed clients and random faults: nothing may grow
+	$(say) "building postern-sidecar, optimised"
+	cargo build --release --locked -p postern-sidecar
+	@cargo build --quiet --locked -p postern-e2e --bin soak
+	@POSTERN_SIDECAR=$(CURDIR)/target/release/postern-sidecar target/debug/soak
+
 .PHONY: generate
 generate: setup ## write crds/yaml from the types
 	cargo run --quiet --locked -p postern-crds --features kube --bin generate
