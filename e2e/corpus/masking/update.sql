@@ -143,3 +143,9 @@ UPDATE orders SET (region, item) = (SELECT 'us', 'x') WHERE id = 1;
 
 -- works: a row from a subquery in an upsert
 INSERT INTO customers (id, name, card) VALUES (1, 'x', 'CARDNEW-1') ON CONFLICT (id) DO UPDATE SET (name, region) = (SELECT excluded.name, 'eu') RETURNING name;
+
+-- leak works: fields of the target's row
+UPDATE customers SET name = (customers).email, region = coalesce((customers.*)::text, 'x') WHERE id = 1 RETURNING (customers).card, (customers).name;
+
+-- leak works: an element of a field of the target's row
+UPDATE customers AS c SET name = 'x' WHERE (c).id = 1 RETURNING (c).tags[1], (c).doc['k'], (c).card;

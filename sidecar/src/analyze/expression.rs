@@ -75,6 +75,11 @@ impl Analyzer<'_> {
                     .filter(|oid| *oid != 0))
             }
             Some(NodeEnum::AIndirection(indirection)) => {
+                if let Some(field) = self.field_of_target(indirection) {
+                    *node = field;
+                    self.changed = true;
+                    return self.expression(node, place);
+                }
                 let arg = self.optional(&mut indirection.arg, inner)?;
                 let mut subscripts = 0;
                 for step in &mut indirection.indirection {
@@ -402,6 +407,26 @@ impl Analyzer<'_> {
         if !self.out.notices.iter().any(|known| known.about == about && &*known.column == column) {
             self.out.notices.push(Notice { about, column: Arc::from(column), text: Arc::from(text) });
         }
+    }
+
+    /// `(target).field…` as `target.field…`: the row that stands for a write's target is a record, whose fields the
+    /// server can't tell.
+    fn field_of_target(&self, indirection: &pb::AIndirection) -> Option<Node> {
+        let [field, rest @ ..] = indirection.indirection.as_slice() else { return None };
+        let Some(NodeEnum::ColumnRef(row)) = indirection.arg.as_deref()?.node.as_ref() else { return None };
+        tree::string_of(field)?;
+        let meaning = self.scopes.meaning(&tree::strings(&row.fields)?);
+        if !meaning.columns.is_empty() || !meaning.whole.iter().any(|id| self.is_guarded_target(*id)) {
+            return None;
+        }
+        let mut column = row.clone();
+        column.fields.push(field.clone());
+        let column = tree::node(NodeEnum::ColumnRef(column));
+        if rest.is_empty() {
+            return Some(column);
+        }
+        let indirection = pb::AIndirection { arg: tree::boxed(column), indirection: rest.to_vec() };
+        Some(tree::node(NodeEnum::AIndirection(Box::new(indirection))))
     }
 
     /// In a write the target can't be a view: a masked column of it is replaced where it is read.

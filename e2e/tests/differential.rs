@@ -1,0 +1,378 @@
+//! Random statements, the same for the same seed: through the gate they are answered as by a database that holds the
+//! masks, and databases that differ in hidden values only can't be told apart.
+//!
+//! `POSTERN_SEED` gives other statements, `POSTERN_NUMBER` runs one of them and shows what came. A failure names both,
+//! and shows the smallest form of the statement that still fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod generate;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::Result;
+use generate::{Case, Step};
+use postern_e2e::gate::{Gate, GateOptions};
+use postern_e2e::leak::Needles;
+use postern_e2e::postgres::Server;
+use postern_e2e::wire::{self, Format, Message, Wire};
+
+const SCHEMA: &str = include_str!("../corpus/differential/schema.sql");
+const TWIN: &str = include_str!("../corpus/differential/twin.sql");
+const OTHER: &str = include_str!("../corpus/differential/other.sql");
+const POLICY: &str = include_str!("../corpus/differential/policy.yaml");
+
+/// Most runs that making a failure smaller may take.
+const PATIENCE: usize = 2_000;
+
+/// A database with the schema, and with a gate in front of it or none.
+struct Side {
+    database: String,
+    gate: Option<Gate>,
+    wire: Option<Wire>,
+}
+
+impl Side {
+    fn new(change: &str, is_gated: bool) -> Result<Self> {
+        let server = Server::shared()?;
+        if server.psql("postgres", "SELECT 1 FROM pg_roles WHERE rolname = 'app'")?.is_empty() {
+            server.psql("postgres", "CREATE ROLE app LOGIN")?;
+        }
+        let database = server.database()?.name;
+        server.psql(
+            &database,
+            &format!(
+                "ALTER SCHEMA public OWNER TO app; GRANT TEMPORARY ON DATABASE {database} TO app;
+                 ALTER DATABASE {database} SET timezone = 'UTC'; ALTER DATABASE {database} SET statement_timeout = '20s';
+                 SET ROLE app; {SCHEMA} {change}"
+            ),
+        )?;
+        // So that the layout of rows is the same, whatever was changed.
+        server.psql(&database, "VACUUM FULL")?;
+        let gate = is_gated.then(|| {
+            let options =
+                GateOptions::new(server, &database, "app", POLICY).secret("mask-key", "key", "a key of the tests");
+            Gate::start(&options)
+        });
+        Ok(Self { database, gate: gate.transpose()?, wire: None })
+    }
+
+    fn connect(&self) -> Result<Wire> {
+        match &self.gate {
+            Some(gate) => Wire::connect(gate.port(), "app", "", &self.database),
+            None => {
+                let server = Server::shared()?;
+                let parameters = [("user", "app"), ("database", self.database.as_str())];
+                Wire::connect_unix(server.socket_folder(), server.port(), &parameters)
+            }
+        }
+    }
+
+    /// Runs a case in a transaction of its own, up to the first error; what came of each statement.
+    fn run(&mut self, case: &Case) -> Result<Vec<Vec<Message>>> {
+        let mut wire = match self.wire.take() {
+            Some(wire) => wire,
+            None => self.connect()?,
+        };
+        wire.received.clear();
+        wire.simple("BEGIN")?;
+        let mut answers = Vec::new();
+        for step in &case.steps {
+            let text = step.sql.text();
+            let answer = if case.is_extended || !step.parameters.is_empty() {
+                let types: Vec<u32> = step.parameters.iter().map(|(oid, _)| *oid).collect();
+                let values: Vec<Option<&[u8]>> =
+                    step.parameters.iter().map(|(_, value)| Some(value.as_bytes())).collect();
+                let frames = [
+                    wire::parse_typed("", &text, &types),
+                    wire::bind("", "", &values, Format::Text),
+                    wire::describe(b'P', ""),
+                    wire::execute("", 0),
+                    wire::sync(),
+                ];
+                wire.send(&frames.concat())?;
+                wire.until_ready()?
+            } else {
+                wire.simple(&text)?
+            };
+            let failed = wire::error(&answer).is_some();
+            answers.push(answer);
+            if failed {
+                break;
+            }
+        }
+        wire.simple("ROLLBACK")?;
+        wire.simple("DEALLOCATE ALL")?;
+        self.wire = Some(wire);
+        Ok(answers)
+    }
+}
+
+/// What two sides made of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The same rows.
+    Same,
+    /// The same error: its SQLSTATE and message.
+    SameError(String, String),
+    /// The gate refuses what the other side answers.
+    Refused(String),
+    /// Anything else.
+    Wrong(String),
+}
+
+impl Verdict {
+    /// Whether it is of the same kind.
+    fn is_like(&self, other: &Verdict) -> bool {
+        match (self, other) {
+            (Verdict::Refused(a), Verdict::Refused(b)) => a == b,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// A statement's answer as far as both sides must agree.
+type Essence = fn(&Step, &[Message]) -> Vec<String>;
+
+/// Names of columns, rows (in their order, where there is one), counts and SQLSTATEs.
+fn rows(step: &Step, messages: &[Message]) -> Vec<String> {
+    let (mut all, mut rows) = (Vec::new(), Vec::new());
+    for message in messages {
+        match message.tag {
+            b'T' => all.push(message.column_names().join(", ")),
+            b'D' | b'd' if !step.is_plan => rows.push(format!("{message:?}")),
+            b'C' if !step.is_plan => all.push(format!("{message:?}")),
+            b'E' => all.push(format!("error {}", message.sqlstate().unwrap_or_default())),
+            _ => {}
+        }
+    }
+    if !step.is_ordered {
+        rows.sort();
+    }
+    all.extend(rows);
+    all
+}
+
+/// Everything, but for the numbers of tables and types, which differ between databases.
+fn everything(_: &Step, messages: &[Message]) -> Vec<String> {
+    let own = |oid: u32| if oid < 16_384 { oid } else { 0 };
+    let one = |message: &Message| match message.tag {
+        b'T' => {
+            let column = |c: &wire::Column| format!("{} {} {} {}", c.name, own(c.type_oid), c.modifier, c.attribute);
+            message.columns().iter().map(column).collect::<Vec<_>>().join(", ")
+        }
+        _ => format!("{message:?}"),
+    };
+    messages.iter().map(one).collect()
+}
+
+struct Comparison {
+    first: Side,
+    second: Side,
+    needles: Needles,
+    essence: Essence,
+    /// Whether the first side has no gate, so that what the second refuses is told by it.
+    is_twin: bool,
+}
+
+impl Comparison {
+    /// A database that holds the masks, and the gate in front of the original.
+    fn with_twin() -> Result<Self> {
+        let (twin, gated) = (Side::new(TWIN, false)?, Side::new("", true)?);
+        let server = Server::shared()?;
+        let codes = wire::rows(&gated.connect()?.simple("SELECT id, code FROM customers")?);
+        for row in codes {
+            server.psql(&twin.database, &format!("UPDATE customers SET code = '{}' WHERE id = {}", row[1], row[0]))?;
+        }
+        let digests = server.psql(
+            &gated.database,
+            "WITH v AS (SELECT unnest(ARRAY[card, ssn, note, secret, code, label, email, salary::text, balance::text, birth::text]) v FROM customers
+                        UNION SELECT item FROM orders WHERE region <> 'eu' UNION SELECT item FROM parcels)
+             SELECT md5(v) FROM v UNION SELECT encode(sha256(convert_to(v, 'UTF8')), 'hex') FROM v",
+        )?;
+        let digests: Vec<String> = digests.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        Ok(Self { first: twin, second: gated, needles: Needles::new(&digests), essence: rows, is_twin: true })
+    }
+
+    /// Two originals with different hidden values, each behind a gate.
+    fn of_originals() -> Result<Self> {
+        let (first, second) = (Side::new("", true)?, Side::new(OTHER, true)?);
+        Ok(Self { first, second, needles: Needles::new(&[]), essence: everything, is_twin: false })
+    }
+
+    fn run(&mut self, case: &Case) -> Verdict {
+        let (first, second) = match (self.first.run(case), self.second.run(case)) {
+            (Ok(first), Ok(second)) => (first, second),
+            (first, second) => {
+                let lost = |answer: Result<_>| answer.err().map(|error| format!("{error:#}"));
+                return Verdict::Wrong(format!("lost: {:?}, {:?}", lost(first), lost(second)));
+            }
+        };
+        let known = self.needles.find(&first.concat());
+        let mut found = self.needles.find(&second.concat());
+        found.retain(|needle| !known.contains(needle));
+        if !self.is_twin {
+            found.extend(known);
+        }
+        if !found.is_empty() {
+            return Verdict::Wrong(format!("LEAK {}", found.join(", ")));
+        }
+        for (at, step) in case.steps.iter().enumerate() {
+            let (Some(first), Some(second)) = (first.get(at), second.get(at)) else { break };
+            let code = |messages: &[Message]| wire::error(messages).and_then(Message::sqlstate);
+            let (one, other) = (code(first), code(second));
+            if let Some(code) = other.as_deref().filter(|_| self.is_twin && one != other)
+                && matches!(code, "42501" | "0A000" | "54000")
+            {
+                return Verdict::Refused(wire::error(second).map(reason).unwrap_or_default());
+            }
+            let (wanted, got) = ((self.essence)(step, first), (self.essence)(step, second));
+            if wanted != got {
+                return Verdict::Wrong(format!(
+                    "{}:\n  {wanted:?}\n  is not\n  {got:?}\n  {:?}",
+                    step.sql.text(),
+                    wire::error(second)
+                ));
+            }
+            if let Some(code) = one {
+                return Verdict::SameError(code, wire::error(first).map(reason).unwrap_or_default());
+            }
+        }
+        Verdict::Same
+    }
+
+    /// The smallest case of the same verdict that is found by taking one part away at a time.
+    fn smallest(&mut self, case: Case, verdict: Verdict) -> (Case, Verdict) {
+        let (mut case, mut verdict) = (case, verdict);
+        let mut left = PATIENCE;
+        'smaller: loop {
+            for smaller in case.smaller() {
+                if left == 0 {
+                    break 'smaller;
+                }
+                left -= 1;
+                let now = self.run(&smaller);
+                if now.is_like(&verdict) {
+                    (case, verdict) = (smaller, now);
+                    continue 'smaller;
+                }
+            }
+            break;
+        }
+        (case, verdict)
+    }
+}
+
+/// A refusal's message without what it names.
+fn reason(error: &Message) -> String {
+    let message = error.fields().remove(&'M').unwrap_or_default();
+    let mut plain = String::new();
+    let mut is_quoted = false;
+    for part in message.split('"') {
+        plain.push_str(if is_quoted { "…" } else { part });
+        is_quoted = !is_quoted;
+    }
+    plain
+}
+
+fn shown(case: &Case) -> String {
+    let mut text = String::new();
+    for step in &case.steps {
+        write!(text, "\n    {}", step.sql.text()).unwrap();
+        if !step.parameters.is_empty() {
+            write!(text, "  -- {:?}", step.parameters).unwrap();
+        }
+        text.push(';');
+    }
+    text
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// Runs so many cases; panics with what went wrong, and returns the share of refusals in percent.
+fn compare(mut comparison: Comparison, count: u64, is_wild: bool) -> usize {
+    let seed = number("POSTERN_SEED").unwrap_or(4);
+    let numbers = number("POSTERN_NUMBER").map_or(0..count, |number| number..number + 1);
+    let single = numbers.end - numbers.start == 1;
+    let mut kinds: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    let mut errors: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    let mut refusals: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    let mut failures = String::new();
+    let mut failed = 0;
+    for number in numbers {
+        let case = generate::case(seed, number, is_wild);
+        let verdict = comparison.run(&case);
+        if single {
+            writeln!(std::io::stderr(), "{} {verdict:?}{}", case.kind, shown(&case)).unwrap();
+        }
+        let counts = kinds.entry(case.kind).or_default();
+        counts[0] += 1;
+        match verdict {
+            Verdict::Same => {}
+            Verdict::SameError(code, message) => {
+                counts[1] += 1;
+                errors.entry(code).or_insert((0, message)).0 += 1;
+            }
+            Verdict::Refused(ref reason) => {
+                counts[2] += 1;
+                if let Some((count, _)) = refusals.get_mut(reason) {
+                    *count += 1;
+                } else {
+                    let (smallest, _) = comparison.smallest(case, verdict.clone());
+                    refusals.insert(reason.clone(), (1, shown(&smallest)));
+                }
+            }
+            Verdict::Wrong(_) => {
+                failed += 1;
+                let (smallest, verdict) = comparison.smallest(case, verdict);
+                writeln!(failures, "seed {seed}, number {number}: {verdict:?}{}", shown(&smallest)).unwrap();
+                if failed == 10 {
+                    break;
+                }
+            }
+        }
+    }
+    let mut err = std::io::stderr();
+    let mut sum = [0; 3];
+    writeln!(err, "\n{:<16}{:>7}{:>13}{:>9}", "kind", "cases", "same errors", "refused").unwrap();
+    for (kind, counts) in &kinds {
+        writeln!(err, "{kind:<16}{:>7}{:>13}{:>9}", counts[0], counts[1], counts[2]).unwrap();
+        (0..3).for_each(|at| sum[at] += counts[at]);
+    }
+    writeln!(err, "{:<16}{:>7}{:>13}{:>9}\nerrors: {errors:?}", "all", sum[0], sum[1], sum[2]).unwrap();
+    for (reason, (count, example)) in &refusals {
+        writeln!(err, "refused {count}: {reason}{example}").unwrap();
+    }
+    assert!(failures.is_empty(), "{failures}");
+    sum[2] * 100 / sum[0].max(1)
+}
+
+#[test]
+fn random_statements_are_answered_as_by_a_database_that_holds_the_masks() {
+    let refused = compare(Comparison::with_twin().unwrap(), 300, false);
+    assert!(refused < 15, "{refused} % are refused");
+    writeln!(std::io::stderr(), "the long form (--ignored) runs 10,000").unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_random_statements_are_answered_as_by_a_database_that_holds_the_masks() {
+    let refused = compare(Comparison::with_twin().unwrap(), 10_000, false);
+    assert!(refused < 15, "{refused} % are refused");
+}
+
+#[test]
+fn databases_that_differ_in_hidden_values_only_answer_alike() {
+    compare(Comparison::of_originals().unwrap(), 150, true);
+    writeln!(std::io::stderr(), "the long form (--ignored) runs 10,000").unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn databases_that_differ_in_hidden_values_only_answer_ten_thousand_statements_alike() {
+    compare(Comparison::of_originals().unwrap(), 10_000, true);
+}
