@@ -10,6 +10,7 @@ mod generate;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use generate::{Case, Step};
@@ -23,8 +24,11 @@ const TWIN: &str = include_str!("../corpus/differential/twin.sql");
 const OTHER: &str = include_str!("../corpus/differential/other.sql");
 const POLICY: &str = include_str!("../corpus/differential/policy.yaml");
 
-/// Most runs that making a failure smaller may take.
-const PATIENCE: usize = 2_000;
+/// The time that making a failure smaller may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The time that making the example of a refusal smaller may take.
+const PATIENCE_WITH_EXAMPLES: Duration = Duration::from_millis(500);
 
 /// A database with the schema, and with a gate in front of it or none.
 struct Side {
@@ -242,25 +246,18 @@ impl Comparison {
         Verdict::Same
     }
 
-    /// The smallest case of the same verdict that is found by taking one part away at a time.
-    fn smallest(&mut self, case: Case, verdict: Verdict) -> (Case, Verdict) {
+    /// The smallest case of the same verdict that is found, in this time, by taking one part away at a time.
+    fn smallest(&mut self, case: Case, verdict: Verdict, patience: Duration) -> (Case, Verdict) {
         let (mut case, mut verdict) = (case, verdict);
-        let mut left = PATIENCE;
-        'smaller: loop {
-            for smaller in case.smaller() {
-                if left == 0 {
-                    break 'smaller;
-                }
-                left -= 1;
+        let start = Instant::now();
+        loop {
+            let found = case.smaller().take_while(|_| start.elapsed() < patience).find_map(|smaller| {
                 let now = self.run(&smaller);
-                if now.is_like(&verdict) {
-                    (case, verdict) = (smaller, now);
-                    continue 'smaller;
-                }
-            }
-            break;
+                now.is_like(&verdict).then_some((smaller, now))
+            });
+            let Some(smaller) = found else { return (case, verdict) };
+            (case, verdict) = smaller;
         }
-        (case, verdict)
     }
 }
 
@@ -322,13 +319,13 @@ fn compare(mut comparison: Comparison, count: u64, is_wild: bool) -> usize {
                 if let Some((count, _)) = refusals.get_mut(reason) {
                     *count += 1;
                 } else {
-                    let (smallest, _) = comparison.smallest(case, verdict.clone());
+                    let (smallest, _) = comparison.smallest(case, verdict.clone(), PATIENCE_WITH_EXAMPLES);
                     refusals.insert(reason.clone(), (1, shown(&smallest)));
                 }
             }
             Verdict::Wrong(_) => {
                 failed += 1;
-                let (smallest, verdict) = comparison.smallest(case, verdict);
+                let (smallest, verdict) = comparison.smallest(case, verdict, PATIENCE);
                 writeln!(failures, "seed {seed}, number {number}: {verdict:?}{}", shown(&smallest)).unwrap();
                 if failed == 10 {
                     break;

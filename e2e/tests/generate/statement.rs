@@ -28,21 +28,20 @@ pub(crate) struct Case {
 
 impl Case {
     /// All cases that are one step smaller.
-    pub(crate) fn smaller(&self) -> Vec<Case> {
-        let mut all = Vec::new();
-        for at in 0..self.steps.len() {
-            if self.steps.len() > 1 {
+    pub(crate) fn smaller(&self) -> impl Iterator<Item = Case> + '_ {
+        (0..self.steps.len()).flat_map(move |at| {
+            let shorter = (self.steps.len() > 1).then(|| {
                 let mut less = self.clone();
                 less.steps.remove(at);
-                all.push(less);
-            }
-            for smaller in self.steps[at].sql.smaller() {
+                less
+            });
+            let smaller = self.steps[at].sql.smaller().map(move |smaller| {
                 let mut less = self.clone();
                 less.steps[at].sql = smaller;
-                all.push(less);
-            }
-        }
-        all
+                less
+            });
+            shorter.into_iter().chain(smaller)
+        })
     }
 }
 

@@ -95,44 +95,39 @@ impl Sql {
         }
     }
 
-    /// All trees that are one step smaller, the largest steps first.
-    pub(crate) fn smaller(&self) -> Vec<Sql> {
-        let within = |parts: &[Sql], whole: &dyn Fn(Vec<Sql>) -> Sql| -> Vec<Sql> {
-            let replaced = |at: usize, part: Sql| {
-                let mut parts = parts.to_vec();
-                parts[at] = part;
-                whole(parts)
-            };
-            parts
-                .iter()
-                .enumerate()
-                .flat_map(|(at, part)| part.smaller().into_iter().map(move |smaller| (at, smaller)))
-                .map(|(at, smaller)| replaced(at, smaller))
-                .collect()
-        };
+    /// All trees that are one step smaller, the largest steps first. Made as they are asked for: all at once are as much
+    /// as the square of a tree.
+    pub(crate) fn smaller(&self) -> Box<dyn Iterator<Item = Sql> + '_> {
         match self {
-            Self::Text(_) => Vec::new(),
-            Self::All(parts) => within(parts, &Self::All),
+            Self::Text(_) => Box::new(std::iter::empty()),
+            Self::All(parts) => Box::new(within(parts).map(Self::All)),
             Self::Optional(inner) => {
-                let smaller = inner.smaller().into_iter().map(Self::optional);
-                std::iter::once(Self::empty()).chain(smaller).collect()
+                Box::new(std::iter::once(Self::empty()).chain(inner.smaller().map(Self::optional)))
             }
             Self::List(members, separator) => {
-                let mut all = Vec::new();
-                if members.len() > 1 {
-                    all.extend((0..members.len()).map(|at| {
-                        let mut members = members.clone();
-                        members.remove(at);
-                        Self::List(members, separator)
-                    }));
-                }
-                all.extend(within(members, &|members| Self::List(members, separator)));
-                all
+                let removable = if members.len() > 1 { members.len() } else { 0 };
+                let shorter = (0..removable).map(|at| {
+                    let mut members = members.clone();
+                    members.remove(at);
+                    members
+                });
+                Box::new(shorter.chain(within(members)).map(|members| Self::List(members, separator)))
             }
             Self::Choice(first, others) => {
-                let smaller = first.smaller().into_iter().map(|first| first.or(others.iter().cloned()));
-                others.iter().cloned().chain(smaller).collect()
+                let smaller = first.smaller().map(|first| first.or(others.iter().cloned()));
+                Box::new(others.iter().cloned().chain(smaller))
             }
         }
     }
+}
+
+/// The parts with one of them a step smaller.
+fn within(parts: &[Sql]) -> impl Iterator<Item = Vec<Sql>> + '_ {
+    parts.iter().enumerate().flat_map(move |(at, part)| {
+        part.smaller().map(move |smaller| {
+            let mut parts = parts.to_vec();
+            parts[at] = smaller;
+            parts
+        })
+    })
 }
