@@ -304,7 +304,7 @@ fn compare(mut comparison: Comparison, count: u64, is_wild: bool) -> usize {
         let case = generate::case(seed, number, is_wild);
         let verdict = comparison.run(&case);
         if single {
-            writeln!(std::io::stderr(), "{} {verdict:?}{}", case.kind, shown(&case)).unwrap();
+            eprintln!("{} {verdict:?}{}", case.kind, shown(&case));
         }
         let counts = kinds.entry(case.kind).or_default();
         counts[0] += 1;
@@ -350,7 +350,7 @@ fn compare(mut comparison: Comparison, count: u64, is_wild: bool) -> usize {
 
 #[test]
 fn random_statements_are_answered_as_by_a_database_that_holds_the_masks() {
-    let refused = compare(Comparison::with_twin().unwrap(), 300, false);
+    let refused = compare(Comparison::with_twin().unwrap(), 150, false);
     assert!(refused < 15, "{refused} % are refused");
     writeln!(std::io::stderr(), "the long form (--ignored) runs 10,000").unwrap();
 }
@@ -364,7 +364,7 @@ fn ten_thousand_random_statements_are_answered_as_by_a_database_that_holds_the_m
 
 #[test]
 fn databases_that_differ_in_hidden_values_only_answer_alike() {
-    compare(Comparison::of_originals().unwrap(), 150, true);
+    compare(Comparison::of_originals().unwrap(), 80, true);
     writeln!(std::io::stderr(), "the long form (--ignored) runs 10,000").unwrap();
 }
 
