@@ -36,6 +36,12 @@ programs! {
         psycopg_3: "psycopg 3", "python", "psycopg3_program";
     }
     long {
+        pgbench: "pgbench", "postgres", "pgbench";
+        pg_dump: "pg_dump", "postgres", "pg_dump";
+        psycopg_2: "psycopg 2", "python", "psycopg2_program";
+        asyncpg: "asyncpg", "python", "asyncpg_program";
+        sqlalchemy: "SQLAlchemy", "python", "sqlalchemy_program";
+        django: "Django", "python", "django_program";
         node_postgres: "node-postgres", "node", "node-postgres";
         postgres_js: "postgres.js", "node", "postgresjs";
         prisma: "Prisma", "node", "prisma";
