@@ -36,6 +36,7 @@ programs! {
         psycopg_3: "psycopg 3", "python", "psycopg3_program";
     }
     long {
+        psql: "psql", "postgres", "psql";
         pgbench: "pgbench", "postgres", "pgbench";
         pg_dump: "pg_dump", "postgres", "pg_dump";
         psycopg_2: "psycopg 2", "python", "psycopg2_program";
