@@ -68,6 +68,7 @@ lint: setup fmt-check clippy deny ## formatting, clippy, licences and sources of
 .PHONY: fmt-check
 fmt-check:
 	cargo fmt --all --check
+	cargo fmt --manifest-path sidecar/fuzz/Cargo.toml --check
 
 .PHONY: clippy
 clippy:
@@ -84,6 +85,29 @@ $(CARGO_DENY):
 deny: $(CARGO_DENY)
 	$(say) "dependencies: bans, licences, sources"
 	$(CARGO_DENY) --log-level error --locked check bans licenses sources
+	$(CARGO_DENY) --log-level error --locked --manifest-path sidecar/fuzz/Cargo.toml --config deny.toml check bans licenses sources
+
+# Kept as cargo-deny is. The targets need no nightly compiler: coverage without a sanitizer is on the stable one.
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),$(or $(CARGO_HOME),$(HOME)/.cargo)/bin/cargo-fuzz)
+$(CARGO_FUZZ):
+	$(say) "building cargo-fuzz (once; a minute)"
+	cargo install --quiet --locked --version 0.13.2 cargo-fuzz
+
+FUZZ_TARGETS := frontend startup backend decision
+FUZZ_SECONDS := 60
+
+.PHONY: fuzz-seeds
+fuzz-seeds: setup
+	$(say) "seeds of the fuzz targets, from the test corpora and a server's answers"
+	cargo run --quiet --locked -p postern-e2e --example fuzz-seeds
+
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) fuzz-seeds ## fuzz the protocol and the decision, each target for FUZZ_SECONDS (60)
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		printf '\033[1m== fuzz %s, %s s\033[0m\n' $$target $(FUZZ_SECONDS); \
+		$(CARGO_FUZZ) run --fuzz-dir sidecar/fuzz --sanitizer none $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
 
 .PHONY: capture
 capture: setup ## record the transparency corpus anew from real programs (needs pip, npm and mvn)
