@@ -277,8 +277,9 @@ fn number(text: &str, from: usize) -> Option<(usize, LiteralKind)> {
         end = end_of(bytes, end + 1, u8::is_ascii_digit);
         kind = LiteralKind::Numeric;
     }
-    // An exponent, `0x1F`, `1_000`, `1..2` and junk behind a number are left alone.
-    let ends = !bytes.get(end).is_some_and(|byte| is_of_name(byte) || *byte == b'.');
+    // An exponent, `0x1F`, `1_000`, `1..2`, junk behind a number, and leading zeros, which deparsing drops, are left alone.
+    let is_padded = bytes.get(from) == Some(&b'0') && bytes.get(from + 1).is_some_and(u8::is_ascii_digit);
+    let ends = !is_padded && !bytes.get(end).is_some_and(|byte| is_of_name(byte) || *byte == b'.');
     ends.then_some((end, kind))
 }
 
@@ -321,6 +322,8 @@ mod tests {
             "SELECT 1e5",
             "SELECT 0x1F",
             "SELECT 1_000",
+            "SELECT 050",
+            "SELECT 00.5",
             "SELECT .5",
             "SELECT 1.",
             "SELECT 1..2",
