@@ -10,6 +10,7 @@ mod generate;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -39,10 +40,10 @@ struct Side {
 
 impl Side {
     fn new(change: &str, is_gated: bool) -> Result<Self> {
+        // The tests share the server, and run at the same time.
+        static ROLE: Once = Once::new();
         let server = Server::shared()?;
-        if server.psql("postgres", "SELECT 1 FROM pg_roles WHERE rolname = 'app'")?.is_empty() {
-            server.psql("postgres", "CREATE ROLE app LOGIN")?;
-        }
+        ROLE.call_once(|| server.psql("postgres", "CREATE ROLE app LOGIN").map(drop).unwrap());
         let database = server.database()?.name;
         server.psql(
             &database,
