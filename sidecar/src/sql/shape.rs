@@ -268,6 +268,8 @@ fn number(text: &str, from: usize) -> Option<(usize, LiteralKind)> {
     let bytes = text.as_bytes();
     let mut end = end_of(bytes, from, u8::is_ascii_digit);
     let mut kind = match text.get(from..end)?.parse::<u64>() {
+        // `-0` is 0, which has no sign to be written with.
+        Ok(0) if text.get(..from)?.trim_ascii_end().ends_with('-') => return None,
         // With a minus before it the next one is an integer again: it is left alone.
         Ok(value) if value < 0x8000_0000 => LiteralKind::Integer,
         Ok(0x8000_0000) => return None,
@@ -325,6 +327,7 @@ mod tests {
             "SELECT 0x1F",
             "SELECT 1_000",
             "SELECT 050",
+            "SELECT - 0",
             "SELECT 'a\\'",
             "SELECT 00.5",
             "SELECT .5",
