@@ -11,7 +11,8 @@ use postern_e2e::wire::{self, Format, Message, Wire, frame, query};
 use super::{FEW, Stage, within};
 
 /// What may be said to it; besides, the connection may end without a word.
-const CODES: [&str; 8] = ["08P01", "54000", "0A000", "22021", "3D000", "42501", "42601", "57014"];
+/// 25P02 is the server's, where a transaction has failed.
+const CODES: [&str; 9] = ["08P01", "54000", "0A000", "22021", "25P02", "3D000", "42501", "42601", "57014"];
 
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
