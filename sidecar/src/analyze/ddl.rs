@@ -164,6 +164,12 @@ impl Analyzer<'_> {
         Some(oid)
     }
 
+    /// What the statement has made so far is found by what is yet to come of it.
+    fn see_made_beside(&mut self, before: &[Arc<Relation>]) {
+        let made = self.made.iter().cloned().map(Arc::new);
+        self.session.overlay = Arc::new(before.iter().cloned().chain(made).collect());
+    }
+
     /// The sequences of serial and identity columns, where the server need not cut their names.
     fn will_make_sequences(&mut self, names: &[WrittenName], elements: &[Node]) {
         /// NAMEDATALEN, without the NUL.
@@ -408,8 +414,7 @@ impl Analyzer<'_> {
         let already = self.made.len();
         self.will_make(names, RelationKind::Table, &columns, &[]);
         let before = Arc::clone(&self.session.overlay);
-        let made = self.made.iter().cloned().map(Arc::new);
-        self.session.overlay = Arc::new(before.iter().cloned().chain(made).collect());
+        self.see_made_beside(&before);
         for element in &mut create.table_elts {
             match &mut element.node {
                 Some(NodeEnum::ColumnDef(_)) => self.column_definition(element, &columns, complete)?,
@@ -657,10 +662,9 @@ impl Analyzer<'_> {
             elements.push((rank, element));
         }
         elements.sort_by_key(|(rank, _)| *rank);
-        let before = self.session.overlay.clone();
+        let before = Arc::clone(&self.session.overlay);
         for (_, element) in elements {
-            let made = self.made.iter().cloned().map(Arc::new);
-            self.session.overlay = Arc::new(before.iter().cloned().chain(made).collect());
+            self.see_made_beside(&before);
             self.define(element)?;
             if let Effect::CatalogChange { names: made, .. } = &mut self.out.effect {
                 names.append(made);

@@ -332,6 +332,33 @@ pub(crate) fn boxed(inner: Node) -> Option<Box<Node>> {
     Some(Box::new(inner))
 }
 
+/// `(query) alias (columns)`, as an item of FROM.
+pub(crate) fn derived(query: Node, alias: &str, columns: Vec<Node>) -> Node {
+    node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
+        lateral: false,
+        subquery: boxed(query),
+        alias: Some(pb::Alias { aliasname: alias.to_owned(), colnames: columns }),
+    })))
+}
+
+/// A query as a statement, or within one.
+pub(crate) fn query(select: pb::SelectStmt) -> Node {
+    node(NodeEnum::SelectStmt(Box::new(select)))
+}
+
+/// A query within an expression, without anything that it is compared with.
+pub(crate) fn subquery(kind: pb::SubLinkType, select: pb::SelectStmt) -> Node {
+    node(NodeEnum::SubLink(Box::new(pb::SubLink {
+        xpr: None,
+        sub_link_type: kind as i32,
+        sub_link_id: 0,
+        testexpr: None,
+        oper_name: Vec::new(),
+        subselect: boxed(query(select)),
+        location: -1,
+    })))
+}
+
 /// A String node.
 pub(crate) fn string(text: impl Into<String>) -> Node {
     node(NodeEnum::String(pb::String { sval: text.into() }))

@@ -494,7 +494,7 @@ impl Analyzer<'_> {
                 let targets = names.iter().map(|name| tree::target("", tree::column(&relation.name, name))).collect();
                 let only = pb::RangeVar { inh: false, alias: None, ..range.clone() };
                 let query = select(targets, vec![tree::node(NodeEnum::RangeVar(only))], None);
-                copy.query = tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(query))));
+                copy.query = tree::boxed(tree::query(query));
                 copy.relation = None;
                 copy.attlist.clear();
                 self.changed = true;

@@ -71,7 +71,7 @@ impl Analyzer<'_> {
             Some(sql) => system_subquery(sql, item)?,
             None => {
                 let fenced = item.fenced || self.free_condition;
-                tree::node(NodeEnum::SelectStmt(Box::new(subquery(item, range, sample, fenced)?)))
+                tree::query(subquery(item, range, sample, fenced)?)
             }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
@@ -92,22 +92,10 @@ impl Analyzer<'_> {
             .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
             .collect();
         let inner = select(targets, Vec::new(), None);
-        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
-            lateral: false,
-            subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
-            alias: Some(pb::Alias { aliasname: alias.to_string(), colnames: Vec::new() }),
-        })));
+        let derived = tree::derived(tree::query(inner), &alias, Vec::new());
         let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(&*alias)], location: -1 }));
         let outer = select(vec![tree::target("", row)], vec![derived], None);
-        Ok(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
-            xpr: None,
-            sub_link_type: pb::SubLinkType::ExprSublink as i32,
-            sub_link_id: 0,
-            testexpr: None,
-            oper_name: Vec::new(),
-            subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(outer)))),
-            location: -1,
-        }))))
+        Ok(tree::subquery(pb::SubLinkType::ExprSublink, outer))
     }
 }
 

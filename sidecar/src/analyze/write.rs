@@ -320,10 +320,11 @@ impl Analyzer<'_> {
         let assigned: Vec<i16> = list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
         let mut rest = &mut *list;
         while let Some(first) = rest.first() {
-            let (group, after) = rest.split_at_mut(row_length(first).clamp(1, rest.len()));
+            let row = row_part(first).map(|part| usize::try_from(part.ncolumns).unwrap_or(1));
+            let (group, after) = rest.split_at_mut(row.unwrap_or(1).clamp(1, rest.len()));
             rest = after;
             match group {
-                [Node { node: Some(NodeEnum::ResTarget(res)) }] if !takes_row(res) => {
+                [Node { node: Some(NodeEnum::ResTarget(res)) }] if row.is_none() => {
                     self.assignment(res, target, &assigned)?;
                 }
                 group => self.row_assignment(group, target, &assigned)?,
@@ -346,14 +347,12 @@ impl Analyzer<'_> {
 
     /// `(a, b) = (1, 2)` becomes two assignments.
     fn split_row(&mut self, node: &mut Node) -> Result<(), Denial> {
+        let value = row_part(node).and_then(|part| match &part.source.as_deref()?.node {
+            Some(NodeEnum::RowExpr(row)) => row.args.get(usize::try_from(part.colno).ok()?.checked_sub(1)?).cloned(),
+            _ => None,
+        });
         let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("SET")) };
-        let Some(NodeEnum::MultiAssignRef(multi)) = res.val.as_deref().and_then(|value| value.node.as_ref()) else {
-            return Ok(());
-        };
-        let index = usize::try_from(multi.colno).unwrap_or(0).wrapping_sub(1);
-        if let Some(NodeEnum::RowExpr(row)) = multi.source.as_deref().and_then(|source| source.node.as_ref())
-            && let Some(value) = row.args.get(index).cloned()
-        {
+        if let Some(value) = value {
             res.val = tree::boxed(value);
             self.changed = true;
         }
@@ -375,7 +374,8 @@ impl Analyzer<'_> {
             columns.push((column.cloned(), res.indirection.is_empty()));
         }
         // Each assignment has a copy of the one source.
-        let Some(mut source) = group.first().and_then(row_source).cloned() else { return Err(unsupported("SET")) };
+        let source = group.first().and_then(row_part).and_then(|part| part.source.as_deref());
+        let Some(mut source) = source.cloned() else { return Err(unsupported("SET")) };
         let before = self.masked_reads.len();
         self.expression(&mut source, Place { leaky: true, ..Place::default() })?;
         let reads_masks = self.masked_reads.len() > before;
@@ -416,7 +416,8 @@ impl Analyzer<'_> {
         if guarded {
             let Some(NodeEnum::SubLink(link)) = &mut source.node else { return Err(unsupported("SET")) };
             let Some(query) = link.subselect.take() else { return Err(unsupported("SET")) };
-            **link = scalar(select(values, vec![one_row_of(query, alias, columns.len())], None));
+            let row = select(values, vec![one_row_of(*query, alias, columns.len())], None);
+            source = tree::subquery(pb::SubLinkType::ExprSublink, row);
         }
         for node in group {
             if let Some(NodeEnum::ResTarget(res)) = &mut node.node
@@ -574,13 +575,9 @@ impl Analyzer<'_> {
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
         // It must not be merged into what reads it twice.
         fence(&mut inner);
-        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
-            lateral: false,
-            subquery: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
-            alias: Some(pb::Alias { aliasname: "postern_new".to_owned(), colnames: Vec::new() }),
-        })));
+        let derived = tree::derived(tree::query(inner), "postern_new", Vec::new());
         let outer = select(vec![tree::target("", build(tree::column("postern_new", "v")))], vec![derived], None);
-        Ok(tree::node(NodeEnum::SubLink(Box::new(scalar(outer)))))
+        Ok(tree::subquery(pb::SubLinkType::ExprSublink, outer))
     }
 
     /// `a IS NOT DISTINCT FROM b` by the type's `=`, else as text.
@@ -979,16 +976,9 @@ impl Analyzer<'_> {
             insert.cols.push(insert_column(name));
             targets.push(tree::target(name, tree::case(inside, default.clone(), None)));
         }
-        let derived = tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
-            lateral: false,
-            subquery: Some(source),
-            alias: Some(pb::Alias {
-                aliasname: alias.to_owned(),
-                colnames: columns.iter().map(|column| tree::string(&*column.name)).collect(),
-            }),
-        })));
-        insert.select_stmt =
-            tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(select(targets, vec![derived], None)))));
+        let names = columns.iter().map(|column| tree::string(&*column.name)).collect();
+        let derived = tree::derived(*source, alias, names);
+        insert.select_stmt = tree::boxed(tree::query(select(targets, vec![derived], None)));
         self.changed = true;
         Ok(())
     }
@@ -1220,15 +1210,7 @@ impl Analyzer<'_> {
                     vec![from],
                     Some(tree::and(conditions)),
                 );
-                guards.push(tree::not(tree::node(NodeEnum::SubLink(Box::new(pb::SubLink {
-                    xpr: None,
-                    sub_link_type: pb::SubLinkType::ExistsSublink as i32,
-                    sub_link_id: 0,
-                    testexpr: None,
-                    oper_name: Vec::new(),
-                    subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(inner)))),
-                    location: -1,
-                })))));
+                guards.push(tree::not(tree::subquery(pb::SubLinkType::ExistsSublink, inner)));
             }
         }
         Ok(guards)
@@ -1382,7 +1364,7 @@ fn give_default(
         Rows::Default => {
             let row = tree::node(NodeEnum::List(pb::List { items: vec![value] }));
             let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
-            insert.select_stmt = tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(values))));
+            insert.select_stmt = tree::boxed(tree::query(values));
         }
         // check_query adds it.
         Rows::Query => return Ok(None),
@@ -1424,64 +1406,31 @@ fn raise(marker: &str, about: &str) -> Node {
     })))
 }
 
-/// How many assignments come of one `(a, b) = …`, of which this is the first.
-fn row_length(node: &Node) -> usize {
-    match &node.node {
-        Some(NodeEnum::ResTarget(res)) => match res.val.as_deref().and_then(|value| value.node.as_ref()) {
-            Some(NodeEnum::MultiAssignRef(multi)) => usize::try_from(multi.ncolumns).unwrap_or(1),
-            _ => 1,
-        },
-        _ => 1,
-    }
-}
-
-fn takes_row(res: &pb::ResTarget) -> bool {
-    matches!(res.val.as_deref(), Some(Node { node: Some(NodeEnum::MultiAssignRef(_)) }))
-}
-
-/// What the row comes from that this assigns a column of.
-fn row_source(node: &Node) -> Option<&Node> {
+/// The part of a row that an assignment takes: `(a, b) = …` is two of them.
+fn row_part(node: &Node) -> Option<&pb::MultiAssignRef> {
     let Some(NodeEnum::ResTarget(res)) = &node.node else { return None };
-    let Some(NodeEnum::MultiAssignRef(multi)) = &res.val.as_deref()?.node else { return None };
-    multi.source.as_deref()
+    match &res.val.as_deref()?.node {
+        Some(NodeEnum::MultiAssignRef(multi)) => Some(multi),
+        _ => None,
+    }
 }
 
 /// `(SELECT 1) one LEFT JOIN (query) alias (c0, c1, …) ON true`: no row is a row of NULLs here already, so that guards
 /// see it.
-fn one_row_of(query: Box<Node>, alias: &str, width: usize) -> Node {
-    let derived = |query: Box<Node>, alias: &str, columns: Vec<Node>| {
-        tree::boxed(tree::node(NodeEnum::RangeSubselect(Box::new(pb::RangeSubselect {
-            lateral: false,
-            subquery: Some(query),
-            alias: Some(pb::Alias { aliasname: alias.to_owned(), colnames: columns }),
-        }))))
-    };
-    let one =
-        tree::node(NodeEnum::SelectStmt(Box::new(select(vec![tree::target("", tree::number(1))], Vec::new(), None))));
+fn one_row_of(query: Node, alias: &str, width: usize) -> Node {
+    let one = tree::query(select(vec![tree::target("", tree::number(1))], Vec::new(), None));
+    let columns = (0..width).map(|number| tree::string(format!("c{number}"))).collect();
     tree::node(NodeEnum::JoinExpr(Box::new(pb::JoinExpr {
         jointype: pb::JoinType::JoinLeft as i32,
         is_natural: false,
-        larg: derived(Box::new(one), "postern_one", Vec::new()),
-        rarg: derived(query, alias, (0..width).map(|number| tree::string(format!("c{number}"))).collect()),
+        larg: tree::boxed(tree::derived(one, "postern_one", Vec::new())),
+        rarg: tree::boxed(tree::derived(query, alias, columns)),
         using_clause: Vec::new(),
         join_using_alias: None,
         quals: tree::boxed(tree::boolean(true)),
         alias: None,
         rtindex: 0,
     })))
-}
-
-/// A subquery for its one value.
-fn scalar(query: pb::SelectStmt) -> pb::SubLink {
-    pb::SubLink {
-        xpr: None,
-        sub_link_type: pb::SubLinkType::ExprSublink as i32,
-        sub_link_id: 0,
-        testexpr: None,
-        oper_name: Vec::new(),
-        subselect: tree::boxed(tree::node(NodeEnum::SelectStmt(Box::new(query)))),
-        location: -1,
-    }
 }
 
 fn as_text(value: Node) -> Node {
