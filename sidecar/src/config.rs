@@ -220,7 +220,7 @@ struct SuggestArgs {
     /// Files of audit events, in any order; - is standard input
     #[arg(long, value_name = "FILE", env = "POSTERN_AUDIT", value_delimiter = ',', num_args = 1.., required = true)]
     audit: Vec<String>,
-    /// Files with the policies that were in force: how the database is reached and what is recorded is taken from them
+    /// Files (or folders) with the policies that were in force: how the database is reached and what is recorded is taken from them
     #[arg(long, value_name = "FILE", env = "POSTERN_POLICY", value_delimiter = ',')]
     policy: Vec<PathBuf>,
     /// Look at this database: a URL or key=value pairs
@@ -385,7 +385,7 @@ pub struct Check {
 pub struct Suggest {
     /// Files of audit events.
     pub audit: Vec<Source>,
-    /// Files with the policies that were in force.
+    /// Files (or folders) with the policies that were in force.
     pub policies: Vec<PathBuf>,
     /// The database.
     pub database: Option<Box<Dsn>>,

@@ -88,6 +88,15 @@ impl Texts {
         }
         Ok(Self(texts))
     }
+
+    /// What each file holds, or its mistakes.
+    pub fn objects(&self) -> impl Iterator<Item = (&Path, Result<Vec<Object>, Vec<String>>)> {
+        self.0.iter().map(|(path, text)| {
+            let named = |error: &files::FileError| format!("{}: {error}", path.display());
+            let found = files::read(text).map_err(|errors| errors.iter().map(named).collect());
+            (path.as_path(), found)
+        })
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
@@ -120,11 +129,11 @@ impl Objects {
         let mut objects = Objects::default();
         let mut mistakes = Vec::new();
         let mut seen = std::collections::HashMap::new();
-        for (path, text) in &texts.0 {
-            let found = match files::read(text) {
+        for (path, found) in texts.objects() {
+            let found = match found {
                 Ok(found) => found,
                 Err(errors) => {
-                    mistakes.extend(errors.iter().map(|error| format!("{}: {error}", path.display())));
+                    mistakes.extend(errors);
                     continue;
                 }
             };

@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use crate::catalog::Catalog;
 use crate::check::{self, CheckError};
 use crate::config::{Dsn, Source, Suggest};
+use crate::policy_files::{Mistakes, ReadError, Texts};
 use crate::upstream::QueryError;
 use gather::{Gatherer, Identity, LeftOut, Traffic};
 use plan::{Known, Plan};
@@ -33,8 +34,6 @@ use sample::Samples;
 
 /// Longest line that is read: text and parameters of an event are bounded, and escapes make them six times as long.
 const MAX_LINE: u64 = 8 << 20;
-/// Largest file of policies.
-const MAX_POLICIES: u64 = 4 << 20;
 
 /// Why there is no suggestion.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +47,11 @@ pub enum SuggestError {
         error: std::io::Error,
     },
     /// The policies in force can't be read.
-    #[error("{path}: {message}")]
-    Policy {
-        /// The file.
-        path: String,
-        /// Why.
-        message: String,
-    },
+    #[error(transparent)]
+    Policies(#[from] ReadError),
+    /// They have mistakes.
+    #[error(transparent)]
+    Policy(#[from] Mistakes),
     /// There is nothing to suggest a policy from.
     #[error("{0}")]
     Nothing(String),
@@ -102,16 +99,8 @@ struct Seen {
 
 fn read_policies(paths: &[PathBuf]) -> Result<Vec<Manifest<DatabaseAccessPolicySpec>>, SuggestError> {
     let mut policies = Vec::new();
-    for path in paths {
-        let shown = path.display().to_string();
-        let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_POLICIES).read_to_string(&mut text));
-        read.map_err(|error| SuggestError::Read { what: shown.clone(), error })?;
-        let objects = files::read(&text).map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            SuggestError::Policy { path: shown, message: errors.join("\n") }
-        })?;
-        policies.extend(objects.into_iter().filter_map(|object| match object {
+    for (_, found) in Texts::read(paths)?.objects() {
+        policies.extend(found.map_err(Mistakes)?.into_iter().filter_map(|object| match object {
             Object::Policy(policy) => Some(*policy),
             Object::Identity(_) => None,
         }));
