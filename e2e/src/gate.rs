@@ -15,6 +15,18 @@ use crate::guard::{Ending, Guard};
 use crate::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use crate::process::Process;
 
+/// A policy's rules that allow everything that a policy can allow, for the `spec` of [`GateOptions::new`].
+pub const EVERYTHING: &str = r#"
+rules:
+- name: everything
+  to: {groups: [apps]}
+  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Call, Temp, Ddl, Lock, Notify, Maintenance]
+  relations: ["*.*"]
+  functions: ["*.*"]
+  channels: ["*"]
+bulkExport: {action: Allow}
+"#;
+
 /// What a gate is started with.
 #[derive(Clone, Debug)]
 pub struct GateOptions {

@@ -47,6 +47,17 @@ pub fn temporary_folder(kind: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The folder in the user's cache for what tests fetch of this kind.
+pub fn cache(kind: &str) -> Result<PathBuf> {
+    let cache = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
+    };
+    Ok(cache.join("postern").join(kind))
+}
+
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

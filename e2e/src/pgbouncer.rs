@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::guard::{Ending, Guard};
 use crate::postgres::{Owner, Server};
@@ -66,11 +66,7 @@ impl PgBouncer {
 
 /// Where `.ci/setup bench` puts the program.
 fn binary() -> Result<PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("no HOME")?).join(".cache"),
-    };
-    let program = cache.join("postern/pgbouncer/usr/sbin/pgbouncer");
+    let program = crate::cache("pgbouncer")?.join("usr/sbin/pgbouncer");
     ensure!(program.exists(), "PgBouncer is not at {}: run `.ci/setup bench`", program.display());
     Ok(program)
 }

@@ -89,7 +89,7 @@ pub fn prepare(source: &Path, name: &str) -> Result<Prepared> {
     let mut hasher = DefaultHasher::new();
     (fs::read(source.join(kind.lock))?, kind.install).hash(&mut hasher);
     let title = source.file_name().context("no folder")?.to_string_lossy();
-    let folder = cache()?.join(format!("{title}-{:016x}", hasher.finish()));
+    let folder = crate::cache("clients")?.join(format!("{title}-{:016x}", hasher.finish()));
     fs::create_dir_all(&folder)?;
     // Until the end of this function, whatever that is.
     let lock = File::create(folder.with_extension("lock"))?;
@@ -149,16 +149,6 @@ impl Program {
 fn on_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
-}
-
-fn cache() -> Result<PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => PathBuf::from(cache),
-        None => {
-            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
-        }
-    };
-    Ok(cache.join("postern/clients"))
 }
 
 /// Copies what differs: a program of another process may run from the same folder.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use binding::Client;
 use postern_crds::TlsMode;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
+use postern_e2e::process::Process;
 use postern_sidecar::catalog::connect::ToServer;
 use postern_sidecar::catalog::load::{Rows, fingerprint, load};
 use postern_sidecar::catalog::names::{self, Choice, Resolution};
@@ -785,12 +786,6 @@ async fn the_keeper_sees_changes_and_survives_its_connection() {
     assert!(keeper.status().failure.is_none());
 }
 
-/// Resident memory of this process.
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[tokio::test]
 #[ignore = "a measurement: makes 10,000 tables of 20 columns; run it by name, in release for the times"]
 async fn ten_thousand_relations_load_in_seconds_and_in_megabytes() {
@@ -808,11 +803,12 @@ async fn ten_thousand_relations_load_in_seconds_and_in_megabytes() {
             server.psql(&database.name, &sql).unwrap();
         }
         let mut connection = connector(server, &database.name).connect().await.unwrap();
-        let before = resident();
+        let process = Process::new(std::process::id());
+        let before = process.resident().unwrap();
         let started = Instant::now();
         let (catalog, print) = load(&mut connection).await.unwrap();
         let took = started.elapsed();
-        let held = resident().saturating_sub(before);
+        let held = process.resident().unwrap().saturating_sub(before);
         let started = Instant::now();
         assert_eq!(fingerprint(&mut connection).await.unwrap(), print);
         eprintln!(

@@ -11,25 +11,13 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Result;
-use postern_e2e::gate::{Gate, GateOptions};
+use postern_e2e::gate::{EVERYTHING, Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_e2e::replay::{self, Turn};
 use postern_e2e::wire::{Message, Wire};
 use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../corpus/transparency.schema.sql");
-
-const EVERYTHING: &str = r#"
-mode: Enforce
-rules:
-- name: everything
-  to: {groups: [apps]}
-  allow: [Select, Insert, Update, Delete, Truncate, CopyIn, CopyOut, Call, Temp, Ddl, Lock, Notify, Maintenance]
-  relations: ["*.*"]
-  functions: ["*.*"]
-  channels: ["*"]
-bulkExport: {action: Allow}
-"#;
 
 /// The start-up's answer; ParameterStatus has no order.
 fn greeting(wire: &Wire) -> Vec<Message> {
@@ -77,7 +65,10 @@ fn program(name: &str, text: &str, queries: &mut BTreeSet<String>) -> Result<(us
     replay::prepare(&one, SCHEMA)?;
     replay::prepare(&two, SCHEMA)?;
     let gate = match std::env::var_os("POSTERN_DIRECT") {
-        None => Some(Gate::start(&GateOptions::new(&two, "shop", "app", EVERYTHING))?),
+        None => {
+            let spec = format!("mode: Enforce\n{EVERYTHING}");
+            Some(Gate::start(&GateOptions::new(&two, "shop", "app", &spec))?)
+        }
         Some(_) => None,
     };
     let mut failures = String::new();

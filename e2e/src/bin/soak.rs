@@ -181,7 +181,7 @@ fn session(world: &World, random: &mut Random) {
         1 => {
             // Gone in the middle of rows, or of a COPY.
             let sql = ["SELECT repeat('x', 500) FROM generate_series(1, 1000000)", "COPY notes (note) FROM STDIN"];
-            let chosen = sql.get(random.below(2) as usize).copied().unwrap_or_default();
+            let chosen = *random.pick(&sql);
             if wire.send(&query(chosen)).and_then(|()| wire.read().map(drop)).is_ok() {
                 _ = wire.send(&wire::frame(b'd', b"half a row"));
             }
@@ -266,7 +266,7 @@ fn psql(world: &World) -> Result<()> {
 }
 
 fn pgbench(world: &World, random: &mut Random) -> Result<()> {
-    let mode = ["simple", "extended", "prepared"].get(random.below(3) as usize).copied().unwrap_or_default();
+    let mode = *random.pick(&["simple", "extended", "prepared"]);
     program(world, "pgbench", &["-n", "-M", mode, "-c", "4", "-T", "4"])
 }
 
@@ -278,8 +278,9 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
     match random.below(12) {
         0 => {
             world.hurt();
-            server.halt(["INT", "QUIT"].get(random.below(2) as usize).copied().unwrap_or("INT"))?;
-            std::thread::sleep(Duration::from_millis(random.below(2000)));
+            let how = *random.pick(&["INT", "QUIT"]);
+            server.halt(how)?;
+            std::thread::sleep(Duration::from_millis(random.below(2000) as u64));
             server.start_again()?;
             world.hurt();
             Ok("server restarted")
@@ -303,7 +304,7 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
         }
         3 | 4 => {
             let mask = ["redact: {}", "nullify: {}", "partial: {keepLast: 1}", "default: {}"];
-            let mask = mask.get(random.below(4) as usize).copied().unwrap_or_default();
+            let mask = *random.pick(&mask);
             gate.write_policy(&policy(server, database, &SPEC.replace("redact: {}", mask)))?;
             Ok("policy swapped")
         }
@@ -326,8 +327,7 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
             let keys = lock(&world.keys).clone();
             for _ in 0..100 {
                 let mut key = random.bytes(8);
-                if let Some(known) = keys.get(random.below(keys.len() as u64) as usize).filter(|_| random.below(2) == 0)
-                {
+                if let Some(known) = keys.get(random.below(keys.len())).filter(|_| random.below(2) == 0) {
                     key.clone_from(known);
                 }
                 let mut socket = TcpStream::connect(("127.0.0.1", gate.port()))?;
@@ -339,7 +339,7 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
         }
         10 => {
             let silent: Result<Vec<_>, _> = (0..600).map(|_| TcpStream::connect(("127.0.0.1", gate.port()))).collect();
-            std::thread::sleep(Duration::from_millis(random.below(1500)));
+            std::thread::sleep(Duration::from_millis(random.below(1500) as u64));
             drop(silent?);
             Ok("silent crowd")
         }
@@ -356,7 +356,7 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
 fn faults(world: &World, seed: u64) {
     let mut random = Random::new(seed);
     while !world.is_over() {
-        std::thread::sleep(Duration::from_millis(1000 + random.below(3000)));
+        std::thread::sleep(Duration::from_millis(1000 + random.below(3000) as u64));
         if world.is_over() || world.pause.load(Ordering::SeqCst) {
             continue;
         }

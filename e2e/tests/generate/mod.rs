@@ -9,11 +9,10 @@
 
 mod expression;
 mod query;
-mod random;
 mod statement;
 pub(crate) mod tree;
 
-use random::Random;
+use postern_e2e::random::Random;
 use tree::Sql;
 
 pub(crate) use statement::{Case, Step};

@@ -11,12 +11,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use postern_e2e::gate::{Gate, GateOptions};
+use postern_e2e::gate::{EVERYTHING, Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, Server, ServerOptions, clean_environment};
 use serde_json::Value;
 
 use crate::explained::{Explained, Place};
-use crate::{EVERYTHING, cache};
 
 /// A driver whose Go module carries its tests.
 struct Driver {
@@ -101,7 +100,7 @@ impl Driver {
 
     /// The module's sources, where the tests may write.
     fn sources(&self) -> Result<PathBuf> {
-        let folder = cache()?.join(format!("{}-{}", self.name, self.version));
+        let folder = postern_e2e::cache("suites")?.join(format!("{}-{}", self.name, self.version));
         if folder.join("go.mod").exists() {
             return Ok(folder);
         }

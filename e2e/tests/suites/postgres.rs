@@ -18,14 +18,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use postern_e2e::gate::{Gate, GateOptions};
+use postern_e2e::gate::{EVERYTHING, Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, Server, ServerOptions, clean_environment};
 use postern_e2e::replay::{self, Recorder, Turn};
 use postern_e2e::wire::{self, Message, Wire};
 use serde_json::{Value, json};
 
 use crate::explained::{Explained, Place, one_line};
-use crate::{EVERYTHING, cache};
 
 const MAJOR: u32 = 15;
 const DATABASE: &str = "regression";
@@ -57,7 +56,7 @@ impl Mode {
 
 /// The suite's folder, fetched if need be; None where this system has no package of it.
 fn suite() -> Result<Option<PathBuf>> {
-    let folder = cache()?.join(format!("postgres-{MAJOR}"));
+    let folder = postern_e2e::cache("suites")?.join(format!("postgres-{MAJOR}"));
     let script = postern_e2e::workspace().join("e2e/suites/postgres/fetch.sh");
     let status = Command::new("/bin/sh").arg(script).arg(&folder).arg(MAJOR.to_string()).status()?;
     if status.code() == Some(3) {
