@@ -11,6 +11,7 @@ pub mod process;
 pub mod programs;
 pub mod random;
 pub mod replay;
+pub mod tap;
 pub mod wire;
 
 use std::net::TcpListener;

@@ -141,7 +141,7 @@ pub struct Wire {
     pub received: Vec<Message>,
     /// Where in `received` the start-up ended.
     pub start_up: usize,
-    /// Whether it says goodbye when dropped.
+    /// Whether it says goodbye when dropped: once it is logged in.
     polite: bool,
 }
 
@@ -234,6 +234,27 @@ pub fn flush() -> Vec<u8> {
 /// Name and value of parameters in a startup message.
 pub type Parameters<'a> = &'a [(&'a str, &'a str)];
 
+/// Protocol 3.0, which every server speaks.
+pub const PROTOCOL_3_0: u32 = 3 << 16;
+
+/// Asks for TLS.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// A StartupMessage.
+pub fn startup(version: u32, parameters: Parameters<'_>) -> Vec<u8> {
+    let mut body = version.to_be_bytes().to_vec();
+    for (name, value) in parameters {
+        body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+    }
+    body.push(0);
+    [&(body.len() as u32 + 4).to_be_bytes()[..], &body].concat()
+}
+
+/// A CancelRequest with the body of a BackendKeyData.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    [&(key.len() as u32 + 8).to_be_bytes()[..], &80_877_102u32.to_be_bytes(), key].concat()
+}
+
 impl Wire {
     /// Connects by TCP on 127.0.0.1 and logs in.
     pub fn connect(port: u16, user: &str, password: &str, database: &str) -> Result<Self> {
@@ -242,34 +263,39 @@ impl Wire {
 
     /// Connects by TCP on 127.0.0.1 and logs in with these startup parameters.
     pub fn connect_with(port: u16, password: &str, parameters: Parameters<'_>) -> Result<Self> {
+        Self::open(port)?.start(password, parameters)
+    }
+
+    /// Connects by TCP on 127.0.0.1 and sends nothing yet.
+    pub fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Self::start(Box::new(stream), password, parameters)
+        Ok(Self::over(stream))
+    }
+
+    /// Speaks over a stream on which nothing was sent yet.
+    pub fn over(stream: impl Read + Write + Send + 'static) -> Self {
+        let stream = Box::new(stream);
+        Self { stream, buffer: Vec::new(), start: 0, received: Vec::new(), start_up: 0, polite: false }
     }
 
     /// Connects by unix socket and logs in.
     pub fn connect_unix(folder: &Path, port: u16, parameters: Parameters<'_>) -> Result<Self> {
         let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}")))?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Self::start(Box::new(stream), "", parameters)
+        Self::over(stream).start("", parameters)
     }
 
-    fn start(stream: Box<dyn Stream>, password: &str, parameters: Parameters<'_>) -> Result<Self> {
-        let mut wire = Self { stream, buffer: Vec::new(), start: 0, received: Vec::new(), start_up: 0, polite: true };
-        let mut body = 196_608u32.to_be_bytes().to_vec();
-        for (name, value) in parameters {
-            body.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
-        }
-        body.push(0);
-        let mut startup = (body.len() as u32 + 4).to_be_bytes().to_vec();
-        startup.extend(body);
-        wire.send(&startup)?;
+    /// Logs in.
+    pub fn start(mut self, password: &str, parameters: Parameters<'_>) -> Result<Self> {
+        self.send(&startup(PROTOCOL_3_0, parameters))?;
         let user = parameters.iter().find(|(name, _)| *name == "user").map(|(_, user)| *user).unwrap_or_default();
-        wire.authenticate(user, password)?;
-        wire.until_ready()?;
-        wire.start_up = wire.received.len();
-        Ok(wire)
+        self.authenticate(user, password)?;
+        self.until_ready()?;
+        self.start_up = self.received.len();
+        self.polite = true;
+        Ok(self)
     }
 
     fn authenticate(&mut self, user: &str, password: &str) -> Result<()> {
@@ -311,8 +337,13 @@ impl Wire {
 
     /// The process that serves it, as the server has said.
     pub fn backend(&self) -> Result<u32> {
+        Ok(u32::from_be_bytes(take(&mut self.key()?)?))
+    }
+
+    /// The body of BackendKeyData: who may cancel.
+    pub fn key(&self) -> Result<&[u8]> {
         let key = self.received.iter().find(|message| message.tag == b'K').context("no BackendKeyData")?;
-        Ok(u32::from_be_bytes(take(&mut key.body.as_slice())?))
+        Ok(&key.body)
     }
 
     /// Closes the connection without a goodbye, as a client that is killed.

@@ -1159,14 +1159,9 @@ fn a_slow_reader_stalls_nobody_else() {
 fn a_cancel_reaches_the_statement_and_the_session_goes_on() {
     let f = Fixture::new("");
     let mut wire = f.gate();
-    let key = wire.received.iter().find(|message| message.tag == b'K').unwrap().body.clone();
     wire.send(&query("SELECT pg_sleep(60)")).unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    let mut other = std::net::TcpStream::connect(("127.0.0.1", f.port)).unwrap();
-    let mut packet = (8 + key.len() as u32).to_be_bytes().to_vec();
-    packet.extend(80_877_102_u32.to_be_bytes());
-    packet.extend(key);
-    std::io::Write::write_all(&mut other, &packet).unwrap();
+    Wire::open(f.port).unwrap().send(&wire::cancel_request(wire.key().unwrap())).unwrap();
     assert_eq!(code(&wire.until_ready().unwrap()), "57014");
     assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use postern_crds::TlsMode;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, clean_environment};
+use postern_e2e::wire::{SSL_REQUEST, startup};
 use postern_sidecar::config::ListenAddress;
 use postern_sidecar::decide::settings::{self, SetDecision};
 use postern_sidecar::listen::{self, Accepted, Listeners};
@@ -137,18 +138,6 @@ fn certificate() -> (String, Arc<rustls::ServerConfig>) {
     (pem, tls)
 }
 
-fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = version.to_be_bytes().to_vec();
-    for text in parameters.iter().flat_map(|(name, value)| [name, value]) {
-        body.extend_from_slice(text.as_bytes());
-        body.push(0);
-    }
-    body.push(0);
-    let length = u32::try_from(body.len() + 4).unwrap();
-    [length.to_be_bytes().to_vec(), body].concat()
-}
-
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 
 /// (tag, body) up to ReadyForQuery or the end.

@@ -331,9 +331,8 @@ fn fault(world: &World, random: &mut Random) -> Result<&'static str> {
                     key.clone_from(known);
                 }
                 let mut socket = TcpStream::connect(("127.0.0.1", gate.port()))?;
-                let head = [(8 + key.len() as u32).to_be_bytes(), 80_877_102_u32.to_be_bytes()].concat();
                 // The gate may have closed it by then.
-                _ = socket.write_all(&[head, key].concat());
+                _ = socket.write_all(&wire::cancel_request(&key));
             }
             Ok("cancel storm")
         }

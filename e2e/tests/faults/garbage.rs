@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD};
 use postern_e2e::random::Random;
-use postern_e2e::wire::{self, Format, Message, Wire, frame, query};
+use postern_e2e::wire::{self, Format, Message, SSL_REQUEST, Wire, frame, query};
 
 use super::{FEW, Stage, within};
 
@@ -14,12 +14,10 @@ use super::{FEW, Stage, within};
 /// 25P02 is the server's, where a transaction has failed.
 const CODES: [&str; 9] = ["08P01", "54000", "0A000", "22021", "25P02", "3D000", "42501", "42601", "57014"];
 
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 
 fn startup(database: &str) -> Vec<u8> {
-    let body = [&196_608u32.to_be_bytes()[..], b"user\0x\0database\0", database.as_bytes(), b"\0\0"].concat();
-    [&(body.len() as u32 + 4).to_be_bytes()[..], &body].concat()
+    wire::startup(wire::PROTOCOL_3_0, &[("user", "x"), ("database", database)])
 }
 
 /// States of a connection: what is sent to reach it, and the type of the message that shows that it is reached.
