@@ -124,16 +124,35 @@ fn rebuilt(fields: &Fields) -> Option<String> {
             }
             None => return None,
         },
-        "23503" => {
-            let what = if fields.message().starts_with("update or delete") {
-                "update or delete violates foreign key constraint"
-            } else {
-                "insert or update violates foreign key constraint"
-            };
-            format!("{what} \"{}\" on table \"{}\"", constraint?, table?)
+        "23503" => match referenced(fields) {
+            Some(referenced) => format!(
+                "update or delete on table \"{referenced}\" violates foreign key constraint \"{}\" on table \"{}\"",
+                constraint?, table?
+            ),
+            None => {
+                format!("insert or update on table \"{}\" violates foreign key constraint \"{}\"", table?, constraint?)
+            }
+        },
+        "23001" => format!(
+            "update or delete on table \"{}\" violates RESTRICT setting of foreign key constraint \"{}\" on table \"{}\"",
+            referenced(fields)?,
+            constraint?,
+            table?
+        ),
+        // The rest is the client's own, of its CopyFail.
+        "57014" if fields.get(Fields::FILE) == Some("copyfromparse.c") => {
+            let message = fields.message();
+            message.starts_with("COPY from stdin failed: ").then(|| message.to_owned())?
         }
         _ => return None,
     })
+}
+
+/// The table whose row is still referenced: a name that no field has, in a message that the server makes of names only.
+fn referenced(fields: &Fields) -> Option<&str> {
+    let from_names = fields.get(Fields::FILE) == Some("ri_triggers.c");
+    let rest = fields.message().strip_prefix("update or delete on table \"").filter(|_| from_names)?;
+    rest.split_once("\" violates ").map(|(name, _)| name)
 }
 
 fn generic(severity: &str, code: &str) -> Cow<'static, str> {
@@ -189,6 +208,47 @@ mod tests {
             .with(Fields::CONSTRAINT, "c")
             .with(Fields::FILE, "execMain.c");
         assert!(!all(&scrubbed(check)).contains("RAW"));
+    }
+
+    #[test]
+    fn violated_foreign_keys_read_as_the_servers() {
+        for (code, text) in [
+            ("23503", "insert or update on table \"orders\" violates foreign key constraint \"k\""),
+            (
+                "23503",
+                "update or delete on table \"customers\" violates foreign key constraint \"k\" on table \"orders\"",
+            ),
+            (
+                "23001",
+                "update or delete on table \"customers\" violates RESTRICT setting of foreign key constraint \"k\" on table \"orders\"",
+            ),
+        ] {
+            let violated = Fields::new("ERROR", code, text)
+                .with(Fields::DETAIL, "Key (email)=(RAW) is still referenced from table \"orders\".")
+                .with(Fields::TABLE, "orders")
+                .with(Fields::CONSTRAINT, "k");
+            let scrubbed_text = scrubbed(violated.clone().with(Fields::FILE, "ri_triggers.c"));
+            assert_eq!(scrubbed_text.message(), text);
+            assert!(!all(&scrubbed_text).contains("RAW"));
+        }
+        let other = Fields::new("ERROR", "23503", "update or delete on table \"RAW\" violates it")
+            .with(Fields::TABLE, "orders")
+            .with(Fields::CONSTRAINT, "k")
+            .with(Fields::FILE, "extension.c");
+        assert!(!all(&scrubbed(other)).contains("RAW"));
+    }
+
+    #[test]
+    fn a_client_that_ends_its_copy_reads_its_own_reason() {
+        let ended = |message: &str| {
+            Fields::new("ERROR", "57014", message)
+                .with(Fields::WHERE, "COPY t, line 1: \"RAW\"")
+                .with(Fields::FILE, "copyfromparse.c")
+        };
+        let own = scrubbed(ended("COPY from stdin failed: enough"));
+        assert_eq!(own.message(), "COPY from stdin failed: enough");
+        assert!(!all(&own).contains("RAW") && own.get(Fields::HINT).is_none());
+        assert!(!all(&scrubbed(ended("RAW"))).contains("RAW"));
     }
 
     #[test]
