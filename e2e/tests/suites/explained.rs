@@ -32,6 +32,11 @@ impl Explained {
         Self { path, entries }
     }
 
+    /// Whether each of these differences is explained.
+    pub(crate) fn all(&self, differences: &BTreeMap<Place, String>) -> bool {
+        differences.keys().all(|place| self.entries.contains(place))
+    }
+
     /// What is wrong about these differences, when these files of the suite were run: those that nothing explains, and
     /// explanations of what no longer differs.
     pub(crate) fn wrong(&self, ran: &BTreeSet<String>, differences: &BTreeMap<Place, String>) -> String {
