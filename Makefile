@@ -69,6 +69,7 @@ lint: setup fmt-check clippy deny ## formatting, clippy, licences and sources of
 fmt-check:
 	cargo fmt --all --check
 	cargo fmt --manifest-path sidecar/fuzz/Cargo.toml --check
+	cargo fmt --manifest-path e2e/clients/rust/Cargo.toml --check
 
 .PHONY: clippy
 clippy:

@@ -52,7 +52,7 @@ const KINDS: [Kind; 6] = [
     Kind {
         lock: "Cargo.lock",
         tools: &["cargo"],
-        install: "cargo fetch --locked",
+        install: "cargo fetch --locked && if [ -e install.sh ]; then . ./install.sh; fi",
         build: "CARGO_TARGET_DIR=target cargo build --locked --quiet --bin \"$1\"",
         run: "exec \"target/debug/$1\"",
     },

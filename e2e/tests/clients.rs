@@ -55,6 +55,9 @@ programs! {
         pgx: "pgx", "go", "pgx";
         gorm: "GORM", "go", "gorm";
         lib_pq: "lib/pq", "go", "pq";
+        tokio_postgres: "tokio-postgres", "rust", "tokio_postgres_program";
+        sqlx: "sqlx", "rust", "sqlx_program";
+        diesel: "diesel", "rust", "diesel_program";
     }
 }
 
