@@ -5,10 +5,7 @@ use std::time::Duration;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD};
 use postern_e2e::wire::{self, Format, Wire, query, rows};
 
-use super::{FEW, MIB, Stage, error, told, wait_until, within};
-
-/// On a busy machine.
-const SOON: Duration = Duration::from_secs(15);
+use super::{FEW, MIB, Stage, error, soon, told, wait_until};
 
 #[test]
 fn a_client_gone_mid_copy_in_stores_nothing() {
@@ -48,7 +45,7 @@ fn a_client_gone_mid_result_or_mid_copy_out_leaves_nothing_running() {
             client.read().unwrap();
         }
         client.vanish();
-        within(SOON, "the statement's end", || wait_until("the end", || stage.upstream() == 0));
+        wait_until("the statement's end", || stage.upstream() == 0);
     }
     stage.is_as_before(FEW);
 }
@@ -59,13 +56,12 @@ fn a_slow_reader_costs_the_gate_no_memory() {
     let stage = Stage::new();
     let mut slow = stage.connect();
     slow.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)")).unwrap();
-    std::thread::sleep(Duration::from_secs(1));
-    stage.reads(&mut stage.connect());
     let ask = format!(
         "SELECT wait_event FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'SELECT repeat%'",
         stage.database
     );
-    assert_eq!(stage.server.psql("postgres", &ask).unwrap().trim(), "ClientWrite");
+    wait_until("the server's wait", || stage.server.psql("postgres", &ask).unwrap().trim() == "ClientWrite");
+    stage.reads(&mut stage.connect());
     assert_eq!(slow.until_ready().unwrap().len(), 200_000 + 3);
     drop(slow);
     stage.is_as_before(2 * MIB);
@@ -124,7 +120,7 @@ fn a_statement_over_16_mib_is_refused_and_the_session_goes_on() {
             [wire::parse("", &sql), wire::bind("", "", &[], Format::Text), wire::execute("", 0), wire::sync()];
         for bytes in [query(&sql), extended.concat()] {
             client.send(&bytes).unwrap();
-            let messages = within(2 * SOON, "the refusal", || client.until_ready().unwrap());
+            let messages = soon("the refusal", || client.until_ready().unwrap());
             let (code, message) = told(&messages);
             assert_eq!((code.as_str(), message.as_str()), ("54000", "a statement may be 16 MiB long at most"));
             assert!(error(&messages).unwrap().fields()[&'H'].contains("COPY"));
@@ -148,7 +144,7 @@ fn a_statement_of_15_mib_passes() {
     let stage = Stage::new();
     let mut client = stage.connect();
     let sql = format!("SELECT length('{}') FROM t WHERE a = 1", "x".repeat(15 << 20));
-    let answer = within(4 * SOON, "the answer", || client.simple(&sql).unwrap());
+    let answer = soon("the answer", || client.simple(&sql).unwrap());
     assert_eq!(rows(&answer), [[(15 << 20).to_string()]]);
     drop(client);
     stage.is_as_before(256 * MIB);
@@ -174,7 +170,7 @@ fn an_expression_10_000_deep_works_or_is_refused_within_memory() {
         ("UNION", format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(n))),
         ("joins", format!("SELECT 1 FROM t{}", " CROSS JOIN t t1".repeat(n))),
     ] {
-        let answer = within(4 * SOON, what, || client.simple(&sql).unwrap());
+        let answer = soon(what, || client.simple(&sql).unwrap());
         if error(&answer).is_some() {
             let (code, message) = told(&answer);
             assert!(matches!(code.as_str(), "54001" | "54000"), "{what}: {code} {message}");
@@ -193,13 +189,15 @@ fn a_half_open_connection_is_probed_on_both_sides() {
     let stage = Stage::new();
     let mut client = stage.connect();
     stage.reads(&mut client);
-    std::thread::sleep(Duration::from_millis(300));
-    let timers = keepalive_timers(stage.gate.port(), stage.server.port());
-    // The client's connection, seen from the gate; the session's to the server, and the catalog's.
-    assert_eq!(timers.0.len(), 1, "{timers:?}");
-    assert!(timers.1.len() >= 2, "{timers:?}");
+    // The client's connection, seen from the gate; the session's to the server, and the catalog's. One on which something
+    // is under way is not among them.
+    let mut timers = (Vec::new(), Vec::new());
+    wait_until("the timers", || {
+        timers = keepalive_timers(stage.gate.port(), stage.server.port());
+        timers.0.len() == 1 && timers.1.len() >= 2
+    });
     for left in timers.0.iter().chain(&timers.1) {
-        assert!((1.0..=60.0).contains(left), "a probe in {left} s: {timers:?}");
+        assert!(*left <= 60.0, "a probe in {left} s: {timers:?}");
     }
     drop(client);
     stage.is_as_before(FEW);

@@ -2,13 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
 
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD};
 use postern_e2e::random::Random;
 use postern_e2e::wire::{self, Format, Message, SSL_REQUEST, Wire, frame, query};
 
-use super::{FEW, Stage, within};
+use super::{FEW, SOON, Stage, soon};
 
 /// What may be said to it; besides, the connection may end without a word.
 /// 25P02 is the server's, where a transaction has failed.
@@ -131,12 +130,12 @@ fn throw(step: usize) {
         for (name, bytes) in garbage().into_iter().skip(number % step).step_by(step) {
             let what = format!("{name}, {state}");
             let mut socket = TcpStream::connect(("127.0.0.1", stage.gate.port())).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+            socket.set_read_timeout(Some(SOON)).unwrap();
             reach(&mut socket, &before, shows);
             // The gate may have closed it at the first byte.
             _ = socket.write_all(&bytes);
             _ = socket.shutdown(Shutdown::Write);
-            let messages = within(Duration::from_secs(15), &what, || to_the_end(&mut socket));
+            let messages = soon(&what, || to_the_end(&mut socket));
             for message in messages.iter().filter(|message| message.tag == b'E') {
                 let code = message.sqlstate().unwrap();
                 assert!(CODES.contains(&code.as_str()), "{what}: {:?}", message.fields());

@@ -9,10 +9,7 @@ use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_e2e::process::Process;
 use postern_e2e::wire::{self, Wire, error, query, rows};
 
-use super::{FEW, Stage, ends_with, refusal, told, wait_until, within};
-
-/// On a busy machine.
-const SOON: Duration = Duration::from_secs(15);
+use super::{FEW, Stage, ends_with, refusal, soon, told, wait_until};
 
 /// One that keeps what it has said is stored, also when it is killed.
 fn server() -> Server {
@@ -39,9 +36,9 @@ fn a_server_killed_while_a_statement_runs_is_told_as_08006() {
     let mut wire = stage.connect();
     let process = backend(&mut wire);
     wire.send(&query("SELECT a FROM t")).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    stage.wait_for_lock(&process);
     kill(&server, &process);
-    let end = within(SOON, "the error", || ends_with(&mut wire));
+    let end = soon("the error", || ends_with(&mut wire));
     assert_eq!(end, ("08006".into(), "the database closed the connection".into()));
     wait_until("the end in the audit", || stage.ends().last().is_some_and(|reason| reason == "server_closed"));
     assert_eq!(stage.last_event("statement_end")["sqlstate"], "08006");
@@ -62,7 +59,7 @@ fn a_server_killed_mid_result_or_mid_copy_out_ends_the_connection() {
             assert_ne!(wire.read().unwrap().tag, b'E');
         }
         kill(&server, &process);
-        within(SOON, "the end", || while wire.read().is_ok() {});
+        soon("the end", || while wire.read().is_ok() {});
         let last = wire.received.last().unwrap();
         assert!(matches!(last.tag, b'D' | b'd') || last.sqlstate().as_deref() == Some("08006"), "{sql}: {last:?}");
         assert!(wire.received.iter().all(|message| message.tag != b'C' || message.body.starts_with(b"SELECT 1\0")));
@@ -89,7 +86,7 @@ fn a_server_killed_mid_copy_in_is_told_as_08006_and_nothing_is_stored() {
             break;
         }
     }
-    let end = within(SOON, "the error", || ends_with(&mut wire));
+    let end = soon("the error", || ends_with(&mut wire));
     assert_eq!(end, ("08006".into(), "the database closed the connection".into()));
     assert_eq!(server.psql(&stage.database, "SELECT count(*) FROM t").unwrap().trim(), "100");
     stage.is_as_before(FEW);
@@ -104,10 +101,10 @@ fn a_restarted_server_ends_sessions_by_its_own_words_and_is_found_again() {
     block.simple("BEGIN; INSERT INTO t (a) VALUES (1000)").unwrap();
     server.halt("INT").unwrap();
     for wire in [&mut idle, &mut block] {
-        let (code, message) = within(SOON, "the error", || ends_with(wire));
+        let (code, message) = soon("the error", || ends_with(wire));
         assert_eq!((code.as_str(), message.contains("administrator command")), ("57P01", true), "{message}");
     }
-    let refused = within(SOON, "the refusal", || refusal(&stage));
+    let refused = soon("the refusal", || refusal(&stage));
     assert!(refused.contains("08001") && refused.contains("the database can't be reached"), "{refused}");
     wait_until("the metric", || stage.metric("postern_upstream_reachable") == 0);
     let (status, body) = http_get(stage.gate.admin_port(), "/ready").unwrap();
@@ -220,7 +217,7 @@ fn a_name_with_another_address_is_followed_by_new_sessions_and_by_the_catalog() 
     // The first address of a name is dead: the next one is tried.
     names.set("127.0.0.1 database.test\n127.0.0.2 database.test\n");
     first.halt("QUIT").unwrap();
-    let mut wire = within(SOON, "the next address", || stage.connect());
+    let mut wire = soon("the next address", || stage.connect());
     assert_eq!(whose(&mut wire), "second");
     drop(wire);
 
@@ -245,13 +242,14 @@ fn a_certificate_that_expires_or_has_another_ca_refuses_new_sessions_until_it_is
     let trust = |ca: &str| std::fs::write(stage.gate.folder().join("secrets/authority/ca.crt"), ca).unwrap();
     let mut open = stage.connect();
 
-    let ca = server.renew_certificate(Duration::from_secs(10)).unwrap();
+    let ca = server.renew_certificate(Duration::from_secs(3600)).unwrap();
     wait_until("the server's new certificate", || refusal(&stage).contains("invalid peer certificate"));
     let refused = refusal(&stage);
     assert!(refused.contains("08001") && refused.contains("TLS with the database failed"), "{refused}");
     trust(&ca);
     wait_until("the new CA", || refusal(&stage) == "it got in");
 
+    trust(&server.renew_certificate(Duration::from_secs(2)).unwrap());
     wait_until("the certificate's end", || refusal(&stage).contains("certificate expired"));
     assert!(refusal(&stage).contains("08001"));
     // Who is in stays in.
@@ -271,7 +269,7 @@ fn a_session_that_the_server_cancels_goes_on() {
     let mut wire = stage.connect();
     let process = backend(&mut wire);
     wire.send(&query("SELECT a FROM t")).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    stage.wait_for_lock(&process);
     stage.server.psql("postgres", &format!("SELECT pg_cancel_backend({process})")).unwrap();
     assert_eq!(told(&wire.until_ready().unwrap()).0, "57014");
     lock.simple("ROLLBACK").unwrap();

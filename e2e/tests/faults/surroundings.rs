@@ -9,7 +9,7 @@ use postern_e2e::postgres::{Server, ServerOptions};
 use postern_e2e::wire::{self, Format, Wire, error, rows};
 use serde_json::Value;
 
-use super::{FEW, MIB, SPEC, Stage, refusal, told, wait_until, within};
+use super::{FEW, MIB, SPEC, Stage, refusal, soon, told, wait_until};
 
 /// A shared library that Debian has, installed by the set-up.
 pub(super) fn library(name: &str) -> String {
@@ -159,7 +159,7 @@ fn a_full_audit_refuses_new_sessions_until_there_is_room() {
     assert_eq!((message[&'S'].as_str(), message[&'C'].as_str()), ("FATAL", "53100"));
     assert_eq!(message[&'M'], "the audit log can't be written, so there is no session");
     assert!(wire.read().is_err());
-    assert!(began.elapsed() >= Duration::from_secs(4) && began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() >= Duration::from_secs(4), "after {:?}", began.elapsed());
     assert_eq!(stage.metric("postern_audit_refusals_total"), 1);
     assert!(stage.gate.log().contains("the audit log can't be written"));
     fs::remove_file(&path).unwrap();
@@ -195,8 +195,8 @@ fn a_clock_that_jumps_ends_no_session_and_gives_back_no_budget() {
     let time = |event: &Value| event["time"].as_str().unwrap().to_owned();
     for jump in ["+2d", "-3d", "+0"] {
         fs::write(&clock, jump).unwrap();
-        within(Duration::from_secs(15), jump, || stage.reads(&mut wire));
-        within(Duration::from_secs(15), jump, || stage.reads(&mut stage.connect()));
+        soon(jump, || stage.reads(&mut wire));
+        soon(jump, || stage.reads(&mut stage.connect()));
         std::thread::sleep(Duration::from_millis(1200));
         assert!((0..60).contains(&stage.metric("postern_catalog_age_seconds")), "{jump}");
     }
