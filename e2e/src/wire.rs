@@ -270,7 +270,7 @@ impl Wire {
     pub fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(180)))?;
         Ok(Self::over(stream))
     }
 
@@ -283,7 +283,7 @@ impl Wire {
     /// Connects by unix socket and logs in.
     pub fn connect_unix(folder: &Path, port: u16, parameters: Parameters<'_>) -> Result<Self> {
         let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}")))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(180)))?;
         Self::over(stream).start("", parameters)
     }
 

@@ -116,17 +116,27 @@ fn a_masked_column_renamed_under_a_prepared_statement_closes_the_relation() {
     assert_eq!(rows(&run(&mut wire, "star")), [["7", "b7", "********"]]);
     stage.server.psql(&stage.database, "ALTER TABLE t RENAME COLUMN card TO account").unwrap();
     let mut last = (String::new(), String::new());
-    wait_until("the closed relation", || {
+    wait_until("a refusal", || {
         for name in ["star", "other"] {
-            let messages = run(&mut wire, name);
+            let frames = [wire::bind("", name, &[], Format::Text), wire::execute("", 0), wire::sync()];
+            _ = wire.send(&frames.concat());
+            // The server replans by name: the gate ends a session that would be shown the column before it knows of this.
+            let is_over = wire.until_ready().is_err();
+            let messages = std::mem::take(&mut wire.received);
             assert!(!format!("{messages:?}").contains("RAW-CARD"), "{messages:?}");
             if error(&messages).is_some() {
                 last = told(&messages);
             }
+            if is_over {
+                assert_eq!(last.0, "42501", "{messages:?}");
+                return true;
+            }
         }
         last.0 == "42501"
     });
-    assert_eq!(told(&run(&mut wire, "other")).0, "42501");
+    let mut wire = stage.connect();
+    let is_closed = |messages: &[wire::Message]| error(messages).is_some() && told(messages).0 == "42501";
+    wait_until("the closed relation", || is_closed(&wire.simple("SELECT a FROM t").unwrap()));
     assert_eq!(told(&wire.simple("SELECT account FROM t").unwrap()).0, "42501");
     assert_ne!(stage.metric("postern_bind_problems"), 0);
     let state = http_get(stage.gate.admin_port(), "/ready").unwrap().1;
