@@ -6,6 +6,8 @@
 //! **Not covered.** What an expression computes of a value (a length, a remainder): the corpus has such cases as
 //! comparisons with a database that holds the masks.
 
+use memchr::memmem;
+
 use crate::wire::Message;
 
 /// Words that stand in each masked or hidden text, or in a row outside the filter.
@@ -130,14 +132,11 @@ impl Needles {
         squeezed.make_ascii_lowercase();
         let mut found = Vec::new();
         for (haystack, needles) in [(&all, &self.exact), (&folded, &self.folded), (&squeezed, &self.squeezed)] {
-            found.extend(needles.iter().filter(|(_, needle)| holds(haystack, needle)).map(|(name, _)| name.clone()));
+            let stands = |needle: &[u8]| memmem::find(haystack, needle).is_some();
+            found.extend(needles.iter().filter(|(_, needle)| stands(needle)).map(|(name, _)| name.clone()));
         }
         found
     }
-}
-
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

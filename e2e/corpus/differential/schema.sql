@@ -1,5 +1,5 @@
 -- The database that random queries run on. What is masked, hidden or outside a filter holds markers of e2e/src/leak.rs.
--- e2e/tests/generate/schema.rs says the same to the generator.
+-- e2e/tests/differential/generate/mod.rs says the same to the generator.
 
 CREATE TABLE customers (
     id int PRIMARY KEY,

@@ -46,7 +46,7 @@ impl Case {
 }
 
 impl Step {
-    fn new(sql: Sql) -> Self {
+    pub(crate) fn new(sql: Sql) -> Self {
         Self { sql, is_ordered: false, is_plan: false, parameters: Vec::new() }
     }
 
