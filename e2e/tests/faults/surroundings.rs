@@ -134,6 +134,7 @@ fn a_masked_column_renamed_under_a_prepared_statement_closes_the_relation() {
         }
         last.0 == "42501"
     });
+    drop(wire);
     let mut wire = stage.connect();
     let is_closed = |messages: &[wire::Message]| error(messages).is_some() && told(messages).0 == "42501";
     wait_until("the closed relation", || is_closed(&wire.simple("SELECT a FROM t").unwrap()));
