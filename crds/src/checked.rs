@@ -309,4 +309,6 @@ pub struct CheckedIdentity {
     pub postgres_role: String,
     /// Longest lease.
     pub max_lease: Duration,
+    /// How much longer a lease holds while no broker can be reached.
+    pub outage_grace: Duration,
 }

@@ -237,6 +237,7 @@ mod tests {
             groups: strings(groups),
             postgres_role: "app".into(),
             max_lease: Duration::from_secs(900),
+            outage_grace: Duration::ZERO,
         }
     }
 

@@ -118,13 +118,21 @@ pub fn compile_identity(
         }
     }
     let max_lease = optional_duration(max_lease.as_deref(), HOUR, MINUTE, DAY, "spec.maxLease", &mut errors);
-    optional_duration(outage_grace.as_deref(), Duration::ZERO, Duration::ZERO, DAY, "spec.outageGrace", &mut errors);
+    let outage_grace = optional_duration(
+        outage_grace.as_deref(),
+        Duration::ZERO,
+        Duration::ZERO,
+        DAY,
+        "spec.outageGrace",
+        &mut errors,
+    );
     errors.unless_any(CheckedIdentity {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         groups: groups.clone(),
         postgres_role: postgres_role.clone(),
         max_lease,
+        outage_grace,
     })
 }
 
@@ -1203,6 +1211,7 @@ mod tests {
         }
         let identity = compile_identity("shop", "x", &serde_json::from_value(spec).unwrap()).unwrap();
         assert_eq!(identity.max_lease, HOUR);
+        assert_eq!(identity.outage_grace, Duration::ZERO);
         let entry: api::MaskEntry =
             serde_json::from_value(json!({"columns": ["a.b.c"], "mask": {"email": {}}})).unwrap();
         assert_eq!(entry.on_predicate, api::OnPredicate::Notice);

@@ -9,7 +9,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::api::{API_VERSION, DatabaseAccessPolicySpec, GROUP, NonHumanIdentitySpec};
@@ -145,6 +145,30 @@ pub fn read(text: &str) -> Result<Vec<Object>, Vec<FileError>> {
     if errors.is_empty() { Ok(objects) } else { Err(errors) }
 }
 
+/// Reads one document that is JSON already, as strictly.
+pub fn read_value(value: Value) -> Result<Object, Vec<FileError>> {
+    object(value).map_err(|(object, mistakes)| {
+        let told = |CompileError { path, message }| FileError {
+            document: 1,
+            object: object.as_deref().map(compile::printable),
+            path,
+            message: compile::printable(&message),
+        };
+        mistakes.into_iter().map(told).collect()
+    })
+}
+
+/// An object as [`read_value`] reads it.
+pub fn document<S: Serialize>(kind: &str, namespace: &str, name: &str, spec: &S) -> serde_json::Result<Value> {
+    let spec = serde_json::to_value(spec)?;
+    Ok(json!({
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": spec,
+    }))
+}
+
 /// The YAML scanner takes a time for each bracket that grows with those still open: 100,000 of them hold it for a minute.
 fn is_too_nested(text: &str) -> bool {
     let mut open = 0_usize;
@@ -168,8 +192,10 @@ impl Object {
     }
 }
 
-const POLICY: &str = "DatabaseAccessPolicy";
-const IDENTITY: &str = "NonHumanIdentity";
+/// The kind of a policy.
+pub const POLICY: &str = "DatabaseAccessPolicy";
+/// The kind of an identity.
+pub const IDENTITY: &str = "NonHumanIdentity";
 
 fn label(kind: &str, name: &str) -> String {
     format!("{kind} '{name}'")

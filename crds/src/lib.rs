@@ -7,6 +7,7 @@ pub mod combine;
 pub mod compile;
 pub mod files;
 pub mod filter;
+pub mod lease;
 pub mod pattern;
 pub mod schema;
 pub mod strict;

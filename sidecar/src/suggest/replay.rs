@@ -72,6 +72,7 @@ pub fn replay(policy: &Arc<CheckedPolicy>, identities: &[&Identity], catalog: &A
             groups: Vec::new(),
             postgres_role: identity.role.clone(),
             max_lease: Duration::from_secs(3600),
+            outage_grace: Duration::ZERO,
         });
         let bound = |policy: &Arc<CheckedPolicy>| bind(Arc::clone(policy), checked.clone(), catalog.clone(), 1, None);
         let (bound, unmasked) = (bound(policy), bound(&unmasked));
