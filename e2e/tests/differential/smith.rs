@@ -8,9 +8,6 @@ use postern_e2e::postgres::{Server, clean_environment};
 
 use super::generate::{Case, Step};
 
-/// What its cases are called in tables.
-pub(crate) const KIND: &str = "sqlsmith";
-
 /// So many, the same for the same seed. It looks at the database, and runs none of them.
 pub(crate) fn cases(database: &str, seed: u64, count: u64) -> Result<Vec<Case>> {
     let server = Server::shared()?;
@@ -30,5 +27,5 @@ pub(crate) fn cases(database: &str, seed: u64, count: u64) -> Result<Vec<Case>> 
 }
 
 fn case(number: usize, sql: &str) -> Case {
-    Case { kind: KIND, is_extended: number % 2 == 1, steps: vec![Step::new(sql.to_owned().into())] }
+    Case { kind: "sqlsmith", is_extended: number % 2 == 1, steps: vec![Step::new(sql.to_owned().into())] }
 }
