@@ -712,7 +712,8 @@ impl Analyzer<'_> {
                     .hint("Return the columns themselves, or read the row with SELECT."));
                 }
             }
-            if was_column && res.name.is_empty() && !matches!(value.node, Some(NodeEnum::ColumnRef(_))) {
+            // What stands for a masked column has no name, or another; also within a CASE or under a COLLATE.
+            if res.name.is_empty() && figure_name(value) != name {
                 res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
             }
             output.columns.push(Column { name: name.map(Arc::from), type_oid, origins: Vec::new() });
