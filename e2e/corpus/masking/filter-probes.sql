@@ -156,3 +156,32 @@ SELECT id FROM orders WHERE id = 1 AND random() < 2 FOR UPDATE SKIP LOCKED;
 SELECT id FROM orders WHERE pg_try_advisory_xact_lock(id) ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
 UPDATE orders SET amount = amount WHERE random() < 2 AND region = 'eu';
 SELECT id FROM orders o WHERE (SELECT upper(o.item)) IS NOT NULL AND EXISTS (SELECT 1 FROM customers c WHERE c.name <> lower(o.item));
+
+-- same works: what can fail as it runs beside a condition that can't
+SELECT id FROM tasks WHERE item <> 'OUTZQX90-e' OR ('garbage' || '')::date IS NULL;
+SELECT id FROM tasks WHERE NOT (item = 'OUTZQX90-e' AND ('garbage' || '')::date IS NULL);
+SELECT id FROM tasks WHERE item <> 'OUTZQX90-e' OR to_date('garbage' || item, 'YYYY') IS NULL AND false;
+
+-- same works: the same where a domain has the check
+CREATE DOMAIN scratch.never AS text CHECK (VALUE IS NULL);
+SELECT id FROM tasks WHERE item <> 'OUTZQX90-e' OR 'x'::scratch.never IS NULL;
+
+-- same works: what can fail in another relation, which is read for each row that was found before
+CREATE TEMP TABLE tried (g text);
+INSERT INTO tried VALUES ('garbage');
+SELECT t.id FROM tasks t, (SELECT DISTINCT g::date AS d FROM tried) x WHERE t.item = 'OUTZQX90-e';
+SELECT t.id FROM tasks t, (SELECT 1 LIMIT -1) x WHERE t.item = 'OUTZQX90-e';
+UPDATE tasks t SET item = 'u' FROM (SELECT 1 LIMIT -1) x WHERE t.item = 'OUTZQX90-e';
+
+-- works: a type of the client's own is not what a stored value is cast to
+BEGIN;
+CREATE TEMP TABLE text (a int);
+UPDATE customers SET card = 'CARDX-1234' WHERE id = 1;
+SELECT card FROM customers WHERE id = 1;
+ROLLBACK;
+
+-- works: a target that is called as the gate calls its own
+BEGIN;
+UPDATE customers postern_new SET card = upper('cardx-1234') WHERE id = 1;
+UPDATE customers postern_row SET (name, card) = (SELECT 'z', 'cardx-1111') WHERE id = 1;
+ROLLBACK;

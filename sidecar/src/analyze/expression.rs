@@ -20,6 +20,7 @@ impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
         let inner = Place { leaky: true, ..place };
+        self.may_raise |= !place.after_filter && self.can_raise(node);
         match &mut node.node {
             None => Ok(None),
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
@@ -27,8 +28,11 @@ impl Analyzer<'_> {
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => self.operator_expression(node, place),
             Some(NodeEnum::BoolExpr(bool)) => {
+                // Which side of an OR is computed tells of the other; those of an AND are conditions by themselves.
+                let apart = bool.boolop == pb::BoolExprType::AndExpr as i32;
+                let harmless = place.leaky || apart || bool.args.iter().all(|argument| self.is_harmless(argument));
                 for argument in &mut bool.args {
-                    self.expression(argument, place)?;
+                    self.expression(argument, if harmless { place } else { inner })?;
                 }
                 Ok(Some(types::BOOL))
             }
@@ -632,7 +636,7 @@ impl Analyzer<'_> {
             (Operand::Column(Some(oid)), Operand::Constant) | (Operand::Constant, Operand::Column(Some(oid))) => {
                 builtins::leakproof(self.catalog, name, oid, oid)
             }
-            (Operand::Constant, Operand::Constant) => true,
+            (Operand::Constant, Operand::Constant) => self.is_given(left) && self.is_given(right),
             _ => false,
         }
     }
@@ -649,6 +653,38 @@ impl Analyzer<'_> {
         if self.is_constant(node) { Operand::Constant } else { Operand::Other }
     }
 
+    /// Whether computing a node, apart from what stands under it, may raise an error as the statement runs.
+    fn can_raise(&self, node: &Node) -> bool {
+        match &node.node {
+            None
+            | Some(
+                NodeEnum::ColumnRef(_)
+                | NodeEnum::ParamRef(_)
+                | NodeEnum::AConst(_)
+                | NodeEnum::SqlvalueFunction(_)
+                | NodeEnum::BoolExpr(_)
+                | NodeEnum::NullTest(_)
+                | NodeEnum::BooleanTest(_)
+                | NodeEnum::CaseExpr(_)
+                | NodeEnum::CoalesceExpr(_)
+                | NodeEnum::CollateClause(_)
+                | NodeEnum::AArrayExpr(_)
+                | NodeEnum::List(_)
+                | NodeEnum::RowExpr(_)
+                | NodeEnum::SortBy(_)
+                | NodeEnum::SetToDefault(_)
+                | NodeEnum::CurrentOfExpr(_),
+            ) => false,
+            Some(NodeEnum::SubLink(link)) => !matches!(
+                pb::SubLinkType::try_from(link.sub_link_type),
+                Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AnySublink)
+            ),
+            Some(NodeEnum::TypeCast(_)) => !self.is_given(node),
+            Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node),
+            Some(_) => true,
+        }
+    }
+
     /// Whether a condition can neither raise an error nor show a value.
     pub(crate) fn is_harmless(&self, node: &Node) -> bool {
         match &node.node {
@@ -661,7 +697,7 @@ impl Analyzer<'_> {
     }
 
     fn is_operand(&self, node: &Node) -> bool {
-        !matches!(self.operand(node), Operand::Other)
+        matches!(self.operand(node), Operand::Column(_)) || self.is_given(node)
     }
 
     /// Conditions of a WHERE that bind one column by a harmless comparison: they can stand inside the inline view.
@@ -862,19 +898,23 @@ impl Analyzer<'_> {
         named.iter().any(|function| function.volatility == 'v')
     }
 
-    /// Whether the value is the same for every row, and computed before any row is looked at or without a chance to
-    /// fail: the server computes literals and stable calls when it plans, but parameters perhaps not before a row needs
-    /// them. What the list does not name counts as depending on the row.
+    /// Whether the value is the same for every row, and computed without a chance to fail, or before any row is looked
+    /// at: that is where the server estimates how many rows a comparison of a column with it finds. What the list does
+    /// not name counts as depending on the row.
     fn is_constant(&self, node: &Node) -> bool {
         let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_constant(node));
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_constant(node));
+        if self.is_given(node) {
+            return true;
+        }
+        // Parameters have no value yet in a plan for all.
         match &node.node {
-            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
-            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
-            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr) && !has_parameter(node),
+            _ if has_parameter(node) => false,
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg) && self.has_no_checks(cast.type_name.as_ref()),
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
             Some(NodeEnum::FuncCall(call)) => {
                 let plain = call.agg_order.is_empty() && call.over.is_none();
-                plain && all(&call.args) && !has_parameter(node) && !self.is_volatile(call)
+                plain && all(&call.args) && !self.is_volatile(call)
             }
             Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
             Some(NodeEnum::List(list)) => all(&list.items),
@@ -882,6 +922,36 @@ impl Analyzer<'_> {
             Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
             _ => false,
         }
+    }
+
+    /// Whether the value is as good as written: a literal or a parameter, with a cast at most, which the server reads as
+    /// a literal of that type.
+    fn is_given(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_given(node));
+        match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => {
+                let arg = cast.arg.as_deref().and_then(|arg| arg.node.as_ref());
+                matches!(arg, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)))
+                    && self.has_no_checks(cast.type_name.as_ref())
+                    && !is_money(cast.type_name.as_ref())
+            }
+            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+            Some(NodeEnum::List(list)) => all(&list.items),
+            Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().is_some_and(|arg| self.is_given(arg)),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
+            _ => false,
+        }
+    }
+
+    /// Whether a type has no checks that run for each row, as domains have: it is the server's own, an enum, or an array
+    /// of such.
+    fn has_no_checks(&self, name: Option<&pb::TypeName>) -> bool {
+        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
+        name.and_then(|name| self.catalog.resolve_type_name(path, overlay, name)).is_some_and(|kind| {
+            let checked = self.catalog.types.get(&kind.element).unwrap_or(kind);
+            &*checked.schema == "pg_catalog" || checked.kind == 'e'
+        })
     }
 }
 
@@ -909,6 +979,11 @@ impl Compared {
             Compared::Row(_) => None,
         }
     }
+}
+
+/// The one type of the server's that a number is cast to as the statement runs, which may fail.
+fn is_money(name: Option<&pb::TypeName>) -> bool {
+    name.and_then(|name| name.names.last()).and_then(tree::string_of) == Some("money")
 }
 
 fn type_of_system_column(name: &str) -> Option<Oid> {

@@ -1,6 +1,7 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
 mod block;
+mod cascade;
 mod ddl;
 mod expression;
 mod function;
@@ -337,6 +338,8 @@ pub(crate) struct Analyzer<'a> {
     filtered_reads: usize,
     /// Whether a condition calls a volatile function on nothing of a filtered relation.
     free_condition: bool,
+    /// Whether something that the server may compute before a row is known to be inside a filter can raise an error.
+    may_raise: bool,
     /// Whether USING or NATURAL merged columns.
     merged_columns: bool,
     /// Whether the target of a write has masked or hidden columns: what is not resolved is refused then.
@@ -480,6 +483,7 @@ impl<'a> Analyzer<'a> {
             condition_depth: 0,
             filtered_reads: 0,
             free_condition: false,
+            may_raise: false,
             merged_columns: false,
             guarded: false,
             may_return_rows: false,

@@ -154,7 +154,9 @@ impl Analyzer<'_> {
 
     fn limits(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
         for limit in [&mut select.limit_count, &mut select.limit_offset].into_iter().flatten() {
-            self.expression(limit, Place::default())?;
+            // It may be negative.
+            self.may_raise |= self.scopes.levels.len() > 1;
+            self.expression(limit, Place { after_filter: self.scopes.levels.len() == 1, ..Place::default() })?;
         }
         Ok(())
     }

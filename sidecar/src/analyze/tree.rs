@@ -524,7 +524,13 @@ pub(crate) fn parse_expression(sql: &str) -> Result<Node, Denial> {
 pub(crate) fn cast(expression: Node, type_sql: &str) -> Result<Node, Denial> {
     let mut cast = parse_expression(&format!("NULL::{type_sql}"))?;
     match &mut cast.node {
-        Some(NodeEnum::TypeCast(cast)) => cast.arg = boxed(expression),
+        Some(NodeEnum::TypeCast(cast)) => {
+            cast.arg = boxed(expression);
+            // What a schema of the search_path has under that name is another type.
+            if let Some(name) = cast.type_name.as_mut().filter(|name| name.names.len() == 1) {
+                name.names.insert(0, string("pg_catalog"));
+            }
+        }
         _ => return Err(Denial::new(Reason::Internal, "the gate could not build a cast")),
     }
     Ok(cast)

@@ -70,8 +70,8 @@ impl Analyzer<'_> {
         let subquery = match &item.system_view {
             Some(sql) => system_subquery(sql, item)?,
             None => {
-                let fenced = item.fenced || self.free_condition;
-                tree::query(subquery(item, range, sample, fenced)?)
+                let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
+                tree::query(subquery(item, range, sample, fenced, raised)?)
             }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
@@ -135,7 +135,8 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
 
 /// The inline view of a relation.
 ///
-/// The server merges it into the query around it, and tries conditions in the order of what they cost. A condition that
+/// The server merges it into the query around it, and tries conditions in the order of what they cost. Something that can
+/// raise an error (`raised`) must not come before the filter. A condition that
 /// reads a column behind the barrier holds the whole filter, so it costs more and comes later. What does not hold it (a
 /// volatile call on nothing of the row), or does where costs don't show it (a subquery), stays outside by OFFSET 0.
 fn subquery(
@@ -143,6 +144,7 @@ fn subquery(
     written: &pb::RangeVar,
     sample: Option<&pb::RangeTableSample>,
     fenced: bool,
+    raised: bool,
 ) -> Result<pb::SelectStmt, Denial> {
     let relation = &item.relation;
     let view = item.view.as_ref().ok_or_else(|| internal("a view is gone"))?;
@@ -173,12 +175,9 @@ fn subquery(
         })));
     }
     let fenced = fenced && filter.is_some();
-    // A subquery in a filter would become a join, after which the filter is tried last.
-    let joins = filter.as_ref().is_some_and(has_subquery) && !item.barrier.is_empty();
-    let mut conditions: Vec<Node> = filter
-        .into_iter()
-        .map(|filter| if joins { tree::case(filter, tree::boolean(true), Some(tree::boolean(false))) } else { filter })
-        .collect();
+    let raised = raised || !item.barrier.is_empty();
+    let mut conditions: Vec<Node> =
+        filter.into_iter().map(|filter| if raised { without_join(filter) } else { filter }).collect();
     if !item.barrier.is_empty() || fenced {
         conditions.extend(item.pushed.iter().map(|condition| instantiate(condition, INNER)));
     }
@@ -188,6 +187,12 @@ fn subquery(
         fence(&mut view);
     }
     Ok(view)
+}
+
+/// A filter that is tried where the relation is read. A subquery in it would become a join, before which other relations
+/// may be read and conditions tried.
+pub(crate) fn without_join(filter: Node) -> Node {
+    if has_subquery(&filter) { tree::case(filter, tree::boolean(true), Some(tree::boolean(false))) } else { filter }
 }
 
 /// OFFSET 0 keeps a subquery from being merged into the query around it.

@@ -12,12 +12,13 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
+use super::cascade::Change;
 use super::expression::each_conjunct;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
 use super::utility::plain_column;
-use super::view::{fence, range, select};
+use super::view::{fence, select, without_join};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
 use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
@@ -27,11 +28,11 @@ use crate::decide::{Denial, Reason};
 
 /// The target of a write.
 #[derive(Clone)]
-struct Target {
+pub(super) struct Target {
     id: ItemId,
-    relation: Arc<Relation>,
+    pub(super) relation: Arc<Relation>,
     view: Option<Arc<RelationView>>,
-    alias: Arc<str>,
+    pub(super) alias: Arc<str>,
 }
 
 impl Target {
@@ -42,6 +43,11 @@ impl Target {
     /// The condition that a row of the target is inside the filter.
     fn inside(&self) -> Option<Node> {
         self.filter().map(|filter| instantiate(&filter.expression, &self.alias))
+    }
+
+    /// Whether the row filter reads this column.
+    fn filters_by(&self, number: i16) -> bool {
+        self.filter().is_some_and(|filter| filter.columns.contains(&number))
     }
 
     fn mask(&self, number: i16) -> Option<&Arc<BoundMask>> {
@@ -55,8 +61,20 @@ impl Target {
         self.view.as_ref().is_some_and(|view| view.hides(number))
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}.{}", self.relation.schema, self.relation.name)
+    }
+
+    /// A name of the proxy's own for what stands beside the target in FROM.
+    pub(super) fn other_than_alias(&self, name: &str) -> String {
+        if *self.alias == *name { format!("{name}_") } else { name.to_owned() }
+    }
+
+    /// Whether the row filter reads what the server computes from this column.
+    fn feeds_filter(&self, number: i16) -> bool {
+        let generated = |of: &i16| self.relation.column_at(*of)?.generated.as_deref();
+        let (Some(filter), Some(column)) = (self.filter(), self.relation.column_at(number)) else { return false };
+        filter.columns.iter().filter_map(generated).any(|sql| mentions_word(sql, &column.name))
     }
 
     /// Columns whose raw value the identity does not see.
@@ -158,7 +176,8 @@ impl Analyzer<'_> {
         let output = self.returning(&mut update.returning_clause, &target)?;
         self.may_read(&target)?;
         self.out.at_most_one_row = pinned && update.from_clause.is_empty();
-        self.key_change(update, &target)?;
+        let inside = self.keys_inside(&update.target_list, &target)?;
+        self.only_where(&mut update.where_clause, inside);
         Ok(output)
     }
 
@@ -175,13 +194,8 @@ impl Analyzer<'_> {
         let output = self.returning(&mut delete.returning_clause, &target)?;
         self.may_read(&target)?;
         self.out.at_most_one_row = pinned && delete.using_clause.is_empty();
-        let guards = self.dependants_inside(&target, None)?;
-        if !guards.is_empty() {
-            let mut all: Vec<Node> = delete.where_clause.take().map(|condition| *condition).into_iter().collect();
-            all.extend(guards);
-            delete.where_clause = tree::boxed(tree::and(all));
-            self.changed = true;
-        }
+        let inside = self.dependants_inside(&target, &Change::Delete)?;
+        self.only_where(&mut delete.where_clause, inside);
         Ok(output)
     }
 
@@ -225,7 +239,8 @@ impl Analyzer<'_> {
     /// what stands beside the CASE stays usable.
     fn within(&mut self, inside: Node, written: Option<Node>) -> Node {
         self.changed = true;
-        let (mut beside, mut rest) = (vec![inside.clone()], Vec::new());
+        let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
+        let (mut beside, mut rest) = (vec![first], Vec::new());
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
             if self.is_harmless(&conjunct) { beside.push(conjunct) } else { rest.push(conjunct) }
         }
@@ -233,6 +248,15 @@ impl Analyzer<'_> {
             beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
         }
         tree::and(beside)
+    }
+
+    /// Adds conditions to those of a write.
+    fn only_where(&mut self, condition: &mut Option<Box<Node>>, more: Vec<Node>) {
+        if !more.is_empty() {
+            let written = condition.take().map(|condition| *condition);
+            *condition = tree::boxed(tree::and(written.into_iter().chain(more).collect()));
+            self.changed = true;
+        }
     }
 
     /// Whether equalities of the condition pin a unique key of the relation by what is the same for all its rows.
@@ -338,7 +362,7 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn assigned_column(&self, node: &Node, target: &Target) -> Option<i16> {
+    pub(super) fn assigned_column(&self, node: &Node, target: &Target) -> Option<i16> {
         match &node.node {
             Some(NodeEnum::ResTarget(res)) => target.relation.column(&res.name).map(|column| column.number),
             _ => None,
@@ -380,7 +404,7 @@ impl Analyzer<'_> {
         self.expression(&mut source, Place { leaky: true, ..Place::default() })?;
         let reads_masks = self.masked_reads.len() > before;
 
-        let alias = "postern_row";
+        let alias = &*target.other_than_alias("postern_row");
         let mut values = Vec::with_capacity(columns.len());
         let mut guarded = false;
         for (index, (column, whole)) in columns.iter().enumerate() {
@@ -390,7 +414,7 @@ impl Analyzer<'_> {
                 continue;
             };
             let name = || format!("{}.{}", target.name(), column.name);
-            let in_filter = target.filter().is_some_and(|filter| filter.columns.contains(&column.number));
+            let in_filter = target.filters_by(column.number) || target.feeds_filter(column.number);
             let mask = target.mask(column.number).cloned();
             if in_filter || (mask.is_some() && (reads_masks || !whole)) {
                 return Err(Denial::new(
@@ -442,7 +466,8 @@ impl Analyzer<'_> {
             return Ok(());
         };
         let place = Place { leaky: true, ..Place::default() };
-        let in_filter = target.filter().is_some_and(|filter| filter.columns.contains(&column.number));
+        let feeds_filter = target.feeds_filter(column.number);
+        let in_filter = feeds_filter || target.filters_by(column.number);
         if !res.indirection.is_empty() {
             if target.mask(column.number).is_some() || in_filter {
                 return Err(Denial::new(
@@ -470,7 +495,19 @@ impl Analyzer<'_> {
         let before = self.masked_reads.len();
         self.expression(value, place)?;
         let reads: Vec<(ItemId, i16)> = self.masked_reads.iter().skip(before).copied().collect();
-        if let Some(mask) = target.mask(column.number).cloned() {
+        if let Some(filter) = target.filter().filter(|_| feeds_filter && !is_itself) {
+            // Whether a masked value changes would tell what it is.
+            if target.mask(column.number).is_some() || self.shares_check(target, column.number, assigned) {
+                return Err(filter_denial(
+                    target,
+                    &column.name,
+                    "through a generated column, and it can't be compared",
+                ));
+            }
+            let outside = raise(ROW_FILTER_MARKER, &filter.rule);
+            let new = tree::take(value);
+            *value = self.unchanged_or(outside, new, &column, target)?;
+        } else if let Some(mask) = target.mask(column.number).cloned() {
             let only_itself = as_itself && reads.iter().all(|read| *read == (target.id, column.number));
             if !reads.is_empty() && !only_itself {
                 let name = format!("{}.{}", target.name(), column.name);
@@ -545,7 +582,7 @@ impl Analyzer<'_> {
         let stored = tree::column(&target.alias, &column.name);
         let masked = instantiate(&mask.expression, &target.alias);
         let new = tree::cast(new, &column.type_sql)?;
-        self.evaluated_once(new, |new| {
+        self.evaluated_once(new, target, |new| {
             let same = self.same_value(new.clone(), masked, column);
             if matches!(mask.kind, MaskKind::Hash { .. }) {
                 // Any other value would be a guess whose hash comes back.
@@ -557,31 +594,43 @@ impl Analyzer<'_> {
 
     /// A column that shares a CHECK with a masked one may not be changed: the error would answer questions about it.
     fn unchanged_or_raise(&mut self, new: Node, column: &catalog::Column, target: &Target) -> Result<Node, Denial> {
+        let name = format!("{}.{}", target.name(), column.name);
+        self.unchanged_or(raise(MASKED_WRITE_MARKER, &name), new, column, target)
+    }
+
+    /// A value that is stored if it is what the column holds, or else if a condition holds.
+    fn unchanged_or(
+        &mut self,
+        condition: Node,
+        new: Node,
+        column: &catalog::Column,
+        target: &Target,
+    ) -> Result<Node, Denial> {
         self.changed = true;
         let stored = tree::column(&target.alias, &column.name);
         let new = tree::cast(new, &column.type_sql)?;
-        let name = format!("{}.{}", target.name(), column.name);
-        self.evaluated_once(new, |new| {
+        self.evaluated_once(new, target, |new| {
             let same = self.same_value(new.clone(), stored, column);
-            tree::case(tree::or(vec![same, raise(MASKED_WRITE_MARKER, &name)]), new, None)
+            tree::case(tree::or(vec![same, condition]), new, None)
         })
     }
 
     /// Builds on a value that must be computed once: one that calls functions goes through a subquery.
-    fn evaluated_once(&self, value: Node, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
+    fn evaluated_once(&self, value: Node, target: &Target, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
+        let alias = target.other_than_alias("postern_new");
         if is_pure(&value) {
             return Ok(build(value));
         }
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
         // It must not be merged into what reads it twice.
         fence(&mut inner);
-        let derived = tree::derived(tree::query(inner), "postern_new", Vec::new());
-        let outer = select(vec![tree::target("", build(tree::column("postern_new", "v")))], vec![derived], None);
+        let derived = tree::derived(tree::query(inner), &alias, Vec::new());
+        let outer = select(vec![tree::target("", build(tree::column(&alias, "v")))], vec![derived], None);
         Ok(tree::subquery(pb::SubLinkType::ExprSublink, outer))
     }
 
     /// `a IS NOT DISTINCT FROM b` by the type's `=`, else as text.
-    fn same_value(&self, a: Node, b: Node, column: &catalog::Column) -> Node {
+    pub(super) fn same_value(&self, a: Node, b: Node, column: &catalog::Column) -> Node {
         let comparable = self.catalog.types.get(&column.type_oid).is_some_and(|kind| {
             let base = if kind.base != 0 { self.catalog.types.get(&kind.base).unwrap_or(kind) } else { kind };
             base.schema.as_ref() == "pg_catalog"
@@ -1040,6 +1089,8 @@ impl Analyzer<'_> {
             let written = conflict.where_clause.take().map(|condition| *condition);
             conflict.where_clause = tree::boxed(self.within(inside, written));
         }
+        let inside = self.keys_inside(&conflict.target_list, target)?;
+        self.only_where(&mut conflict.where_clause, inside);
         self.scopes.levels.remove(at);
         Ok(())
     }
@@ -1076,15 +1127,12 @@ impl Analyzer<'_> {
         }
         let output = self.returning(&mut merge.returning_clause, &target)?;
         self.may_read(&target)?;
-        if verbs.contains(&Verb::Delete) {
-            let guards = self.dependants_inside(&target, None)?;
-            if !guards.is_empty() {
-                return Err(Denial::new(
-                    Reason::RowFilter,
-                    format!("MERGE can't delete from {}: rows of a filtered relation depend on it", target.name()),
-                )
-                .hint("Use DELETE."));
-            }
+        if verbs.contains(&Verb::Delete) && !self.dependants_inside(&target, &Change::Delete)?.is_empty() {
+            return Err(Denial::new(
+                Reason::RowFilter,
+                format!("MERGE can't delete from {}: rows of a filtered relation depend on it", target.name()),
+            )
+            .hint("Use DELETE."));
         }
         Ok(output)
     }
@@ -1101,7 +1149,12 @@ impl Analyzer<'_> {
             when.condition = tree::boxed(self.within(inside, written));
         }
         match pb::CmdType::try_from(when.command_type) {
-            Ok(pb::CmdType::CmdUpdate) => self.assignments(&mut when.target_list, target),
+            Ok(pb::CmdType::CmdUpdate) => {
+                self.assignments(&mut when.target_list, target)?;
+                let inside = self.keys_inside(&when.target_list, target)?;
+                self.only_where(&mut when.condition, inside);
+                Ok(())
+            }
             Ok(pb::CmdType::CmdDelete | pb::CmdType::CmdNothing) => Ok(()),
             Ok(pb::CmdType::CmdInsert) => {
                 for value in &mut when.values {
@@ -1136,100 +1189,6 @@ impl Analyzer<'_> {
             }
             _ => Err(unsupported("MERGE")),
         }
-    }
-
-    /// A change of a key that other rows follow, where those are filtered: only if nothing outside the filter follows.
-    fn key_change(&mut self, update: &mut pb::UpdateStmt, target: &Target) -> Result<(), Denial> {
-        let assigned: Vec<i16> =
-            update.target_list.iter().filter_map(|node| self.assigned_column(node, target)).collect();
-        let guards = self.dependants_inside(target, Some(&assigned))?;
-        if guards.is_empty() {
-            return Ok(());
-        }
-        let mut unchanged = Vec::new();
-        for node in &update.target_list {
-            if let Some(NodeEnum::ResTarget(res)) = &node.node
-                && let (Some(column), Some(value)) = (target.relation.column(&res.name), res.val.as_deref())
-                && target.relation.indexes.iter().any(|index| index.unique && index.columns.contains(&column.number))
-            {
-                let new = tree::cast(value.clone(), &column.type_sql)?;
-                unchanged.push(self.same_value(new, tree::column(&target.alias, &column.name), column));
-            }
-        }
-        let either = tree::or(vec![tree::and(unchanged), tree::and(guards)]);
-        let mut all: Vec<Node> = update.where_clause.take().map(|condition| *condition).into_iter().collect();
-        all.push(either);
-        update.where_clause = tree::boxed(tree::and(all));
-        self.changed = true;
-        Ok(())
-    }
-
-    /// For each filtered relation into which a DELETE (or a change of the assigned key columns) cascades: the condition
-    /// that no row outside its filter depends on the target's row.
-    fn dependants_inside(&self, target: &Target, assigned: Option<&[i16]>) -> Result<Vec<Node>, Denial> {
-        let mut guards = Vec::new();
-        let mut seen = HashSet::new();
-        for dependant in self.catalog.relations.values() {
-            for key in dependant.foreign_keys.iter().filter(|key| key.references == target.relation.oid) {
-                let action = if assigned.is_some() { key.on_update } else { key.on_delete };
-                let touches =
-                    assigned.is_none_or(|assigned| key.referenced_columns.iter().any(|c| assigned.contains(c)));
-                if !matches!(action, 'c' | 'n' | 'd') || !touches {
-                    continue;
-                }
-                let filter = self.policy.view(dependant.oid).and_then(|view| view.filter.as_ref());
-                if action == 'c' && self.cascades_into_filter(dependant, &mut seen) {
-                    return Err(Denial::new(
-                        Reason::RowFilter,
-                        format!("this write of {} cascades into a filtered relation over several steps", target.name()),
-                    )
-                    .hint("Delete the dependent rows first."));
-                }
-                let Some(filter) = filter else { continue };
-                let alias = "postern_dependant";
-                let mut conditions = Vec::new();
-                for (from, to) in key.columns.iter().zip(&key.referenced_columns) {
-                    let (Some(from), Some(to)) = (dependant.column_at(*from), target.relation.column_at(*to)) else {
-                        continue;
-                    };
-                    conditions.push(tree::parse_expression(&format!(
-                        "{alias}.{} OPERATOR(pg_catalog.=) {}.{}",
-                        quote_name(&from.name),
-                        quote_name(&target.alias),
-                        quote_name(&to.name)
-                    ))?);
-                }
-                conditions.push(tree::node(NodeEnum::BooleanTest(Box::new(pb::BooleanTest {
-                    xpr: None,
-                    arg: tree::boxed(instantiate(&filter.expression, alias)),
-                    booltesttype: pb::BoolTestType::IsNotTrue as i32,
-                    location: -1,
-                }))));
-                let from = tree::node(NodeEnum::RangeVar(range(&dependant.schema, &dependant.name, true, alias)));
-                let inner = select(
-                    vec![tree::target("", tree::parse_expression("1")?)],
-                    vec![from],
-                    Some(tree::and(conditions)),
-                );
-                guards.push(tree::not(tree::subquery(pb::SubLinkType::ExistsSublink, inner)));
-            }
-        }
-        Ok(guards)
-    }
-
-    fn cascades_into_filter(&self, relation: &Relation, seen: &mut HashSet<u32>) -> bool {
-        if !seen.insert(relation.oid) {
-            return false;
-        }
-        self.catalog.relations.values().any(|dependant| {
-            let cascades = dependant
-                .foreign_keys
-                .iter()
-                .any(|key| key.references == relation.oid && matches!(key.on_delete, 'c' | 'n' | 'd'));
-            cascades
-                && (self.policy.view(dependant.oid).is_some_and(|view| view.filter.is_some())
-                    || self.cascades_into_filter(dependant, seen))
-        })
     }
 }
 

@@ -1,0 +1,156 @@
+//! What a write does beyond the rows that it names keeps to the row filter, too: foreign keys that act, and generated
+//! columns by which rows are filtered.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use postern_e2e::gate::{Gate, GateOptions};
+use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
+use postern_e2e::wire::{self, Wire};
+
+const SCHEMA: &str = "
+CREATE TABLE parents (id int PRIMARY KEY, name text);
+CREATE TABLE parent_rows (id int PRIMARY KEY, parent int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE, region text);
+CREATE VIEW parent_view AS SELECT name AS called, id AS number FROM parents;
+CREATE VIEW parent_view_view AS SELECT number FROM parent_view WHERE number > 0;
+
+CREATE TABLE families (id int PRIMARY KEY, name text);
+CREATE TABLE members (PRIMARY KEY (id)) INHERITS (families);
+CREATE TABLE member_rows (member int REFERENCES members ON DELETE CASCADE ON UPDATE CASCADE, region text);
+
+CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (0) TO (100);
+CREATE TABLE part_rows (part int REFERENCES parts ON DELETE CASCADE ON UPDATE CASCADE, region text);
+
+CREATE TABLE firsts (id int PRIMARY KEY);
+CREATE TABLE seconds (id int PRIMARY KEY REFERENCES firsts ON UPDATE CASCADE);
+CREATE TABLE third_rows (id int REFERENCES seconds ON UPDATE CASCADE, region text);
+
+CREATE TABLE owners (id int PRIMARY KEY);
+CREATE TABLE owned (id int PRIMARY KEY, owner int UNIQUE REFERENCES owners ON DELETE SET NULL);
+CREATE TABLE owned_rows (owner int REFERENCES owned (owner) ON UPDATE CASCADE, region text);
+
+CREATE TABLE spelled (id int PRIMARY KEY, region text, note text, plain text GENERATED ALWAYS AS (lower(region)) STORED);
+";
+
+/// The rows, put back before each statement. Those of the region `us` are outside the filter.
+const ROWS: &str = "
+TRUNCATE parents, parent_rows, families, members, member_rows, parts, part_rows, firsts, seconds, third_rows, owners, owned, owned_rows, spelled;
+INSERT INTO parents SELECT i, 'parent ' || i FROM generate_series(1, 4) i;
+INSERT INTO parent_rows VALUES (1, 1, 'eu'), (2, 1, 'us'), (3, 2, 'us'), (4, 3, 'eu');
+INSERT INTO members VALUES (1, 'one'), (2, 'two');
+INSERT INTO member_rows VALUES (1, 'us'), (2, 'eu');
+INSERT INTO parts VALUES (1);
+INSERT INTO part_rows VALUES (1, 'us');
+INSERT INTO firsts VALUES (1);
+INSERT INTO seconds VALUES (1);
+INSERT INTO third_rows VALUES (1, 'us');
+INSERT INTO owners VALUES (1);
+INSERT INTO owned VALUES (1, 1);
+INSERT INTO owned_rows VALUES (1, 'us');
+INSERT INTO spelled VALUES (1, 'EU', 'a'), (2, 'US', 'b');
+";
+
+const POLICY: &str = r#"
+rules:
+- name: all
+  to: {groups: [apps]}
+  allow: [Select, Insert, Update, Delete]
+  relations: ["public.*"]
+  rowFilters:
+  - {relation: "public.*_rows", where: "region = 'eu'"}
+  - {relation: public.spelled, where: "plain = 'eu'"}
+"#;
+
+/// What is outside the filter.
+const OUTSIDE: &str = "
+SELECT 'parent', id || '/' || parent FROM parent_rows WHERE region = 'us'
+UNION ALL SELECT 'member', member::text FROM member_rows WHERE region = 'us'
+UNION ALL SELECT 'part', part::text FROM part_rows WHERE region = 'us'
+UNION ALL SELECT 'third', id::text FROM third_rows WHERE region = 'us'
+UNION ALL SELECT 'owned', coalesce(owner::text, 'none') FROM owned_rows WHERE region = 'us'
+UNION ALL SELECT 'spelled', id || note FROM spelled WHERE plain = 'us'
+ORDER BY 1, 2";
+
+/// Runs each statement and holds what comes of it, a SQLSTATE or the command's tag, against what is expected; and what
+/// is outside the filter against what it was.
+fn hold(cases: &[(&str, &str)]) {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(SCHEMA).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, POLICY)).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let mut client = Wire::connect(gate.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    for (statement, expected) in cases {
+        let restored = direct.simple(ROWS).unwrap();
+        assert!(wire::error(&restored).is_none(), "{restored:?}");
+        let before = wire::rows(&direct.simple(OUTSIDE).unwrap());
+        let answer = client.simple(statement).unwrap();
+        let tag = || {
+            let done = answer.iter().rfind(|message| message.tag == b'C').unwrap();
+            String::from_utf8_lossy(&done.body).trim_end_matches('\0').to_owned()
+        };
+        let outcome = wire::error(&answer).map_or_else(tag, |error| error.sqlstate().unwrap());
+        assert_eq!(outcome, *expected, "{statement}: {answer:?}");
+        assert_eq!(wire::rows(&direct.simple(OUTSIDE).unwrap()), before, "{statement}");
+    }
+}
+
+#[test]
+fn a_key_that_rows_outside_the_filter_follow_stays_as_it_is_however_it_is_changed() {
+    hold(&[
+        ("UPDATE parents SET id = 10 WHERE id = 1", "UPDATE 0"),
+        ("UPDATE parents postern_dependant SET id = 10 WHERE id = 1", "UPDATE 0"),
+        ("UPDATE parents SET id = CASE WHEN random() < 2 THEN 10 ELSE id END WHERE id = 1", "UPDATE 0"),
+        ("INSERT INTO parents VALUES (2, 'x') ON CONFLICT (id) DO UPDATE SET id = 20", "INSERT 0 0"),
+        ("UPDATE parent_view SET number = 10 WHERE number = 1", "42501"),
+        ("UPDATE parent_view_view SET number = 10 WHERE number = 1", "42501"),
+        ("UPDATE families SET id = 10 WHERE id = 1", "UPDATE 0"),
+        ("UPDATE parts_low SET id = 10", "UPDATE 0"),
+        ("UPDATE firsts SET id = 10", "42501"),
+    ]);
+    if Server::shared().unwrap().version().unwrap() >= 15 {
+        let merge =
+            "MERGE INTO parents USING (SELECT 1 AS k) s ON parents.id = s.k WHEN MATCHED THEN UPDATE SET id = 10";
+        hold(&[(merge, "MERGE 0")]);
+    }
+}
+
+#[test]
+fn a_row_that_rows_outside_the_filter_follow_is_not_deleted_whatever_it_is_called() {
+    hold(&[
+        ("DELETE FROM parents WHERE id = 1", "DELETE 0"),
+        ("DELETE FROM parents postern_dependant WHERE id = 1", "DELETE 0"),
+        ("DELETE FROM parent_view WHERE number = 1", "42501"),
+        ("DELETE FROM families WHERE id = 1", "DELETE 0"),
+        ("DELETE FROM parts", "DELETE 0"),
+        ("DELETE FROM parts_low", "DELETE 0"),
+        // A key that is set to NULL is a key that changes.
+        ("DELETE FROM owners", "42501"),
+    ]);
+}
+
+#[test]
+fn a_write_that_moves_nothing_outside_the_filter_is_done() {
+    hold(&[
+        ("UPDATE parents SET id = 30 WHERE id = 3", "UPDATE 1"),
+        ("UPDATE parents SET id = 40 WHERE id = 4", "UPDATE 1"),
+        // As ORMs save a row.
+        ("UPDATE parents SET id = 1, name = 'saved' WHERE id = 1", "UPDATE 1"),
+        (
+            "INSERT INTO parents VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET id = excluded.id, name = excluded.name",
+            "INSERT 0 1",
+        ),
+        ("UPDATE parent_view SET called = 'saved' WHERE number = 1", "UPDATE 1"),
+        ("DELETE FROM parents WHERE id = 3", "DELETE 1"),
+        ("DELETE FROM families WHERE id = 2", "DELETE 1"),
+    ]);
+}
+
+#[test]
+fn a_row_is_not_moved_out_of_a_filter_by_what_its_generated_column_is_computed_from() {
+    hold(&[
+        ("UPDATE spelled SET region = 'US' WHERE id = 1", "42501"),
+        ("UPDATE spelled SET (region, note) = (SELECT 'US', 'x') WHERE id = 1", "42501"),
+        ("UPDATE spelled SET region = DEFAULT WHERE id = 1", "42501"),
+        ("UPDATE spelled SET region = 'EU', note = 'saved' WHERE id = 1", "UPDATE 1"),
+        ("UPDATE spelled SET note = 'saved'", "UPDATE 1"),
+    ]);
+}
