@@ -457,9 +457,15 @@ fn mode_audit_learns_everything_that_a_text_needs_and_enforce_nothing() {
         assert_eq!(enforced.denial.as_ref().map(|d| d.reason), decided.would_deny.as_ref().map(|d| d.reason), "{text}");
     }
     // Who the session is does not change in mode Audit either, behind what a rule could allow.
-    let decided = learn("SELECT 1 FROM notes; SET ROLE postgres", postern_crds::Mode::Audit);
-    assert_eq!(decided.denial.as_ref().map(|denial| denial.reason), Some(Reason::Role));
-    assert!(decided.would_deny.is_none());
+    for text in [
+        "SELECT 1 FROM notes; SET ROLE postgres",
+        "SELECT 1 FROM notes; SET SESSION AUTHORIZATION postgres",
+        "SET LOCAL SESSION AUTHORIZATION 'postgres'",
+    ] {
+        let decided = learn(text, postern_crds::Mode::Audit);
+        assert_eq!(decided.denial.as_ref().map(|denial| denial.reason), Some(Reason::Role), "{text}");
+        assert!(decided.would_deny.is_none(), "{text}");
+    }
 }
 
 #[test]

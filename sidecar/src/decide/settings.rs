@@ -62,6 +62,8 @@ enum Check {
     ApplicationName,
     /// The session's own role.
     Role,
+    /// Who the session is: never, nor in mode Audit.
+    SessionUser,
     /// Never, and why.
     Never(&'static str),
 }
@@ -149,7 +151,7 @@ const SETTINGS: &[(&str, Check)] = &[
     ("search_path", Check::SearchPath),
     ("seed", Check::Any),
     ("seq_page_cost", Check::Any),
-    ("session_authorization", Check::Never(RIGHTS)),
+    ("session_authorization", Check::SessionUser),
     ("session_replication_role", Check::Never("it switches triggers and foreign keys off")),
     ("standard_conforming_strings", Check::Only(true)),
     ("statement_timeout", Check::StatementTimeout),
@@ -220,11 +222,12 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
         Check::SearchPath => Ok(SetDecision::SearchPath(values.map(<[String]>::to_vec))),
         Check::ApplicationName => Ok(SetDecision::ApplicationName(one()?.map(str::to_owned))),
         Check::Never(why) => Err(refused(&name, why)),
+        Check::SessionUser => Err(role_denial("session authorization", context.role)),
         Check::Role => match one()? {
             // RESET goes back to the role that the session started with, which is this one.
             None => Ok(SetDecision::Pass),
             Some(role) if role == context.role => Ok(SetDecision::Pass),
-            Some(_) => Err(role_denial(context.role)),
+            Some(_) => Err(role_denial("role", context.role)),
         },
         Check::Only(wanted) => match one()? {
             Some(value) if boolean(value) == Some(wanted) => Ok(SetDecision::Pass),
@@ -348,8 +351,8 @@ fn refused(name: &str, why: &str) -> Denial {
     Denial::new(Reason::Setting, format!("permission denied to set parameter \"{name}\": {why}"))
 }
 
-fn role_denial(role: &str) -> Denial {
-    Denial::new(Reason::Role, "permission denied to set role")
+fn role_denial(what: &str, role: &str) -> Denial {
+    Denial::new(Reason::Role, format!("permission denied to set {what}"))
         .hint(format!("The session runs as \"{role}\", and as no other."))
 }
 
@@ -553,6 +556,7 @@ mod tests {
             assert!(try_set(name, value).is_err(), "{name} = {value}");
         }
         assert!(set(&context(None), "session_authorization", None).is_err());
+        assert_eq!(try_set("session_authorization", "postgres").unwrap_err().reason, Reason::Role);
         assert_eq!(try_set("role", "postgres").unwrap_err().reason, Reason::Role);
     }
 
