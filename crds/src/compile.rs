@@ -613,11 +613,25 @@ fn compile_recording(recording: Option<&api::Recording>) -> Recording {
     }
 }
 
-/// Variables that every container gets anyway; another value would lead past the sidecar or to nothing.
-const GIVEN_ENV: [&str; 5] = ["PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSSLMODE"];
+/// What libpq reads from the environment and the injection sets, so that nothing of it can point past the sidecar.
+pub const GIVEN_ENV: [&str; 13] = [
+    "PGHOST",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGSSLMODE",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGSERVICE",
+    "PGHOSTADDR",
+    "PGSSLROOTCERT",
+    "PGSSLNEGOTIATION",
+    "PGCHANNELBINDING",
+    "PGREQUIREAUTH",
+];
 
 fn check_sidecar(sidecar: &api::Sidecar, errors: &mut Errors) {
-    let api::Sidecar { env, resources, restart_on_change: _ } = sidecar;
+    let api::Sidecar { env, on_env_conflict: _, resources, restart_on_change: _ } = sidecar;
     for (name, value) in env {
         let path = format!("spec.sidecar.env.{name}");
         let is_variable = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -543,6 +543,9 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "env_schema")]
     pub env: BTreeMap<String, String>,
+    /// What happens to a variable that a container sets itself, and that Postern sets too.
+    #[serde(default)]
+    pub on_env_conflict: OnEnvConflict,
     /// Requests and limits of the sidecar's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -550,6 +553,16 @@ pub struct Sidecar {
     /// that run. Default false. Changes of rules, masks and limits never need a restart.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart_on_change: bool,
+}
+
+/// What happens to a container's own environment variable that Postern sets too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnEnvConflict {
+    /// Its value is replaced; whoever creates the pod is warned.
+    #[default]
+    Replace,
+    /// The pod is refused.
+    Refuse,
 }
 
 /// Requests and limits of a container.

@@ -1,0 +1,85 @@
+//! The injection: what an annotated pod becomes, and whether a pod is still what it was made. Pure: raw objects in, raw
+//! objects out, so that fields which this program does not know survive.
+//!
+//! **Promise.** The sidecar, its volumes and the variables of the other containers are functions of the policy, the
+//! settings and the pod's own shape, and of nothing else that the pod says. Done twice, it changes nothing; done by
+//! hand and otherwise, it is refused.
+
+mod environment;
+mod patch;
+mod pod;
+mod predicate;
+mod sidecar;
+#[cfg(test)]
+mod tests;
+mod workload;
+
+use postern_crds::CheckedPolicy;
+use postern_crds::api::Sidecar;
+use postern_crds::lease::AUDIENCE;
+
+pub use patch::patch;
+pub use pod::{Injected, inject};
+pub use predicate::verify;
+pub use workload::{TEMPLATES, copy_annotation};
+
+/// The annotation that asks for a sidecar: a policy's name, or several with commas between them.
+pub const INJECT: &str = "postern.dev/inject";
+/// The label of a pod that has one, for PodMonitors and for people.
+pub const INJECTED: &str = "postern.dev/injected";
+
+/// Why an object can't be what it asks for; for the one who creates it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+impl Refusal {
+    fn new(message: impl Into<String>) -> Self {
+        Refusal(message.into())
+    }
+}
+
+/// What the cluster's administrator chose for all sidecars.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Image of the sidecar, best by digest.
+    pub image: String,
+    /// Its pull policy; None leaves it to Kubernetes.
+    pub image_pull_policy: Option<String>,
+    /// Where the broker is, as `https://name:port`.
+    pub broker: String,
+    /// The CA certificates (PEM) that the broker's certificate is signed by.
+    pub broker_ca: String,
+}
+
+/// A policy that a pod asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// As it is in force.
+    pub policy: &'a CheckedPolicy,
+    /// What it says of the sidecar.
+    pub sidecar: Option<&'a Sidecar>,
+    /// It accepts a server that is not verified, whatever the pod's other containers could do on its network.
+    pub allow_unverified: bool,
+    /// What clients are told to call themselves: the role that their sessions run as.
+    pub user: &'a str,
+}
+
+/// The names in an annotation, in order.
+pub fn asked_names(annotation: &str) -> Result<Vec<&str>, Refusal> {
+    let names: Vec<&str> = annotation.split(',').map(str::trim).collect();
+    if names.iter().any(|name| name.is_empty()) {
+        return Err(Refusal::new(format!("{INJECT}: name a policy, or several with commas between them")));
+    }
+    if names.len() > MAX_POLICIES {
+        return Err(Refusal::new(format!("{INJECT}: more than {MAX_POLICIES} policies")));
+    }
+    let twice = names.iter().enumerate().find(|(index, name)| names.iter().take(*index).any(|before| before == *name));
+    match twice {
+        Some((_, name)) => Err(Refusal::new(format!("{INJECT}: '{name}' is named twice"))),
+        None => Ok(names),
+    }
+}
+
+/// Most policies of one pod: each has a sidecar of its own.
+const MAX_POLICIES: usize = 8;

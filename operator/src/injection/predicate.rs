@@ -1,0 +1,193 @@
+//! What must hold of a pod that gets leases: asked when it is made, and of the live pod at every exchange.
+
+use serde_json::Value;
+
+use super::pod::{containers, name_of};
+use super::sidecar::{self, Parameters};
+use super::{AUDIENCE, INJECT, asked_names};
+
+/// What webhooks and API servers add to a container by themselves, and what may differ: `resources` is the namespace's
+/// own matter (LimitRange), a probe is where it stays a request over HTTP (meshes lead those through themselves).
+const FREE: [&str; 5] = ["image", "imagePullPolicy", "resources", "terminationMessagePath", "terminationMessagePolicy"];
+const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
+
+/// Whether a live pod is what an injection made, by whichever version of this program, and has not become something
+/// else. `images` are those that sidecars may run, as repository-independent digests where they have one.
+pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), String> {
+    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
+    let names = asked_names(annotation.ok_or("the pod asks for no policy")?).map_err(|refusal| refusal.to_string())?;
+    is_a_boundary(pod)?;
+    let inits = pod.pointer("/spec/initContainers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for (index, policy) in names.iter().enumerate() {
+        let name = sidecar::name(index);
+        let found = inits.iter().find(|container| name_of(container) == name);
+        let found = found.ok_or_else(|| format!("the pod has no sidecar for policy {policy}"))?;
+        let parameters = parameters(found).ok_or_else(|| format!("container {name} is no sidecar"))?;
+        if parameters.policy != format!("{namespace}/{policy}") {
+            return Err(format!("container {name} is for another policy than {policy}"));
+        }
+        if !images.iter().any(|image| same_image(image, &parameters.image)) {
+            return Err(format!("container {name} has an image that is no sidecar's"));
+        }
+        same_sidecar(found, &sidecar::container(&parameters)).map_err(|why| format!("container {name}: {why}"))?;
+    }
+    let ours: Vec<String> = (0..names.len()).map(sidecar::name).collect();
+    only_ours_mount_ours(pod, &ours)
+}
+
+/// No other container mounts the sidecar's volumes, or has a token of its audience; and the volumes are what they were.
+fn only_ours_mount_ours(pod: &Value, ours: &[String]) -> Result<(), String> {
+    let wanted = sidecar::volumes();
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for volume in volumes {
+        let name = name_of(volume);
+        if name.starts_with(sidecar::VOLUMES) {
+            if !wanted.contains(volume) {
+                return Err(format!("volume {name} is not as the sidecar's is"));
+            }
+        } else if asks_for_a_token(volume) {
+            return Err(format!("volume {name} asks for a token of the audience {AUDIENCE}"));
+        }
+    }
+    for container in containers(pod).filter(|container| !ours.iter().any(|name| name == name_of(container))) {
+        let mounts = ["volumeMounts", "volumeDevices"].into_iter().filter_map(|kind| container.get(kind)?.as_array());
+        if mounts.flatten().any(|mount| name_of(mount).starts_with(sidecar::VOLUMES)) {
+            return Err(format!("container {} mounts a volume of the sidecar's", name_of(container)));
+        }
+        let target = container.get("targetContainerName").and_then(Value::as_str).unwrap_or_default();
+        if sidecar::is_name(target) {
+            return Err(format!("container {} shares the processes of the sidecar", name_of(container)));
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_a_token(volume: &Value) -> bool {
+    let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+    sources
+        .into_iter()
+        .flatten()
+        .any(|source| source.pointer("/serviceAccountToken/audience").and_then(Value::as_str) == Some(AUDIENCE))
+}
+
+/// Whether the pod keeps its containers apart: Pod Security `baseline` as far as it matters here, and processes of
+/// their own. Else another container reads the sidecar's memory.
+pub(super) fn is_a_boundary(pod: &Value) -> Result<(), String> {
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    for field in ["hostPID", "hostIPC", "hostNetwork", "shareProcessNamespace"] {
+        if spec.get(field).and_then(Value::as_bool) == Some(true) {
+            return Err(format!("spec.{field} would open the sidecar to others; take it out"));
+        }
+    }
+    let volumes = spec.get("volumes").and_then(Value::as_array);
+    if let Some(volume) =
+        volumes.into_iter().flatten().find(|volume| volume.get("hostPath").is_some_and(|it| !it.is_null()))
+    {
+        let message = "is a hostPath: by it the node's files, and so the sidecar's, could be read";
+        return Err(format!("volume {} {message}", name_of(volume)));
+    }
+    for container in containers(pod) {
+        let context = container.get("securityContext").unwrap_or(&Value::Null);
+        let problem = if context.get("privileged").and_then(Value::as_bool) == Some(true) {
+            "is privileged"
+        } else if context.get("procMount").and_then(Value::as_str).is_some_and(|mount| mount != "Default") {
+            "has a procMount"
+        } else if context.pointer("/windowsOptions/hostProcess").and_then(Value::as_bool) == Some(true) {
+            "is a process of the host"
+        } else if added_capabilities(context).any(|capability| !BASELINE.contains(&capability)) {
+            "adds a capability beyond Pod Security baseline"
+        } else {
+            continue;
+        };
+        return Err(format!("container {} {problem}, and could read the sidecar's memory", name_of(container)));
+    }
+    Ok(())
+}
+
+/// Capabilities that Pod Security `baseline` lets a container add:
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>.
+const BASELINE: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+fn added_capabilities(context: &Value) -> impl Iterator<Item = &str> {
+    let added = context.pointer("/capabilities/add").and_then(Value::as_array);
+    added.into_iter().flatten().map(|capability| capability.as_str().unwrap_or_default())
+}
+
+/// Whether no container can send packets of its own making.
+pub(super) fn all_drop_net_raw(pod: &Value) -> bool {
+    containers(pod).filter(|container| !sidecar::is_name(name_of(container))).all(|container| {
+        let dropped = container.pointer("/securityContext/capabilities/drop").and_then(Value::as_array);
+        dropped.into_iter().flatten().any(|it| matches!(it.as_str(), Some("ALL" | "NET_RAW")))
+    })
+}
+
+/// Whether a container is the sidecar that it should be.
+pub(super) fn same_sidecar(found: &Value, wanted: &Value) -> Result<(), String> {
+    let (Some(found), Some(wanted)) = (found.as_object(), wanted.as_object()) else {
+        return Err("it is no object".to_owned());
+    };
+    let image = |container: &serde_json::Map<String, Value>| {
+        container.get("image").and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    if !same_image(&image(found), &image(wanted)) {
+        return Err("its image is another one".to_owned());
+    }
+    for (key, value) in found {
+        if FREE.contains(&key.as_str()) || (PROBES.contains(&key.as_str()) && is_over_http(value)) {
+            continue;
+        }
+        match wanted.get(key) {
+            Some(wanted) if wanted == value => {}
+            Some(_) => return Err(format!("its {key} is not as Postern makes it")),
+            None => return Err(format!("{key} can't be set on it")),
+        }
+    }
+    match wanted.keys().find(|key| !FREE.contains(&key.as_str()) && !found.contains_key(*key)) {
+        Some(missing) => Err(format!("its {missing} is missing")),
+        None => Ok(()),
+    }
+}
+
+fn is_over_http(probe: &Value) -> bool {
+    probe.get("httpGet").is_some() && ["exec", "tcpSocket", "grpc"].iter().all(|other| probe.get(other).is_none())
+}
+
+/// Whether two names are of one image: the same text, or the same digest in whatever registry.
+fn same_image(one: &str, other: &str) -> bool {
+    let digest = |image: &str| image.split_once('@').map(|(_, digest)| digest.to_owned());
+    one == other || digest(one).is_some_and(|one| Some(one) == digest(other))
+}
+
+/// What a container that may be a sidecar was made with.
+fn parameters(container: &Value) -> Option<Parameters> {
+    let arguments: Vec<&str> = container.get("args")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let argument = |name: &str| {
+        arguments.iter().find_map(|argument| argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+    };
+    let port = |name: &str| argument(name)?.rsplit_once(':')?.1.parse().ok();
+    Some(Parameters {
+        name: name_of(container).to_owned(),
+        image: container.get("image")?.as_str()?.to_owned(),
+        image_pull_policy: None,
+        broker: argument("broker")?.to_owned(),
+        broker_ca: container.pointer("/env/0/value")?.as_str()?.to_owned(),
+        policy: argument("resource")?.strip_prefix("postern:")?.to_owned(),
+        port: port("listen")?,
+        admin_port: port("admin")?,
+        resources: Value::Null,
+    })
+}

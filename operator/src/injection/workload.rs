@@ -1,0 +1,60 @@
+//! The annotation of a workload, carried to the template of its pods.
+
+use serde_json::{Map, Value, json};
+
+use super::{INJECT, Refusal};
+
+/// Kinds of workload, and where the template of their pods is.
+pub const TEMPLATES: [(&str, &[&str]); 5] = [
+    ("Deployment", &["spec", "template"]),
+    ("StatefulSet", &["spec", "template"]),
+    ("DaemonSet", &["spec", "template"]),
+    ("Job", &["spec", "template"]),
+    ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
+];
+
+/// The workload with its annotation in the template too; or, where it was taken off the workload, out of it. A template
+/// that was annotated by itself stays as it is.
+pub fn copy_annotation(kind: &str, object: &Value, before: Option<&Value>) -> Result<Value, Refusal> {
+    let path = TEMPLATES.iter().find(|(known, _)| *known == kind).map(|(_, path)| *path);
+    let path = path.ok_or_else(|| Refusal::new(format!("{kind} is no kind of workload that is known")))?;
+    let asked = annotation(object);
+    let was_asked = before.and_then(annotation);
+    let mut object = object.clone();
+    let template = path.iter().try_fold(&mut object, |value, key| value.get_mut(*key));
+    let template = template.and_then(Value::as_object_mut);
+    let template = template.ok_or_else(|| Refusal::new(format!("the {kind} has no template")))?;
+    let in_template = template_annotations(template)?;
+    let old = in_template.get(INJECT).and_then(Value::as_str).map(str::to_owned);
+    match (asked.as_deref(), was_asked.as_deref()) {
+        (Some(asked), _) => {
+            in_template.insert(INJECT.to_owned(), json!(asked));
+        }
+        (None, Some(was_asked)) if old.as_deref() == Some(was_asked) => {
+            in_template.remove(INJECT);
+        }
+        (None, _) => {}
+    }
+    let new = in_template.get(INJECT).and_then(Value::as_str).map(str::to_owned);
+    if kind == "Job" && before.is_some() && old != new {
+        return Err(Refusal::new(format!("{INJECT}: a Job's pods can't be changed once it is there; make it anew")));
+    }
+    Ok(object)
+}
+
+/// What a workload or pod asks for.
+fn annotation(object: &Value) -> Option<String> {
+    object.pointer("/metadata/annotations")?.get(INJECT)?.as_str().map(str::to_owned)
+}
+
+fn template_annotations(template: &mut Map<String, Value>) -> Result<&mut Map<String, Value>, Refusal> {
+    let mut fields = template;
+    for key in ["metadata", "annotations"] {
+        let value = fields.entry(key).or_insert(Value::Null);
+        if value.is_null() {
+            *value = json!({});
+        }
+        fields = value.as_object_mut().ok_or_else(|| Refusal::new(format!("the template's {key} is no object")))?;
+    }
+    Ok(fields)
+}
