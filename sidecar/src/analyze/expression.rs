@@ -20,7 +20,7 @@ impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
         let inner = Place { leaky: true, ..place };
-        self.may_raise |= !place.after_filter && self.can_raise(node);
+        self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
         match &mut node.node {
             None => Ok(None),
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
@@ -902,14 +902,16 @@ impl Analyzer<'_> {
     /// at: that is where the server estimates how many rows a comparison of a column with it finds. What the list does
     /// not name counts as depending on the row.
     fn is_constant(&self, node: &Node) -> bool {
-        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_constant(node));
-        let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_constant(node));
-        if self.is_given(node) {
-            return true;
-        }
         // Parameters have no value yet in a plan for all.
+        self.is_given(node) || (!has_parameter(node) && self.is_constant_without_parameters(node))
+    }
+
+    fn is_constant_without_parameters(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_constant_without_parameters(node));
+        let optional =
+            |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_constant_without_parameters(node));
         match &node.node {
-            _ if has_parameter(node) => false,
+            Some(NodeEnum::AConst(_) | NodeEnum::SqlvalueFunction(_)) => true,
             Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg) && self.has_no_checks(cast.type_name.as_ref()),
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
             Some(NodeEnum::FuncCall(call)) => {
