@@ -656,7 +656,7 @@ fn check_sidecar(sidecar: &api::Sidecar, errors: &mut Errors) {
     if let Some(api::Resources { requests, limits }) = resources {
         for (field, quantities) in [("requests", requests), ("limits", limits)] {
             for (name, quantity) in quantities {
-                if !units::is_resource_quantity(&quantity.0) {
+                if units::resource_quantity(&quantity.0).is_none() {
                     errors.add(
                         format!("spec.sidecar.resources.{field}.{}", show_key(name)),
                         format!("'{}' is no quantity: write it as 50m, 0.5 or 64Mi", quantity.0),

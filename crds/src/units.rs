@@ -72,11 +72,24 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("'{text}' is too large"))
 }
 
-/// Whether the text is a quantity as Kubernetes' resources have it: `50m`, `0.5`, `64Mi`.
-pub fn is_resource_quantity(text: &str) -> bool {
+/// The number of a quantity as Kubernetes' resources have it (`50m`, `0.5`, `64Mi`), and how many thousandths its unit is.
+pub fn resource_quantity(text: &str) -> Option<(&str, u64)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
-    is_decimal(number) && ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&suffix)
+    let thousandths = match suffix {
+        "m" => 1,
+        "" => 1_000,
+        "k" => 1_000_000,
+        "M" => 1_000_000_000,
+        "G" => 1_000_000_000_000,
+        "T" => 1_000_000_000_000_000,
+        "Ki" => 1_000 << 10,
+        "Mi" => 1_000 << 20,
+        "Gi" => 1_000 << 30,
+        "Ti" => 1_000 << 40,
+        _ => return None,
+    };
+    is_decimal(number).then_some((number, thousandths))
 }
 
 /// Whether the text is digits, with a fraction or without.
@@ -144,7 +157,7 @@ mod tests {
         for (text, expected) in
             [("50m", true), ("0.5", true), ("64Mi", true), ("64mb", false), ("", false), ("1.", false)]
         {
-            assert_eq!(is_resource_quantity(text), expected, "{text:?}");
+            assert_eq!(resource_quantity(text).is_some(), expected, "{text:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod environment;
 mod patch;
 mod pod;
 mod predicate;
+mod raw;
 mod sidecar;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,10 @@
 use postern_crds::api::OnEnvConflict;
 use serde_json::{Value, json};
 
+use super::raw::{list_in, name_of};
 use super::{Asked, Refusal};
 
-/// A variable, and what is said when a container had it otherwise.
+/// A variable and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
     name: String,
@@ -86,17 +87,9 @@ pub(super) fn set(
     on_conflict: OnEnvConflict,
     warnings: &mut Vec<String>,
 ) -> Result<(), Refusal> {
-    let name = container.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let Some(fields) = container.as_object_mut() else {
-        return Err(Refusal::new("a container is no object"));
-    };
-    let environment = fields.entry("env").or_insert_with(|| json!([]));
-    if environment.is_null() {
-        *environment = json!([]);
-    }
-    let Some(environment) = environment.as_array_mut() else {
-        return Err(Refusal::new(format!("container {name}: env is no list")));
-    };
+    let name = name_of(container).to_owned();
+    let fields = container.as_object_mut().ok_or_else(|| Refusal::new("a container is no object"))?;
+    let environment = list_in(fields, "env").map_err(|refusal| Refusal::new(format!("container {name}: {refusal}")))?;
     let mut conflict = |variable: &str, done: &str| match on_conflict {
         OnEnvConflict::Replace => {
             warnings.push(format!("container {name}: {variable} {done}, so that its sessions go through Postern"));
@@ -106,16 +99,15 @@ pub(super) fn set(
             "container {name}: {variable} is set, and the policy has onEnvConflict: Refuse; take it out of the container"
         ))),
     };
-    let is_named = |entry: &Value, name: &str| entry.get("name").and_then(Value::as_str) == Some(name);
-    if environment.iter().any(|entry| is_named(entry, TAKEN_AWAY)) {
+    if environment.iter().any(|entry| name_of(entry) == TAKEN_AWAY) {
         conflict(TAKEN_AWAY, "was taken away")?;
-        environment.retain(|entry| !is_named(entry, TAKEN_AWAY));
+        environment.retain(|entry| name_of(entry) != TAKEN_AWAY);
     }
     let mut new = Vec::new();
     for Variable { name, value } in variables {
         let wanted = json!({"name": name, "value": value});
         let mut found = false;
-        for entry in environment.iter_mut().filter(|entry| is_named(entry, name)) {
+        for entry in environment.iter_mut().filter(|entry| name_of(entry) == name) {
             found = true;
             if !says(entry, value) {
                 conflict(name, "was replaced")?;

@@ -1,9 +1,11 @@
 //! What an annotated pod becomes.
 
-use postern_crds::TlsMode;
 use postern_crds::api::OnEnvConflict;
+use postern_crds::lease::Resource;
+use postern_crds::{TlsMode, units};
 use serde_json::{Map, Value, json};
 
+use super::raw::{containers, list_in, name_of, object, object_in, of_spec};
 use super::sidecar::{self, FIRST_PORTS, Parameters};
 use super::{Asked, INJECTED, Refusal, Settings, environment, predicate};
 
@@ -52,7 +54,7 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
         must_be_verified(asked, &pod)?;
     }
     for (proxy, remedy) in MESH_PROXIES {
-        if names(&pod, "containers").any(|name| name == proxy) {
+        if of_spec(&pod, "containers").iter().any(|container| name_of(container) == proxy) {
             return Err(Refusal::new(format!(
                 "{proxy} starts after the sidecar, which needs the network through it: both would wait for ever; {remedy}"
             )));
@@ -69,7 +71,7 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
             image_pull_policy: settings.image_pull_policy.clone(),
             broker: settings.broker.clone(),
             broker_ca: settings.broker_ca.clone(),
-            policy: format!("{namespace}/{}", asked.policy.name),
+            policy: Resource { namespace: namespace.to_owned(), name: asked.policy.name.clone() },
             port: *port,
             admin_port: *admin_port,
             resources: sidecar::resources(asked.sidecar.and_then(|sidecar| sidecar.resources.as_ref()), guaranteed),
@@ -97,16 +99,16 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
         .map(|sidecar| sidecar.on_env_conflict)
         .find(|choice| *choice == OnEnvConflict::Refuse)
         .unwrap_or_default();
-    let spec = spec(&mut pod)?;
+    let spec = object(&mut pod, "spec")?;
     let place = first_free_place(spec);
-    for container in list(spec, "initContainers")?.iter_mut().skip(place) {
+    for container in list_in(spec, "initContainers")?.iter_mut().skip(place) {
         environment::set(container, &variables, on_conflict, &mut warnings)?;
     }
-    for container in list(spec, "containers")? {
+    for container in list_in(spec, "containers")? {
         environment::set(container, &variables, on_conflict, &mut warnings)?;
     }
-    list(spec, "initContainers")?.splice(place..place, sidecars);
-    list(spec, "volumes")?.extend(sidecar::volumes());
+    list_in(spec, "initContainers")?.splice(place..place, sidecars);
+    list_in(spec, "volumes")?.extend(sidecar::volumes());
     let metadata = object(&mut pod, "metadata")?;
     object_in(metadata, "labels")?.insert(INJECTED.to_owned(), json!("true"));
     Ok(Injected { pod, warnings })
@@ -114,10 +116,10 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
 
 /// Takes sidecars and their volumes out of a pod, which is then as if it never had any; returns the containers.
 fn take_out(pod: &mut Value) -> Result<Vec<Value>, Refusal> {
-    let spec = spec(pod)?;
+    let spec = object(pod, "spec")?;
     let wanted = sidecar::volumes();
     if spec.contains_key("volumes") {
-        let volumes = list(spec, "volumes")?;
+        let volumes = list_in(spec, "volumes")?;
         for volume in volumes.iter().filter(|volume| name_of(volume).starts_with(sidecar::VOLUMES)) {
             if !wanted.contains(volume) {
                 return Err(Refusal::new(format!(
@@ -131,7 +133,7 @@ fn take_out(pod: &mut Value) -> Result<Vec<Value>, Refusal> {
     if !spec.contains_key("initContainers") {
         return Ok(Vec::new());
     }
-    let containers = list(spec, "initContainers")?;
+    let containers = list_in(spec, "initContainers")?;
     let (taken, kept) = std::mem::take(containers).into_iter().partition(|it| sidecar::is_name(name_of(it)));
     *containers = kept;
     Ok(taken)
@@ -190,68 +192,9 @@ fn quantity(value: &Value) -> Option<u128> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
+    let (number, thousandths) = units::resource_quantity(&text)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let factor: u128 = match suffix {
-        "m" => 1,
-        "" => 1_000,
-        "k" => 1_000_000,
-        "M" => 1_000_000_000,
-        "G" => 1_000_000_000_000,
-        "T" => 1_000_000_000_000_000,
-        "Ki" => 1_000 << 10,
-        "Mi" => 1_000 << 20,
-        "Gi" => 1_000 << 30,
-        "Ti" => 1_000 << 40,
-        _ => return None,
-    };
-    let digits = format!("{whole}{fraction}");
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    Some(digits.parse::<u128>().ok()?.checked_mul(factor)? / scale)
-}
-
-// --- raw objects ---------------------------------------------------------------------------------------------------
-
-/// The name that a container or volume has.
-pub(super) fn name_of(object: &Value) -> &str {
-    object.get("name").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// All containers of a pod, those of every kind.
-pub(super) fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|kind| pod.get("spec").and_then(|spec| spec.get(kind)).and_then(Value::as_array))
-        .flatten()
-}
-
-fn names<'a>(pod: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a str> {
-    let list = pod.get("spec").and_then(|spec| spec.get(kind)).and_then(Value::as_array);
-    list.into_iter().flatten().map(name_of)
-}
-
-fn spec(pod: &mut Value) -> Result<&mut Map<String, Value>, Refusal> {
-    object(pod, "spec")
-}
-
-fn object<'a>(value: &'a mut Value, key: &str) -> Result<&'a mut Map<String, Value>, Refusal> {
-    value.as_object_mut().ok_or_else(|| Refusal::new("the pod is no object")).and_then(|fields| object_in(fields, key))
-}
-
-fn object_in<'a>(fields: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Map<String, Value>, Refusal> {
-    let value = fields.entry(key).or_insert(Value::Null);
-    if value.is_null() {
-        *value = json!({});
-    }
-    value.as_object_mut().ok_or_else(|| Refusal::new(format!("{key} is no object")))
-}
-
-/// A list of the pod's spec, made where there is none.
-fn list<'a>(spec: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Vec<Value>, Refusal> {
-    let value = spec.entry(key).or_insert(Value::Null);
-    if value.is_null() {
-        *value = json!([]);
-    }
-    value.as_array_mut().ok_or_else(|| Refusal::new(format!("spec.{key} is no list")))
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    Some(digits.checked_mul(u128::from(thousandths))? / scale)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::pod::{containers, name_of};
+use super::raw::{containers, name_of, of_spec};
 use super::sidecar::{self, Parameters};
 use super::{AUDIENCE, INJECT, asked_names};
 
@@ -17,13 +17,13 @@ pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), Str
     let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
     let names = asked_names(annotation.ok_or("the pod asks for no policy")?).map_err(|refusal| refusal.to_string())?;
     is_a_boundary(pod)?;
-    let inits = pod.pointer("/spec/initContainers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let inits = of_spec(pod, "initContainers");
     for (index, policy) in names.iter().enumerate() {
         let name = sidecar::name(index);
         let found = inits.iter().find(|container| name_of(container) == name);
         let found = found.ok_or_else(|| format!("the pod has no sidecar for policy {policy}"))?;
         let parameters = parameters(found).ok_or_else(|| format!("container {name} is no sidecar"))?;
-        if parameters.policy != format!("{namespace}/{policy}") {
+        if (parameters.policy.namespace.as_str(), parameters.policy.name.as_str()) != (namespace, *policy) {
             return Err(format!("container {name} is for another policy than {policy}"));
         }
         if !images.iter().any(|image| same_image(image, &parameters.image)) {
@@ -38,8 +38,7 @@ pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), Str
 /// No other container mounts the sidecar's volumes, or has a token of its audience; and the volumes are what they were.
 fn only_ours_mount_ours(pod: &Value, ours: &[String]) -> Result<(), String> {
     let wanted = sidecar::volumes();
-    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for volume in volumes {
+    for volume in of_spec(pod, "volumes") {
         let name = name_of(volume);
         if name.starts_with(sidecar::VOLUMES) {
             if !wanted.contains(volume) {
@@ -79,9 +78,8 @@ pub(super) fn is_a_boundary(pod: &Value) -> Result<(), String> {
             return Err(format!("spec.{field} would open the sidecar to others; take it out"));
         }
     }
-    let volumes = spec.get("volumes").and_then(Value::as_array);
     if let Some(volume) =
-        volumes.into_iter().flatten().find(|volume| volume.get("hostPath").is_some_and(|it| !it.is_null()))
+        of_spec(pod, "volumes").iter().find(|volume| volume.get("hostPath").is_some_and(|it| !it.is_null()))
     {
         let message = "is a hostPath: by it the node's files, and so the sidecar's, could be read";
         return Err(format!("volume {} {message}", name_of(volume)));
@@ -185,7 +183,7 @@ fn parameters(container: &Value) -> Option<Parameters> {
         image_pull_policy: None,
         broker: argument("broker")?.to_owned(),
         broker_ca: container.pointer("/env/0/value")?.as_str()?.to_owned(),
-        policy: argument("resource")?.strip_prefix("postern:")?.to_owned(),
+        policy: argument("resource")?.parse().ok()?,
         port: port("listen")?,
         admin_port: port("admin")?,
         resources: Value::Null,

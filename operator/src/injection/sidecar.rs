@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use postern_crds::api::{IntOrText, Resources};
+use postern_crds::lease::{AUDIENCE, MAX_TOKEN_LIFE, Resource};
 use serde_json::{Value, json};
-
-use super::AUDIENCE;
 
 /// The first sidecar's name; those of further policies have a number.
 pub(super) const NAME: &str = "postern";
@@ -44,8 +43,7 @@ pub(super) struct Parameters {
     pub(super) image_pull_policy: Option<String>,
     pub(super) broker: String,
     pub(super) broker_ca: String,
-    /// `namespace/policy`.
-    pub(super) policy: String,
+    pub(super) policy: Resource,
     pub(super) port: u16,
     pub(super) admin_port: u16,
     pub(super) resources: Value,
@@ -62,7 +60,7 @@ pub(super) fn container(parameters: &Parameters) -> Value {
         "args": [
             "run",
             format!("--broker={broker}"),
-            format!("--resource=postern:{policy}"),
+            format!("--resource={policy}"),
             "--token-file=/var/run/postern/token",
             format!("--spool=/var/spool/postern/{name}"),
             format!("--listen=127.0.0.1:{port}"),
@@ -117,7 +115,7 @@ fn probe(path: &str, port: u16, period: u32, failures: u32) -> Value {
 pub(super) fn volumes() -> Vec<Value> {
     vec![
         json!({"name": TOKEN, "projected": {"defaultMode": 420, "sources": [
-            {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}},
+            {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": MAX_TOKEN_LIFE, "path": "token"}},
         ]}}),
         json!({"name": SPOOL, "emptyDir": {"sizeLimit": SPOOL_SIZE}}),
         json!({"name": NOTHING, "emptyDir": {"sizeLimit": "1Mi"}}),

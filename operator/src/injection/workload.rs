@@ -1,7 +1,8 @@
 //! The annotation of a workload, carried to the template of its pods.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::raw::{self, object_in};
 use super::{INJECT, Refusal};
 
 /// Kinds of workload, and where the template of their pods is.
@@ -22,9 +23,8 @@ pub fn copy_annotation(kind: &str, object: &Value, before: Option<&Value>) -> Re
     let was_asked = before.and_then(annotation);
     let mut object = object.clone();
     let template = path.iter().try_fold(&mut object, |value, key| value.get_mut(*key));
-    let template = template.and_then(Value::as_object_mut);
     let template = template.ok_or_else(|| Refusal::new(format!("the {kind} has no template")))?;
-    let in_template = template_annotations(template)?;
+    let in_template = object_in(raw::object(template, "metadata")?, "annotations")?;
     let old = in_template.get(INJECT).and_then(Value::as_str).map(str::to_owned);
     match (asked.as_deref(), was_asked.as_deref()) {
         (Some(asked), _) => {
@@ -45,16 +45,4 @@ pub fn copy_annotation(kind: &str, object: &Value, before: Option<&Value>) -> Re
 /// What a workload or pod asks for.
 fn annotation(object: &Value) -> Option<String> {
     object.pointer("/metadata/annotations")?.get(INJECT)?.as_str().map(str::to_owned)
-}
-
-fn template_annotations(template: &mut Map<String, Value>) -> Result<&mut Map<String, Value>, Refusal> {
-    let mut fields = template;
-    for key in ["metadata", "annotations"] {
-        let value = fields.entry(key).or_insert(Value::Null);
-        if value.is_null() {
-            *value = json!({});
-        }
-        fields = value.as_object_mut().ok_or_else(|| Refusal::new(format!("the template's {key} is no object")))?;
-    }
-    Ok(fields)
 }
