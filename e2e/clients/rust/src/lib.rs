@@ -34,6 +34,18 @@ impl Target {
     }
 }
 
+/// Statements that the server refuses, and why.
+pub const FAILURES: [(&str, &str); 8] = [
+    ("unique", "INSERT INTO products (sku, title, price) VALUES ('H-1', 'again', 1)"),
+    ("foreign key", "DELETE FROM customers WHERE id = 1"),
+    ("check", "UPDATE products SET price = -1 WHERE id = 1"),
+    ("not null", "INSERT INTO orders (customer_id) VALUES (NULL)"),
+    ("syntax", "SELEC 1"),
+    ("unknown table", "SELECT * FROM nosuch"),
+    ("hidden column", "SELECT ssn FROM customers"),
+    ("division", "SELECT 1 / 0"),
+];
+
 /// Prints what is tested, by the versions that are locked.
 pub fn versions(crates: &[&str]) {
     let mut lines = include_str!("../Cargo.lock").lines();

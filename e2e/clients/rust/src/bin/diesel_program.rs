@@ -8,7 +8,7 @@ use std::process::Command;
 
 use bigdecimal::BigDecimal;
 use chrono::{DateTime, NaiveDate, Utc};
-use clients::{Outcome, Target, refused, report, state};
+use clients::{FAILURES, Outcome, Target, refused, report, state};
 use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::dsl::{count_star, exists, max, sql};
@@ -654,17 +654,8 @@ fn copies(connection: &mut PgConnection) {
 }
 
 fn failures(connection: &mut PgConnection) {
-    for (name, text) in [
-        ("unique", "INSERT INTO products (sku, title, price) VALUES ('H-1', 'again', 1)"),
-        ("foreign key", "DELETE FROM customers WHERE id = 1"),
-        ("check", "UPDATE products SET price = -1 WHERE id = 1"),
-        ("not null", "INSERT INTO orders (customer_id) VALUES (NULL)"),
-        ("syntax", "SELEC 1"),
-        ("unknown table", "SELECT * FROM nosuch"),
-        ("hidden column", "SELECT ssn FROM customers"),
-        ("division", "SELECT 1 / 0"),
-        ("cast", "SELECT name::int FROM customers WHERE id = 2"),
-    ] {
+    let cast = ("cast", "SELECT name::int FROM customers WHERE id = 2");
+    for (name, text) in FAILURES.into_iter().chain([cast]) {
         refused(&format!("error {name}"), plain(diesel::sql_query(text).execute(connection)));
     }
     let failed =

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use clients::{Outcome, Target, refused, report, state};
+use clients::{FAILURES, Outcome, Target, refused, report, state};
 use futures_util::TryStreamExt as _;
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -475,17 +475,8 @@ async fn copies(pool: &PgPool, options: &PgConnectOptions) {
 }
 
 async fn failures(pool: &PgPool) {
-    for (name, sql) in [
-        ("unique", "INSERT INTO products (sku, title, price) VALUES ('H-1', 'again', 1)"),
-        ("foreign key", "DELETE FROM customers WHERE id = 1"),
-        ("check", "UPDATE products SET price = -1 WHERE id = 1"),
-        ("not null", "INSERT INTO orders (customer_id) VALUES (NULL)"),
-        ("syntax", "SELEC 1"),
-        ("unknown table", "SELECT * FROM nosuch"),
-        ("hidden column", "SELECT ssn FROM customers"),
-        ("division", "SELECT 1 / 0"),
-        ("cast", "SELECT email::int FROM customers"),
-    ] {
+    let cast = ("cast", "SELECT email::int FROM customers");
+    for (name, sql) in FAILURES.into_iter().chain([cast]) {
         refused(&format!("error {name}"), plain(sqlx::query(sql).execute(pool).await).map(|done| done.rows_affected()));
     }
     let fields = async {
