@@ -4,6 +4,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 # With the Kubernetes side of the API types, whose generated files the tests hold to be fresh.
 FEATURES := --features postern-crds/kube
+# Folders of Go modules in e2e/kubernetes.
+KUBERNETES := 1.33 1.37
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
@@ -24,12 +26,20 @@ demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leave
 	@cargo build --quiet --locked -p postern-e2e --bin demo
 	@target/debug/demo $(if $(KEEP),--keep)
 
+.PHONY: kubernetes
+kubernetes: setup ## build Kubernetes from its Go modules, which the tests run; kept outside the tree (the first time many minutes)
+	@for module in $(KUBERNETES); do e2e/kubernetes/build $$module >/dev/null || [ $$? = 3 ] || exit 1; done
+
+# What a machine can't run is left out, said, and counted here.
+LEFT_OUT := $(CURDIR)/target/left-out
 .PHONY: test
-test: setup lint build ## lint, unit tests, tests against real servers
+test: setup lint build kubernetes ## lint, unit tests, tests against real servers
+	@rm -f $(LEFT_OUT)
 	$(say) "tests (the masking and transparency corpora run against a real server)"
-	cargo test --locked --workspace --no-fail-fast $(FEATURES)
+	POSTERN_LEFT_OUT=$(LEFT_OUT) cargo test --locked --workspace --no-fail-fast $(FEATURES)
 	$(say) "a sample against the oldest and the newest Postgres"
 	.ci/versions sample
+	@[ ! -s $(LEFT_OUT) ] || { printf '\033[1m== %s tests were left out on this machine\033[0m\n' "$$(wc -l <$(LEFT_OUT))"; sed 's/.*: //' $(LEFT_OUT) | sort | uniq -c; }
 
 .PHONY: test-all
 test-all: test ## everything in `test`, the long tests, Postgres 14 to 18, the demo

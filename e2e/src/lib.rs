@@ -4,6 +4,7 @@
 pub mod corpus;
 pub mod gate;
 pub mod guard;
+pub mod kubernetes;
 pub mod leak;
 pub mod pgbouncer;
 pub mod postgres;

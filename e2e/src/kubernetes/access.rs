@@ -1,0 +1,100 @@
+//! A way into a cluster: a kubeconfig, and a kubectl that uses it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::certificates::{Pair, secret};
+
+/// Who one is in a cluster, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Access {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    /// Where kubectl keeps what it learned of the API.
+    cache: PathBuf,
+}
+
+impl Access {
+    /// The access by a client certificate; `folder` has `ca.crt`, and gets certificate and kubeconfig.
+    pub(super) fn by_certificate(folder: &Path, kubectl: &Path, name: &str, server: &str, pair: &Pair) -> Result<Self> {
+        let file = name.replace([':', '/'], "-");
+        pair.write(folder, &file)?;
+        let kubeconfig = folder.join(format!("{file}.kubeconfig"));
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": folder.join("ca.crt")}}],
+            "users": [{"name": name, "user": {
+                "client-certificate": folder.join(format!("{file}.crt")),
+                "client-key": folder.join(format!("{file}.key")),
+            }}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
+            "current-context": "test",
+        });
+        secret(&kubeconfig, &config.to_string())?;
+        Ok(Self { kubeconfig, kubectl: kubectl.into(), cache: folder.join("kubectl-cache") })
+    }
+
+    /// The file that kubectl, helm and clients read.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubectl with these arguments that is not started yet; ended when it takes too long.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300"]).arg(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig);
+        command.arg("--cache-dir").arg(&self.cache).args(arguments);
+        command
+    }
+
+    /// Runs kubectl and returns what it printed; an error if it fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        printed(arguments, &self.run(arguments, "")?)
+    }
+
+    /// The same with `-o json`, read.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[arguments, &["-o", "json"]].concat())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) -> Result<String> {
+        let arguments = ["apply", "-f", "-"];
+        printed(&arguments, &self.run(&arguments, manifests)?)
+    }
+
+    /// Runs kubectl, which has to fail, with this input; what it said of it.
+    pub fn refused(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let output = self.run(arguments, input)?;
+        ensure!(!output.status.success(), "kubectl {arguments:?} is not refused:\n{}", text(&output.stdout));
+        Ok(text(&output.stderr))
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("start kubectl")?;
+        let mut pipe = child.stdin.take().context("no pipe to kubectl")?;
+        // It may end without having read all.
+        let input = input.to_owned();
+        let writer = std::thread::spawn(move || _ = pipe.write_all(input.as_bytes()));
+        let output = child.wait_with_output()?;
+        _ = writer.join();
+        Ok(output)
+    }
+}
+
+fn printed(arguments: &[&str], output: &Output) -> Result<String> {
+    ensure!(output.status.success(), "kubectl {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
