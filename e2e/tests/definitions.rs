@@ -66,6 +66,9 @@ fn with_defaults(spec: &Value) -> Value {
     for mask in spec.get_mut("masks").and_then(Value::as_array_mut).into_iter().flatten() {
         mask.as_object_mut().unwrap().entry("onPredicate").or_insert("Notice".into());
     }
+    if let Some(sidecar) = spec.get_mut("sidecar").and_then(Value::as_object_mut) {
+        sidecar.entry("onEnvConflict").or_insert("Replace".into());
+    }
     spec
 }
 
