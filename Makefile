@@ -5,7 +5,7 @@ SHELL := /bin/sh
 # With the Kubernetes side of the API types, whose generated files the tests hold to be fresh.
 FEATURES := --features postern-crds/kube
 # Folders of Go modules in e2e/kubernetes.
-KUBERNETES := 1.33 1.37
+KUBERNETES := 1.33 1.37 helm
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
