@@ -21,7 +21,7 @@ pub const MAX_TOKEN_LIFE: u64 = 3600;
 
 /// Where tokens are exchanged: `POST`, a form.
 pub const TOKEN_PATH: &str = "/oauth2/token";
-/// Where leases are: `GET`, with `version` (of the lease that the sidecar has) and `wait` (seconds) as a long poll.
+/// Where leases are: `POST`, a [`LeaseRequest`]. Answered by a [`Lease`], or by 204 if nothing changed within the wait.
 pub const LEASE_PATH: &str = "/v1/lease";
 /// Where audit events are taken in: `POST`, one JSON object per line; `stream`, `first` and `acknowledged` in the query.
 pub const AUDIT_PATH: &str = "/v1/audit";
@@ -153,6 +153,43 @@ pub struct DpopClaims {
     /// SHA-256 of the access token that it goes with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ath: Option<String>,
+}
+
+/// A sidecar asks for its lease, as a long poll, and says how it fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRequest {
+    /// The version of the lease that the sidecar has; None: it has none, and gets one at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How long to wait for another version, in seconds; never longer than [`MAX_WAIT`].
+    #[serde(default)]
+    pub wait: u64,
+    /// How it fares.
+    #[serde(default)]
+    pub report: Report,
+}
+
+/// How a sidecar fares, for the policy's status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its own version.
+    #[serde(default)]
+    pub sidecar: String,
+    /// Sessions that are open.
+    #[serde(default)]
+    pub sessions: u32,
+    /// What of the policy does not bind to the database; None: it was not tried yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<Vec<Unbound>>,
+}
+
+/// A part of a policy that does not bind: what it is about is closed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Unbound {
+    /// The field, such as `spec.masks[0].columns[1]`.
+    pub path: String,
+    /// Why.
+    pub message: String,
 }
 
 /// What a sidecar serves under, and until when.

@@ -1,0 +1,3 @@
+//! Postern inside of a cluster.
+
+fn main() {}

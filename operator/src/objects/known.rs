@@ -1,0 +1,195 @@
+//! A policy or identity as the cluster has it, and what of it is in force. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use kube::core::DynamicObject;
+use postern_crds::api::{API_VERSION, DatabaseAccessPolicySpec, NonHumanIdentitySpec};
+use postern_crds::files::{self, Object};
+use postern_crds::{CheckedIdentity, CheckedPolicy};
+use serde_json::{Value, json};
+
+/// A kind of object that has a spec in force.
+pub trait Kind: fmt::Debug + Send + Sync + 'static {
+    /// As it is written.
+    type Spec: fmt::Debug + Send + Sync;
+    /// As it is checked.
+    type Checked: fmt::Debug + Send + Sync;
+    /// Its name.
+    const KIND: &'static str;
+    /// Its name in addresses.
+    const PLURAL: &'static str;
+
+    /// Reads a document as strictly as `postern-sidecar check`; all mistakes, if there are any.
+    fn read(document: Value) -> Result<(Self::Spec, Self::Checked), String>;
+}
+
+/// `DatabaseAccessPolicy`.
+#[derive(Debug)]
+pub struct Policy;
+
+/// `NonHumanIdentity`.
+#[derive(Debug)]
+pub struct Identity;
+
+impl Kind for Policy {
+    type Spec = DatabaseAccessPolicySpec;
+    type Checked = CheckedPolicy;
+    const KIND: &'static str = files::POLICY;
+    const PLURAL: &'static str = "databaseaccesspolicies";
+
+    fn read(document: Value) -> Result<(Self::Spec, Self::Checked), String> {
+        let Object::Policy(manifest) = files::read_value(document).map_err(|mistakes| listed(&mistakes))? else {
+            return Err(format!("is no {}", Self::KIND));
+        };
+        let checked = manifest.compile().map_err(|mistakes| listed(&mistakes))?;
+        Ok((manifest.spec, checked))
+    }
+}
+
+impl Kind for Identity {
+    type Spec = NonHumanIdentitySpec;
+    type Checked = CheckedIdentity;
+    const KIND: &'static str = files::IDENTITY;
+    const PLURAL: &'static str = "nonhumanidentities";
+
+    fn read(document: Value) -> Result<(Self::Spec, Self::Checked), String> {
+        let Object::Identity(manifest) = files::read_value(document).map_err(|mistakes| listed(&mistakes))? else {
+            return Err(format!("is no {}", Self::KIND));
+        };
+        let checked = manifest.compile().map_err(|mistakes| listed(&mistakes))?;
+        Ok((manifest.spec, checked))
+    }
+}
+
+fn listed<E: fmt::Display>(mistakes: &[E]) -> String {
+    mistakes.iter().map(E::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A spec that is in force.
+#[derive(Debug)]
+pub struct InForce<K: Kind> {
+    /// The UID of its object.
+    pub uid: String,
+    /// The generation that it is of.
+    pub generation: i64,
+    /// The whole document, as a lease carries it.
+    pub document: Value,
+    /// As it is written.
+    pub spec: K::Spec,
+    /// As it is checked.
+    pub checked: K::Checked,
+}
+
+impl InForce<Identity> {
+    /// Whether pods with this service account, in the identity's own namespace, have it.
+    pub fn is_of(&self, service_account: &str) -> bool {
+        let mut accounts = self.spec.subjects.iter().filter_map(|subject| subject.service_account.as_ref());
+        accounts.any(|account| account.name == service_account)
+    }
+}
+
+/// An object, and what is in force of it.
+#[derive(Debug)]
+pub struct Known<K: Kind> {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The generation of its spec as it stands.
+    pub generation: i64,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// The object, without the records of who manages which field.
+    pub object: DynamicObject,
+    /// What is wrong with the spec as it stands.
+    pub mistakes: Option<String>,
+    /// The spec in force.
+    pub in_force: Option<Arc<InForce<K>>>,
+}
+
+impl<K: Kind> Known<K> {
+    /// What is in force of an object, of which these specs are kept.
+    pub(super) fn new(object: DynamicObject, kept: Option<&BTreeMap<i64, Value>>) -> Self {
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let generation = object.metadata.generation.unwrap_or_default();
+        let deleting = object.metadata.deletion_timestamp.is_some();
+        let read = |spec: &Value, generation: i64| -> Result<InForce<K>, String> {
+            let document = json!({
+                "apiVersion": API_VERSION,
+                "kind": K::KIND,
+                "metadata": {"namespace": namespace, "name": name},
+                "spec": spec,
+            });
+            let (spec, checked) = K::read(document.clone())?;
+            Ok(InForce { uid: uid.clone(), generation, document, spec, checked })
+        };
+        let (written, mistakes) = match read(object.data.get("spec").unwrap_or(&Value::Null), generation) {
+            Ok(good) => (Some(good), None),
+            Err(mistakes) => (None, Some(mistakes)),
+        };
+        let last_good = || kept?.iter().rev().find_map(|(generation, spec)| read(spec, *generation).ok());
+        let in_force = if deleting { None } else { written.or_else(last_good).map(Arc::new) };
+        Self { namespace, name, uid, generation, deleting, object, mistakes, in_force }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn identity(generation: i64, spec: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": API_VERSION,
+            "kind": Identity::KIND,
+            "metadata": {"namespace": "shop", "name": "report", "uid": "u", "generation": generation},
+            "spec": spec,
+            "status": {"observedGeneration": 1},
+        }))
+        .unwrap()
+    }
+
+    fn good(role: &str) -> Value {
+        json!({"postgresRole": role, "subjects": [{"serviceAccount": {"name": "report"}}]})
+    }
+
+    #[test]
+    fn a_spec_without_mistakes_is_in_force_as_it_stands() {
+        let known = Known::<Identity>::new(identity(3, good("new")), Some(&BTreeMap::from([(2, good("old"))])));
+        let in_force = known.in_force.unwrap();
+        assert_eq!((in_force.generation, in_force.checked.postgres_role.as_str()), (3, "new"));
+        assert!(known.mistakes.is_none());
+    }
+
+    #[test]
+    fn a_spec_with_mistakes_leaves_the_newest_good_one_in_force() {
+        let mut wrong = good("new");
+        wrong.as_object_mut().unwrap().insert("powers".into(), json!("all"));
+        let kept = BTreeMap::from([(1, good("first")), (2, good("second")), (3, json!({"postgresRole": "pg_monitor"}))]);
+        let known = Known::<Identity>::new(identity(4, wrong.clone()), Some(&kept));
+        assert!(known.mistakes.unwrap().contains("powers"));
+        let in_force = known.in_force.unwrap();
+        assert_eq!((in_force.generation, in_force.checked.postgres_role.as_str()), (2, "second"));
+        assert!(Known::<Identity>::new(identity(4, wrong), None).in_force.is_none());
+    }
+
+    #[test]
+    fn nothing_of_an_object_that_is_being_deleted_is_in_force() {
+        let mut object = identity(1, good("role"));
+        object.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        assert!(Known::<Identity>::new(object, Some(&BTreeMap::from([(1, good("role"))]))).in_force.is_none());
+    }
+
+    #[test]
+    fn an_identity_is_its_service_accounts_only() {
+        let known = Known::<Identity>::new(identity(1, good("role")), None).in_force.unwrap();
+        assert!(known.is_of("report") && !known.is_of("default"));
+    }
+}
