@@ -1,4 +1,13 @@
-//! Postern inside of a cluster: what controllers, admission webhooks and the broker do.
+//! Postern inside of a cluster: admission webhooks, broker and controllers. [`run`] is where it starts.
 
+pub mod admin;
+pub mod admission;
+pub mod certificates;
+pub mod config;
+pub mod definitions;
 pub mod injection;
+pub mod metrics;
 pub mod objects;
+pub mod run;
+pub mod timely;
+pub mod tls;

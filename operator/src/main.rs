@@ -1,3 +1,32 @@
-//! Postern inside of a cluster.
+//! `postern-operator`, see [`postern_operator`].
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_operator::config::{Cli, Config, LogFormat};
+use postern_operator::run;
+
+fn main() -> ExitCode {
+    let config = Config::from(Cli::parse());
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    // One provider of cryptography; kube would look for it.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::error!("a provider of cryptography is installed already");
+        return ExitCode::FAILURE;
+    }
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run::run(config)),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

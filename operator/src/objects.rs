@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-pub use known::{InForce, Identity, Kind, Known, Policy};
+pub use known::{Identity, InForce, Kind, Known, Policy};
 pub use watch::watch;
 
 /// The label of a ControllerRevision that holds a spec: the kind of the object, in lower case.

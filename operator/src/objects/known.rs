@@ -172,7 +172,8 @@ mod tests {
     fn a_spec_with_mistakes_leaves_the_newest_good_one_in_force() {
         let mut wrong = good("new");
         wrong.as_object_mut().unwrap().insert("powers".into(), json!("all"));
-        let kept = BTreeMap::from([(1, good("first")), (2, good("second")), (3, json!({"postgresRole": "pg_monitor"}))]);
+        let kept =
+            BTreeMap::from([(1, good("first")), (2, good("second")), (3, json!({"postgresRole": "pg_monitor"}))]);
         let known = Known::<Identity>::new(identity(4, wrong.clone()), Some(&kept));
         assert!(known.mistakes.unwrap().contains("powers"));
         let in_force = known.in_force.unwrap();

@@ -14,7 +14,7 @@ use postern_crds::api::{GROUP, VERSION};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, key};
+use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State};
 use crate::injection::INJECTED;
 
 /// Keeps the objects true for as long as it is polled. What the API server can't be asked for is asked for again, with
@@ -22,7 +22,8 @@ use crate::injection::INJECTED;
 pub async fn watch(client: Client, objects: Arc<Objects>) {
     let objects = &*objects;
     let revisions: Api<ControllerRevision> = Api::all(client.clone());
-    let pods: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod")));
+    let pods: Api<DynamicObject> =
+        Api::all_with(client.clone(), &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod")));
     tokio::join!(
         follow::<Policy, _>(objects, governed::<Policy>(client.clone()), watcher::Config::default()),
         follow::<Identity, _>(objects, governed::<Identity>(client.clone()), watcher::Config::default()),
@@ -32,8 +33,7 @@ pub async fn watch(client: Client, objects: Arc<Objects>) {
 }
 
 fn governed<K: Kind>(client: Client) -> Api<DynamicObject> {
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, K::KIND), K::PLURAL);
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, K::KIND), K::PLURAL);
     Api::all_with(client, &resource)
 }
 

@@ -1,0 +1,59 @@
+//! Every metric of the operator, in one place. Labels are of few values: no names of objects, so the number of series
+//! does not grow with the cluster.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The operator's metrics. One for a process, handed to who counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Admission reviews, by `webhook` and `outcome` (allowed, changed, refused, unreadable).
+    pub admissions: IntCounterVec,
+    /// How long they took, by `webhook`.
+    pub admission_seconds: HistogramVec,
+    /// Policies and identities, by `kind` and `state` (in_force, last_good, not_in_force).
+    pub objects: IntGaugeVec,
+    /// 1 once everything that there was at the start is known.
+    pub synced: IntGauge,
+}
+
+impl Metrics {
+    /// None of them counted anything yet.
+    pub fn new() -> prometheus::Result<Arc<Self>> {
+        let registry = Registry::new();
+        let build = IntGaugeVec::new(Opts::new("postern_build_info", "1, with the version as a label"), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
+        let admissions = IntCounterVec::new(
+            Opts::new("postern_operator_admissions_total", "Admission reviews answered"),
+            &["webhook", "outcome"],
+        )?;
+        registry.register(Box::new(admissions.clone()))?;
+        let admission_seconds = HistogramVec::new(
+            HistogramOpts::new("postern_operator_admission_seconds", "Time to answer an admission review")
+                .buckets(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5]),
+            &["webhook"],
+        )?;
+        registry.register(Box::new(admission_seconds.clone()))?;
+        let objects = IntGaugeVec::new(
+            Opts::new("postern_operator_objects", "Policies and identities by what is in force of them"),
+            &["kind", "state"],
+        )?;
+        registry.register(Box::new(objects.clone()))?;
+        let synced = IntGauge::new("postern_operator_synced", "1 once the first lists of all watches are through")?;
+        registry.register(Box::new(synced.clone()))?;
+        Ok(Arc::new(Self { registry, admissions, admission_seconds, objects, synced }))
+    }
+
+    /// What it is served as, and the text of all of them.
+    pub fn text(&self) -> prometheus::Result<(String, Vec<u8>)> {
+        let encoder = TextEncoder::new();
+        let mut text = Vec::new();
+        encoder.encode(&self.registry.gather(), &mut text)?;
+        Ok((encoder.format_type().to_owned(), text))
+    }
+}

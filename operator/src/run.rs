@@ -1,0 +1,131 @@
+//! A replica of the operator, from start to end. Read this first: it names the parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admission::{self, Webhooks};
+use crate::certificates::{self, Served};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::objects::{self, Objects};
+use crate::tls::{CurrentCertificate, Peer, TlsListener};
+use crate::{admin, definitions};
+
+/// How long a replica that ends is still asked: until everybody knows that it is not ready.
+const NOTICE: Duration = Duration::from_secs(5);
+/// How long requests that are under way may go on after that.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM.
+pub async fn run(config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client =
+        Client::try_default().await.context("there is no cluster to work for: set KUBECONFIG, or run in a pod")?;
+    let metrics = Metrics::new()?;
+    let objects = Objects::new();
+    let webhook_server =
+        Served::new(format!("{}-webhook-ca", config.name), &format!("{}-webhook", config.name), &config.namespace);
+    let broker_server =
+        Served::new(format!("{}-broker-ca", config.name), &format!("{}-broker", config.name), &config.namespace);
+    let told = watch::Sender::new(false);
+    let ending = watch::Sender::new(false);
+
+    // The probes first: who looks on sees what is waited for.
+    let readiness = admin::Readiness {
+        objects: Arc::clone(&objects),
+        broker_bundle: broker_server.bundle.subscribe(),
+        webhooks_told: told.subscribe(),
+        ending: ending.subscribe(),
+    };
+    let admin_listener = TcpListener::bind(config.admin_listen).await.context("admin port")?;
+    let webhook_listener = TcpListener::bind(config.webhook_listen).await.context("webhooks' port")?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        webhooks = %config.webhook_listen,
+        broker = %config.broker_listen,
+        admin = %config.admin_listen,
+        "starting"
+    );
+    tokio::spawn(axum::serve(admin_listener, admin::router(Arc::clone(&metrics), readiness)).into_future());
+
+    let webhooks = Webhooks {
+        objects: Arc::clone(&objects),
+        sidecars: config.sidecars.clone(),
+        broker_bundle: broker_server.bundle.subscribe(),
+        metrics: Arc::clone(&metrics),
+    };
+    let webhooks = serve(
+        webhook_listener,
+        Arc::clone(&webhook_server.certificate),
+        admission::router(Arc::new(webhooks)),
+        ending.subscribe(),
+    )?;
+
+    let webhook_bundle = webhook_server.bundle.subscribe();
+    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), webhook_server));
+    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), broker_server));
+    tokio::spawn(certificates::keep_webhooks(client.clone(), config.name.clone(), webhook_bundle, told));
+    tokio::spawn(watch_objects(client.clone(), Arc::clone(&objects), Arc::clone(&metrics)));
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending");
+    ending.send_replace(true);
+    _ = tokio::time::timeout(NOTICE + DRAIN, webhooks).await;
+    Ok(())
+}
+
+/// Puts the definitions into the cluster, and keeps what they define in sight.
+async fn watch_objects(client: Client, objects: Arc<Objects>, metrics: Arc<Metrics>) {
+    let mut pause = Duration::from_secs(1);
+    while let Err(error) = definitions::apply(&client).await {
+        tracing::warn!(
+            error = format!("{:#}", anyhow::Error::new(error)),
+            "the definitions are not in the cluster; it is tried again"
+        );
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+    let synced = async {
+        objects.synced().await;
+        metrics.synced.set(1);
+        tracing::info!(
+            policies = objects.policies().len(),
+            identities = objects.identities().len(),
+            pods = objects.pods().len(),
+            "everything is known"
+        );
+    };
+    tokio::join!(objects::watch(client, Arc::clone(&objects)), synced);
+}
+
+/// Serves routes over HTTPS until the replica ends.
+fn serve(
+    listener: TcpListener,
+    certificate: Arc<CurrentCertificate>,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    let listener = TlsListener::new(listener, certificate)?;
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let end = async move {
+        // An error means that nobody is left to say so: the process is at its end.
+        _ = ending.wait_for(|ending| *ending).await;
+        tokio::time::sleep(NOTICE).await;
+    };
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "a server ended");
+        }
+    }))
+}
