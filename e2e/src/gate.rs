@@ -256,27 +256,9 @@ pub fn http_get(port: u16, path: &str) -> Result<(u16, String)> {
 /// The sidecar's binary, built if need be. `POSTERN_SIDECAR` names another one.
 pub fn sidecar() -> Result<&'static Path> {
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| build_sidecar().map_err(|error| format!("{error:#}")))
-        .as_deref()
-        .map_err(|error| anyhow!("{error}"))
-}
-
-fn build_sidecar() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("POSTERN_SIDECAR") {
-        return Ok(path.into());
-    }
-    // …/target/<profile>/deps/<test>, or …/target/<profile>/<program>
-    let program = std::env::current_exe()?;
-    let profile = program
-        .ancestors()
-        .find(|folder| folder.file_name().is_some_and(|name| name == "debug" || name == "release"))
-        .context("this program is not in a target folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "postern-sidecar"]).current_dir(crate::workspace());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    ensure!(cargo.status().context("start cargo")?.success(), "the sidecar does not build");
-    Ok(profile.join("postern-sidecar"))
+    let build = || match std::env::var_os("POSTERN_SIDECAR") {
+        Some(path) => Ok(path.into()),
+        None => crate::built::program("postern-sidecar").map_err(|error| format!("{error:#}")),
+    };
+    BUILT.get_or_init(build).as_deref().map_err(|error| anyhow!("{error}"))
 }

@@ -7,6 +7,7 @@
 mod access;
 mod api_server;
 mod certificates;
+pub mod operator;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -27,6 +28,11 @@ pub struct Version(pub &'static str);
 pub const OLDEST: Version = Version("1.33");
 /// The newest.
 pub const NEWEST: Version = Version("1.37");
+
+/// Helm, built if it is not there yet; None where it can't be, which is said.
+pub fn helm() -> Result<Option<PathBuf>> {
+    unless_unavailable(programs(Version("helm"), &["helm"]).as_ref()).map(|folder| folder.map(|it| it.join("helm")))
+}
 
 /// Why this machine can't run a part of Kubernetes.
 #[derive(Debug)]

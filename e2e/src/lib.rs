@@ -1,6 +1,7 @@
 //! What the tests across Postern's parts share: private Postgres servers, a gate in front of them, and a client that
 //! keeps every byte it is sent. Nothing here stands in for a real part.
 
+pub mod built;
 pub mod corpus;
 pub mod gate;
 pub mod guard;

@@ -57,10 +57,11 @@ pub struct Served {
 }
 
 impl Served {
-    /// A server of a Service.
-    pub fn new(secret: String, service: &str, namespace: &str) -> Self {
+    /// A server of a Service, which is reached by another name too, if it has one.
+    pub fn new(secret: String, service: &str, namespace: &str, other: Option<&str>) -> Self {
         let names = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
-        Self { secret, names: names.into(), certificate: Arc::default(), bundle: watch::Sender::new(None) }
+        let names = names.into_iter().chain(other.map(str::to_owned)).collect();
+        Self { secret, names, certificate: Arc::default(), bundle: watch::Sender::new(None) }
     }
 }
 

@@ -52,6 +52,9 @@ struct RunArgs {
         help_heading = "Network"
     )]
     webhook_listen: SocketAddr,
+    /// Another name or address by which the API server reaches the webhooks, where the operator runs outside of the cluster
+    #[arg(long, value_name = "HOST", env = "POSTERN_WEBHOOK_HOST", help_heading = "Network")]
+    webhook_host: Option<String>,
     /// Where sidecars reach the broker
     #[arg(
         long,
@@ -147,6 +150,8 @@ pub struct Config {
     pub service_account: String,
     /// Where the API server reaches the webhooks.
     pub webhook_listen: SocketAddr,
+    /// Another name of theirs.
+    pub webhook_host: Option<String>,
     /// Where sidecars reach the broker.
     pub broker_listen: SocketAddr,
     /// Where metrics and probes are served.
@@ -173,6 +178,7 @@ impl From<Cli> for Config {
             name,
             service_account,
             webhook_listen,
+            webhook_host,
             broker_listen,
             admin_listen,
             broker_url,
@@ -192,6 +198,7 @@ impl From<Cli> for Config {
             pod_name,
             name,
             webhook_listen,
+            webhook_host,
             broker_listen,
             admin_listen,
             verify_source_address,
@@ -200,5 +207,13 @@ impl From<Cli> for Config {
             log_format,
             log,
         }
+    }
+}
+
+impl Config {
+    /// The name by which sidecars reach the broker.
+    pub fn broker_host(&self) -> Option<&str> {
+        let authority = self.sidecars.broker.strip_prefix("https://")?.split('/').next()?;
+        Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
     }
 }

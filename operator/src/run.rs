@@ -31,10 +31,12 @@ pub async fn run(config: Config) -> Result<()> {
         Client::try_default().await.context("there is no cluster to work for: set KUBECONFIG, or run in a pod")?;
     let metrics = Metrics::new()?;
     let objects = Objects::new();
-    let webhook_server =
-        Served::new(format!("{}-webhook-ca", config.name), &format!("{}-webhook", config.name), &config.namespace);
-    let broker_server =
-        Served::new(format!("{}-broker-ca", config.name), &format!("{}-broker", config.name), &config.namespace);
+    let served = |what: &str, other: Option<&str>| {
+        let name = &config.name;
+        Served::new(format!("{name}-{what}-ca"), &format!("{name}-{what}"), &config.namespace, other)
+    };
+    let webhook_server = served("webhook", config.webhook_host.as_deref());
+    let broker_server = served("broker", config.broker_host());
     let told = watch::Sender::new(false);
     let ending = watch::Sender::new(false);
 

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use super::certificates::{Pair, secret};
 
 /// Who one is in a cluster, and how it is reached.
@@ -23,15 +24,27 @@ impl Access {
     pub(super) fn by_certificate(folder: &Path, kubectl: &Path, name: &str, server: &str, pair: &Pair) -> Result<Self> {
         let file = name.replace([':', '/'], "-");
         pair.write(folder, &file)?;
-        let kubeconfig = folder.join(format!("{file}.kubeconfig"));
+        let user = json!({
+            "client-certificate": folder.join(format!("{file}.crt")),
+            "client-key": folder.join(format!("{file}.key")),
+        });
+        Self::new(folder, &folder.join("ca.crt"), kubectl, &file, server, &user)
+    }
+
+    /// The access by a token, such as a service account's; `folder` gets the kubeconfig.
+    pub(super) fn by_token(folder: &Path, server: &ApiServer, token: &str) -> Result<Self> {
+        let authority = folder.join("ca.crt");
+        std::fs::write(&authority, server.authority().pem())?;
+        Self::new(folder, &authority, &server.admin().kubectl, "token", server.url(), &json!({"token": token}))
+    }
+
+    fn new(folder: &Path, authority: &Path, kubectl: &Path, name: &str, server: &str, user: &Value) -> Result<Self> {
+        let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": folder.join("ca.crt")}}],
-            "users": [{"name": name, "user": {
-                "client-certificate": folder.join(format!("{file}.crt")),
-                "client-key": folder.join(format!("{file}.key")),
-            }}],
+            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": authority}}],
+            "users": [{"name": name, "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
             "current-context": "test",
         });
@@ -65,8 +78,12 @@ impl Access {
 
     /// Applies manifests.
     pub fn apply(&self, manifests: &str) -> Result<String> {
-        let arguments = ["apply", "-f", "-"];
-        printed(&arguments, &self.run(&arguments, manifests)?)
+        self.with_input(&["apply", "-f", "-"], manifests)
+    }
+
+    /// Runs kubectl with this input and returns what it printed; an error if it fails.
+    pub fn with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        printed(arguments, &self.run(arguments, input)?)
     }
 
     /// Runs kubectl, which has to fail, with this input; what it said of it.

@@ -1,0 +1,146 @@
+//! The operator beside an API server: installed by the chart, with the chart's rights, but running on this machine in
+//! place of pods.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use super::{Access, ApiServer};
+use crate::guard::{Ending, Guard};
+
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "postern-system";
+/// The image that sidecars get.
+pub const SIDECAR_IMAGE: &str =
+    "registry.example/postern-sidecar@sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+/// Generous: the machine may be busy with everything else.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running replica, gone when dropped.
+#[derive(Debug)]
+pub struct Operator {
+    process: Guard,
+    admin: u16,
+    broker: u16,
+    webhooks: u16,
+    folder: PathBuf,
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // Its log; what it was told is in the cluster.
+        _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Installs the chart: rights, webhooks, policies of admission. Its pods are never run, for there is no node.
+pub fn install(server: &ApiServer, helm: &Path) -> Result<()> {
+    let chart = crate::workspace().join("charts/postern");
+    let mut command = Command::new(helm);
+    command.args(["install", "postern"]).arg(chart).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command.arg("--kubeconfig").arg(server.admin().kubeconfig());
+    let output = command.output().context("start helm")?;
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+impl Operator {
+    /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
+    pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
+        // Between finding a free port and its use somebody else may take it.
+        let mut last = anyhow!("no attempt");
+        for _ in 0..5 {
+            match Self::attempt(server, pod_name) {
+                Ok(operator) => return Ok(operator),
+                Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn attempt(server: &ApiServer, pod_name: &str) -> Result<Self> {
+        let folder = crate::temporary_folder("operator")?;
+        let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
+        let account = Access::by_token(&folder, server, token.trim())?;
+        let (admin, broker, webhooks) = (crate::free_port()?, crate::free_port()?, crate::free_port()?);
+        let command = [
+            program()?.display().to_string(),
+            "run".into(),
+            format!("--namespace={NAMESPACE}"),
+            format!("--pod-name={pod_name}"),
+            format!("--webhook-listen=127.0.0.1:{webhooks}"),
+            "--webhook-host=127.0.0.1".into(),
+            format!("--broker-listen=127.0.0.1:{broker}"),
+            format!("--broker-url=https://127.0.0.1:{broker}"),
+            format!("--admin-listen=127.0.0.1:{admin}"),
+            format!("--sidecar-image={SIDECAR_IMAGE}"),
+        ];
+        let environment = [("KUBECONFIG".to_owned(), account.kubeconfig().display().to_string())];
+        let ending = Ending { signal: "KILL", folder: None, patience: Duration::from_secs(5) };
+        let process = Guard::spawn(&command, &environment, &folder.join("log"), &ending)?;
+        let mut operator = Self { process, admin, broker, webhooks, folder };
+        send_webhooks(server.admin(), webhooks)?;
+        let ready = || crate::gate::http_get(admin, "/readyz").is_ok_and(|(status, _)| status == 200);
+        operator.process.wait_until("postern-operator", PATIENCE, ready)?;
+        Ok(operator)
+    }
+
+    /// What it says on its admin port.
+    pub fn admin(&self, path: &str) -> Result<(u16, String)> {
+        crate::gate::http_get(self.admin, path)
+    }
+
+    /// Where its broker is.
+    pub fn broker(&self) -> u16 {
+        self.broker
+    }
+
+    /// Where its webhooks are.
+    pub fn webhooks(&self) -> u16 {
+        self.webhooks
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Result<crate::process::Process> {
+        self.process.process()
+    }
+}
+
+/// The webhooks of the cluster go to a port of this machine.
+fn send_webhooks(admin: &Access, port: u16) -> Result<()> {
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        let mut configuration = admin.json(&["get", kind, "postern"])?;
+        let webhooks = configuration.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
+        for client in webhooks.iter_mut().filter_map(|webhook| webhook.get_mut("clientConfig")) {
+            let path = client.pointer("/service/path").and_then(Value::as_str);
+            let Some(path) = path.map(str::to_owned).or_else(|| path_of(client)) else { continue };
+            *client = json!({"url": format!("https://127.0.0.1:{port}{path}")});
+        }
+        admin.with_input(&["replace", "-f", "-"], &configuration.to_string())?;
+    }
+    Ok(())
+}
+
+/// The path of a webhook that goes to a port already.
+fn path_of(client: &Value) -> Option<String> {
+    let (_, path) = client.get("url")?.as_str()?.strip_prefix("https://")?.split_once('/')?;
+    Some(format!("/{path}"))
+}
+
+/// The operator's binary, built if need be.
+fn program() -> Result<&'static Path> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let build = || crate::built::program("postern-operator").map_err(|error| format!("{error:#}"));
+    BUILT.get_or_init(build).as_deref().map_err(|error| anyhow!("{error}"))
+}
