@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use postern_crds::api::API_VERSION;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::injection::Refusal;
 
@@ -69,18 +69,21 @@ impl Request {
 
     /// The whole answer.
     pub(super) fn response(&self, answer: &Result<Answer, Refusal>) -> Value {
-        let mut response = json!({"uid": self.uid, "allowed": answer.is_ok()});
+        let mut response = Map::from_iter([("uid".into(), json!(self.uid)), ("allowed".into(), json!(answer.is_ok()))]);
         match answer {
             Ok(answer) => {
                 if !answer.patch.is_empty() {
-                    response["patchType"] = json!("JSONPatch");
-                    response["patch"] = json!(BASE64.encode(json!(answer.patch).to_string()));
+                    response.insert("patchType".into(), json!("JSONPatch"));
+                    response.insert("patch".into(), json!(BASE64.encode(json!(answer.patch).to_string())));
                 }
                 if !answer.warnings.is_empty() {
-                    response["warnings"] = json!(shown(&answer.warnings));
+                    response.insert("warnings".into(), json!(shown(&answer.warnings)));
                 }
             }
-            Err(refusal) => response["status"] = json!({"code": 403, "reason": "Forbidden", "message": refusal.0}),
+            Err(refusal) => {
+                let status = json!({"code": 403, "reason": "Forbidden", "message": refusal.0});
+                response.insert("status".into(), status);
+            }
         }
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
