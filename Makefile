@@ -5,7 +5,7 @@ SHELL := /bin/sh
 # With the Kubernetes side of the API types, whose generated files the tests hold to be fresh.
 FEATURES := --features postern-crds/kube
 # Folders of Go modules in e2e/kubernetes.
-KUBERNETES := 1.33 1.37 helm
+KUBERNETES := 1.33 1.37 1.35 helm coredns pause
 say = @printf '\033[1m== %s\033[0m\n'
 
 .PHONY: help
@@ -36,7 +36,9 @@ LEFT_OUT := $(CURDIR)/target/left-out
 test: setup lint build kubernetes ## lint, unit tests, tests against real servers
 	@rm -f $(LEFT_OUT)
 	$(say) "tests (the masking and transparency corpora run against a real server)"
-	POSTERN_LEFT_OUT=$(LEFT_OUT) cargo test --locked --workspace --no-fail-fast $(FEATURES)
+	cargo test --locked --workspace $(FEATURES) --no-run
+	@cargo build --quiet --locked -p postern-e2e --bin cluster
+	POSTERN_LEFT_OUT=$(LEFT_OUT) target/debug/cluster with cargo test --locked --workspace --no-fail-fast $(FEATURES)
 	$(say) "a sample against the oldest and the newest Postgres"
 	.ci/versions sample
 	@[ ! -s $(LEFT_OUT) ] || { printf '\033[1m== %s tests were left out on this machine\033[0m\n' "$$(wc -l <$(LEFT_OUT))"; sed 's/.*: //' $(LEFT_OUT) | sort | uniq -c; }

@@ -1,12 +1,15 @@
 //! A real Kubernetes for the tests, built from its Go modules.
 //!
 //! An [`ApiServer`] is one by itself: with the store and the controllers that belong to it, without nodes, in each version that is
-//! supported. It is for what talks to the API only: definitions, webhooks, controllers; nothing in it runs pods. A machine without Go has
-//! none: what needs one is left out there, which is said and counted.
+//! supported. It is for what talks to the API only: definitions, webhooks, controllers; nothing in it runs pods. A [`Cluster`] has a node
+//! that does, of images built here. What a machine can't run is left out there, which is said and counted.
 
 mod access;
 mod api_server;
 mod certificates;
+mod cluster;
+mod image;
+mod namespace;
 pub mod operator;
 
 use std::fs::OpenOptions;
@@ -19,6 +22,9 @@ use anyhow::{Context, Result, bail};
 pub use access::Access;
 pub use api_server::ApiServer;
 pub use certificates::Authority;
+pub use cluster::Cluster;
+pub use image::Image;
+pub use namespace::Namespace;
 
 /// A version of Kubernetes: the name of its folder in `e2e/kubernetes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct Version(pub &'static str);
 pub const OLDEST: Version = Version("1.33");
 /// The newest.
 pub const NEWEST: Version = Version("1.37");
+/// The one that runs pods: the last for which Debian's containerd is new enough.
+const POD_VERSION: Version = Version("1.35");
 
 /// Helm, built if it is not there yet; None where it can't be, which is said.
 pub fn helm() -> Result<Option<PathBuf>> {
@@ -46,7 +54,7 @@ impl std::fmt::Display for Unavailable {
     }
 }
 
-/// The folder with these programs of a version, built if they are not there yet; [`Unavailable`] where they can't be built.
+/// The folder with these programs of a version, or with all, built if they are not there yet; [`Unavailable`] where they can't be built.
 fn programs(version: Version, names: &[&str]) -> Result<PathBuf> {
     let script = crate::workspace().join("e2e/kubernetes/build");
     let output = Command::new(script).arg(version.0).args(names).stdin(Stdio::null()).output()?;
@@ -58,6 +66,11 @@ fn programs(version: Version, names: &[&str]) -> Result<PathBuf> {
     }
 }
 
+/// Tells how far it is; not by `eprintln!`, which a test that passes does not show.
+fn say(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stderr(), "{text}")?)
+}
+
 /// What was started; None where the machine can't: then it is said that the test is left out and why, and counted in the
 /// file that `POSTERN_LEFT_OUT` names.
 fn unless_unavailable<T>(started: Result<T, &anyhow::Error>) -> Result<Option<T>> {
@@ -67,8 +80,7 @@ fn unless_unavailable<T>(started: Result<T, &anyhow::Error>) -> Result<Option<T>
     };
     let Some(Unavailable(why)) = error.downcast_ref() else { bail!("{error:#}") };
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not by `eprintln!`, which a test that passes does not show.
-    writeln!(std::io::stderr(), "left out: {test}, for {why}")?;
+    say(&format!("left out: {test}, for {why}"))?;
     if let Some(path) = std::env::var_os("POSTERN_LEFT_OUT") {
         let mut file = OpenOptions::new().create(true).append(true).open(path).context("POSTERN_LEFT_OUT")?;
         writeln!(file, "{test}: {why}")?;

@@ -22,7 +22,7 @@ pub struct Access {
 impl Access {
     /// The access by a client certificate; `folder` has `ca.crt`, and gets certificate and kubeconfig.
     pub(super) fn by_certificate(folder: &Path, kubectl: &Path, name: &str, server: &str, pair: &Pair) -> Result<Self> {
-        let file = name.replace([':', '/'], "-");
+        let file = file_name(name);
         pair.write(folder, &file)?;
         let user = json!({
             "client-certificate": folder.join(format!("{file}.crt")),
@@ -39,7 +39,6 @@ impl Access {
     }
 
     fn new(folder: &Path, authority: &Path, kubectl: &Path, name: &str, server: &str, user: &Value) -> Result<Self> {
-        let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -48,8 +47,19 @@ impl Access {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name}}],
             "current-context": "test",
         });
+        Self::by_file(Path::new(""), kubectl, folder).with_config(folder, name, &config)
+    }
+
+    /// The access of a kubeconfig that is there; `folder` gets what kubectl keeps.
+    pub(super) fn by_file(kubeconfig: &Path, kubectl: &Path, folder: &Path) -> Self {
+        Self { kubeconfig: kubeconfig.into(), kubectl: kubectl.into(), cache: folder.join("kubectl-cache") }
+    }
+
+    /// The same with another kubeconfig, which is written into `folder`.
+    pub(super) fn with_config(&self, folder: &Path, name: &str, config: &Value) -> Result<Self> {
+        let kubeconfig = folder.join(format!("{}.kubeconfig", file_name(name)));
         secret(&kubeconfig, &config.to_string())?;
-        Ok(Self { kubeconfig, kubectl: kubectl.into(), cache: folder.join("kubectl-cache") })
+        Ok(Self { kubeconfig, ..self.clone() })
     }
 
     /// The file that kubectl, helm and clients read.
@@ -67,7 +77,7 @@ impl Access {
 
     /// Runs kubectl and returns what it printed; an error if it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        printed(arguments, &self.run(arguments, "")?)
+        self.with_input(arguments, "")
     }
 
     /// The same with `-o json`, read.
@@ -105,6 +115,10 @@ impl Access {
         _ = writer.join();
         Ok(output)
     }
+}
+
+fn file_name(name: &str) -> String {
+    name.replace([':', '/'], "-")
 }
 
 fn printed(arguments: &[&str], output: &Output) -> Result<String> {

@@ -41,9 +41,9 @@ impl Authority {
     }
 
     /// A certificate for a server with these names and addresses.
-    pub fn server(&self, names: &[&str]) -> Result<Pair> {
-        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
-        self.sign(params, names.first().copied().unwrap_or_default(), &[], ExtendedKeyUsagePurpose::ServerAuth)
+    pub fn server<S: AsRef<str>>(&self, names: &[S]) -> Result<Pair> {
+        let params = CertificateParams::new(names.iter().map(|name| name.as_ref().to_owned()).collect::<Vec<_>>())?;
+        self.sign(params, names.first().map_or("", AsRef::as_ref), &[], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate by which a client is `user`, in `groups`.
