@@ -9,5 +9,6 @@ pub mod injection;
 pub mod metrics;
 pub mod objects;
 pub mod run;
+pub mod secrets;
 pub mod timely;
 pub mod tls;
