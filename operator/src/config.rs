@@ -1,4 +1,4 @@
-//! The command line and the environment: as typed ([`Cli`]), then as meant ([`Config`]).
+//! The command line and the environment: as typed ([`Cli`]), then as meant ([`Job`]).
 
 use std::net::SocketAddr;
 
@@ -26,6 +26,51 @@ pub struct Cli {
 enum Command {
     /// Serve webhooks and broker, and run the controllers
     Run(Box<RunArgs>),
+    /// Before the chart is uninstalled: end the operator, and take its finalizer from all policies and identities
+    Uninstall(UninstallArgs),
+}
+
+#[derive(Debug, Args)]
+struct UninstallArgs {
+    /// Namespace of the operator
+    #[arg(long, value_name = "NAME", env = "POSTERN_NAMESPACE")]
+    namespace: String,
+    /// Name of its Deployment
+    #[arg(long, value_name = "NAME", env = "POSTERN_NAME", default_value = "postern")]
+    name: String,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Job {
+    /// Run until SIGTERM.
+    Run(Box<Config>),
+    /// What comes before the chart is uninstalled, for the operator of this namespace and name.
+    Uninstall {
+        /// Namespace of the operator.
+        namespace: String,
+        /// Name of its Deployment.
+        name: String,
+    },
+}
+
+impl Job {
+    /// How it logs: the format, and what.
+    pub fn log(&self) -> (LogFormat, tracing::Level) {
+        match self {
+            Job::Run(config) => (config.log_format, config.log),
+            Job::Uninstall { .. } => (LogFormat::Text, tracing::Level::INFO),
+        }
+    }
+}
+
+impl From<Cli> for Job {
+    fn from(cli: Cli) -> Self {
+        match cli.command {
+            Command::Run(arguments) => Job::Run(Box::new(Config::from(*arguments))),
+            Command::Uninstall(UninstallArgs { namespace, name }) => Job::Uninstall { namespace, name },
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -170,8 +215,8 @@ pub struct Config {
     pub log: tracing::Level,
 }
 
-impl From<Cli> for Config {
-    fn from(Cli { command: Command::Run(arguments) }: Cli) -> Self {
+impl From<RunArgs> for Config {
+    fn from(arguments: RunArgs) -> Self {
         let RunArgs {
             namespace,
             pod_name,
@@ -189,7 +234,7 @@ impl From<Cli> for Config {
             audit_sink,
             log_format,
             log,
-        } = *arguments;
+        } = arguments;
         let broker = broker_url.unwrap_or_else(|| format!("https://{name}-broker.{namespace}.svc:8443"));
         Self {
             sidecars: Sidecars { image: sidecar_image, image_pull_policy: sidecar_image_pull_policy, broker },

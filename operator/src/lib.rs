@@ -12,3 +12,4 @@ pub mod run;
 pub mod secrets;
 pub mod timely;
 pub mod tls;
+pub mod uninstall;

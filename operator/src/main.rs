@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use postern_operator::config::{Cli, Config, LogFormat};
-use postern_operator::run;
+use postern_operator::config::{Cli, Job, LogFormat};
+use postern_operator::{run, uninstall};
 
 fn main() -> ExitCode {
-    let config = Config::from(Cli::parse());
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
-    match config.log_format {
+    let job = Job::from(Cli::parse());
+    let (format, level) = job.log();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
@@ -19,7 +20,12 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run::run(config)),
+        Ok(runtime) => runtime.block_on(async {
+            match job {
+                Job::Run(config) => run::run(*config).await,
+                Job::Uninstall { namespace, name } => uninstall::uninstall(&namespace, &name).await,
+            }
+        }),
         Err(error) => Err(error.into()),
     };
     match ended {

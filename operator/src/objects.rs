@@ -11,6 +11,10 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use kube::api::ApiResource;
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::{Api, Client};
+use postern_crds::api::{GROUP, VERSION};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -19,8 +23,24 @@ pub use watch::watch;
 
 /// The label of a ControllerRevision that holds a spec: the kind of the object, in lower case.
 pub const REVISION_OF: &str = "postern.dev/revision-of";
+/// The finalizer of policies and identities, by which leases end before they are gone.
+pub const FINALIZER: &str = "postern.dev/leases";
 /// How many changes a reader may lag behind before it has to look at everything again.
 const CHANGES: usize = 1024;
+
+/// All objects of a kind.
+pub fn all<K: Kind>(client: Client) -> Api<DynamicObject> {
+    Api::all_with(client, &resource::<K>())
+}
+
+/// Those of a namespace.
+pub fn of_namespace<K: Kind>(client: Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client, namespace, &resource::<K>())
+}
+
+fn resource<K: Kind>() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, K::KIND), K::PLURAL)
+}
 
 /// Namespace and name of an object.
 pub type Key = (String, String);

@@ -120,14 +120,19 @@ impl Operator {
 /// The webhooks of the cluster go to a port of this machine.
 fn send_webhooks(admin: &Access, port: u16) -> Result<()> {
     for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
-        let mut configuration = admin.json(&["get", kind, "postern"])?;
-        let webhooks = configuration.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
-        for client in webhooks.iter_mut().filter_map(|webhook| webhook.get_mut("clientConfig")) {
+        let configuration = admin.json(&["get", kind, "postern"])?;
+        let webhooks = configuration.get("webhooks").and_then(Value::as_array).context("no webhooks")?;
+        let mut sent = Vec::new();
+        for webhook in webhooks {
+            let client = webhook.get("clientConfig").context("a webhook without a client")?;
             let path = client.pointer("/service/path").and_then(Value::as_str);
-            let Some(path) = path.map(str::to_owned).or_else(|| path_of(client)) else { continue };
-            *client = json!({"url": format!("https://127.0.0.1:{port}{path}")});
+            let path = path.map(str::to_owned).or_else(|| path_of(client)).context("a webhook without a path")?;
+            let url = format!("https://127.0.0.1:{port}{path}");
+            sent.push(json!({"name": webhook.get("name"), "clientConfig": {"url": url, "service": null}}));
         }
-        admin.with_input(&["replace", "-f", "-"], &configuration.to_string())?;
+        // The operator writes its bundle beside.
+        let patch = json!({"webhooks": sent}).to_string();
+        admin.kubectl(&["patch", kind, "postern", "--type=strategic", "-p", &patch])?;
     }
     Ok(())
 }

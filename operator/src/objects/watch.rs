@@ -10,11 +10,10 @@ use kube::api::ApiResource;
 use kube::core::{DynamicObject, GroupVersionKind, Resource, ResourceExt as _};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
-use postern_crds::api::{GROUP, VERSION};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State};
+use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, all};
 use crate::injection::INJECTED;
 
 /// Keeps the objects true for as long as it is polled. What the API server can't be asked for is asked for again, with
@@ -25,16 +24,11 @@ pub async fn watch(client: Client, objects: Arc<Objects>) {
     let pods: Api<DynamicObject> =
         Api::all_with(client.clone(), &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod")));
     tokio::join!(
-        follow::<Policy, _>(objects, governed::<Policy>(client.clone()), watcher::Config::default()),
-        follow::<Identity, _>(objects, governed::<Identity>(client.clone()), watcher::Config::default()),
+        follow::<Policy, _>(objects, all::<Policy>(client.clone()), watcher::Config::default()),
+        follow::<Identity, _>(objects, all::<Identity>(client.clone()), watcher::Config::default()),
         follow::<Revisions, _>(objects, revisions, watcher::Config::default().labels(REVISION_OF)),
         follow::<Pods, _>(objects, pods, watcher::Config::default().labels(INJECTED)),
     );
-}
-
-fn governed<K: Kind>(client: Client) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, K::KIND), K::PLURAL);
-    Api::all_with(client, &resource)
 }
 
 /// What is done with objects of one kind.
