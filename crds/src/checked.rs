@@ -1,6 +1,7 @@
 //! The checked policy: what `compile` makes of the specs. No strings left to interpret, but names not yet bound to a
 //! catalog. Every part remembers the path of the field it came from, for messages.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::pattern::{ColumnPattern, NamePattern, RelationPattern};
@@ -25,6 +26,24 @@ pub struct CheckedPolicy {
     pub bulk_export: BulkExport,
     /// What of statements and parameters the audit keeps.
     pub recording: Recording,
+}
+
+impl CheckedPolicy {
+    /// The Secrets that it names, with the keys that have to be in them; in order.
+    pub fn secret_keys(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let credentials = self.database.credentials_secret.iter();
+        let credentials = credentials.flat_map(|secret| [(secret.as_str(), "username"), (secret.as_str(), "password")]);
+        let authority = self.database.ca_secret.iter().map(|(secret, key)| (secret.as_str(), key.as_str()));
+        let hashes = self.masks.iter().filter_map(|mask| match &mask.kind {
+            MaskKind::Hash { key_secret: (secret, key) } => Some((secret.as_str(), key.as_str())),
+            _ => None,
+        });
+        let mut all = BTreeMap::<_, BTreeSet<_>>::new();
+        for (secret, key) in credentials.chain(authority).chain(hashes) {
+            all.entry(secret).or_default().insert(key);
+        }
+        all
+    }
 }
 
 /// Enforce decisions, or only record them.

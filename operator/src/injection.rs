@@ -18,6 +18,7 @@ mod workload;
 use postern_crds::CheckedPolicy;
 use postern_crds::api::Sidecar;
 use postern_crds::lease::AUDIENCE;
+use serde_json::Value;
 
 pub use patch::patch;
 pub use pod::{Injected, inject};
@@ -80,6 +81,20 @@ pub fn asked_names(annotation: &str) -> Result<Vec<&str>, Refusal> {
         Some((_, name)) => Err(Refusal::new(format!("{INJECT}: '{name}' is named twice"))),
         None => Ok(names),
     }
+}
+
+/// The policies of a pod whose sidecars are ready, as its status says.
+pub fn ready_policies(pod: &Value) -> Vec<String> {
+    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
+    let Some(names) = annotation.and_then(|annotation| asked_names(annotation).ok()) else { return Vec::new() };
+    let states = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array);
+    let states = states.map(Vec::as_slice).unwrap_or_default();
+    let is_ready = |container: &str| {
+        let mut of_container = states.iter().filter(|state| raw::name_of(state) == container);
+        of_container.any(|state| state.get("ready").and_then(Value::as_bool) == Some(true))
+    };
+    let ready = names.iter().enumerate().filter(|(index, _)| is_ready(&sidecar::name(*index)));
+    ready.map(|(_, policy)| (*policy).to_owned()).collect()
 }
 
 /// Most policies of one pod: each has a sidecar of its own.

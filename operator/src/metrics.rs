@@ -7,6 +7,8 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::objects::{Kind, Known, Objects};
+
 /// The operator's metrics. One for a process, handed to who counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -17,6 +19,10 @@ pub struct Metrics {
     pub admission_seconds: HistogramVec,
     /// Policies and identities, by `kind` and `state` (in_force, last_good, not_in_force).
     pub objects: IntGaugeVec,
+    /// Objects that the controllers looked at, by `kind` and `outcome` (done, failed).
+    pub reconciles: IntCounterVec,
+    /// 1 on the replica that runs the controllers.
+    pub leading: IntGauge,
     /// 1 once everything that there was at the start is known.
     pub synced: IntGauge,
 }
@@ -44,9 +50,35 @@ impl Metrics {
             &["kind", "state"],
         )?;
         registry.register(Box::new(objects.clone()))?;
+        let reconciles = IntCounterVec::new(
+            Opts::new("postern_operator_reconciles_total", "Policies and identities that the controllers looked at"),
+            &["kind", "outcome"],
+        )?;
+        registry.register(Box::new(reconciles.clone()))?;
+        let leading = IntGauge::new("postern_operator_leading", "1 on the replica that runs the controllers")?;
+        registry.register(Box::new(leading.clone()))?;
         let synced = IntGauge::new("postern_operator_synced", "1 once the first lists of all watches are through")?;
         registry.register(Box::new(synced.clone()))?;
-        Ok(Arc::new(Self { registry, admissions, admission_seconds, objects, synced }))
+        Ok(Arc::new(Self { registry, admissions, admission_seconds, objects, reconciles, leading, synced }))
+    }
+
+    /// Counts policies and identities by what is in force of them.
+    pub fn count_objects(&self, objects: &Objects) {
+        self.count_kind(&objects.policies());
+        self.count_kind(&objects.identities());
+    }
+
+    fn count_kind<K: Kind>(&self, all: &[Arc<Known<K>>]) {
+        let state = |known: &Known<K>| match (&known.in_force, &known.mistakes) {
+            (Some(_), None) => "in_force",
+            (Some(_), Some(_)) => "last_good",
+            (None, _) => "not_in_force",
+        };
+        for counted in ["in_force", "last_good", "not_in_force"] {
+            let number = all.iter().filter(|known| state(known) == counted).count();
+            let gauge = self.objects.with_label_values(&[K::KIND, counted]);
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
     }
 
     /// What it is served as, and the text of all of them.

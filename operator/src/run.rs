@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use crate::admission::{self, Webhooks};
 use crate::certificates::{self, Served};
 use crate::config::Config;
+use crate::controllers::{self, Controllers};
 use crate::metrics::Metrics;
 use crate::objects::{self, Objects};
 use crate::tls::{CurrentCertificate, Peer, TlsListener};
-use crate::{admin, definitions};
+use crate::{admin, definitions, leader};
 
 /// How long a replica that ends is still asked: until everybody knows that it is not ready.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -77,13 +78,28 @@ pub async fn run(config: Config) -> Result<()> {
     tokio::spawn(certificates::keep_webhooks(client.clone(), config.name.clone(), webhook_bundle, told));
     tokio::spawn(watch_objects(client.clone(), Arc::clone(&objects), Arc::clone(&metrics)));
 
+    let leading = watch::Sender::new(false);
+    let controllers = Controllers {
+        client: client.clone(),
+        objects: Arc::clone(&objects),
+        account: (config.namespace.clone(), config.service_account.clone()),
+        metrics: Arc::clone(&metrics),
+    };
+    tokio::spawn(controllers::run(controllers, leading.subscribe()));
+    let lead = tokio::spawn({
+        let (client, ending) = (client.clone(), ending.subscribe());
+        let (namespace, lease, me) =
+            (config.namespace.clone(), format!("{}-leader", config.name), config.pod_name.clone());
+        async move { leader::lead(client, &namespace, &lease, &me, leading, ending).await }
+    });
+
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending");
     ending.send_replace(true);
-    _ = tokio::time::timeout(NOTICE + DRAIN, webhooks).await;
+    _ = tokio::time::timeout(NOTICE + DRAIN, async { tokio::join!(webhooks, lead) }).await;
     Ok(())
 }
 

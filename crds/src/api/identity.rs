@@ -29,6 +29,7 @@ use super::scalar::{DURATION, OBJECT_NAME};
         printcolumn(name = "Groups", type_ = "string", json_path = ".spec.groups"),
         printcolumn(name = "Max lease", type_ = "string", json_path = ".spec.maxLease", priority = 1),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Sidecars", type_ = "integer", json_path = ".status.sidecars"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     )
 )]

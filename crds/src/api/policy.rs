@@ -31,6 +31,7 @@ use crate::verb::Verb;
         printcolumn(name = "Database", type_ = "string", json_path = ".spec.database.name"),
         printcolumn(name = "Bulk export", type_ = "string", json_path = ".spec.bulkExport.action", priority = 1),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+        printcolumn(name = "Sidecars", type_ = "integer", json_path = ".status.sidecars"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     )
 )]

@@ -15,6 +15,9 @@ pub struct PolicyStatus {
     /// one has mistakes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation_in_force: Option<i64>,
+    /// How many sidecars serve under the policy: those of running pods that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecars: Option<i64>,
     /// Ready: the policy is in force as written. Stalled: the spec has mistakes, the last good one stays in force.
     /// Reconciling: a change is on its way to the sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -30,6 +33,13 @@ pub struct IdentityStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The generation of the spec that is in force: the last one without mistakes. It stays in force while a newer
+    /// one has mistakes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation_in_force: Option<i64>,
+    /// How many sidecars have the identity: those of running pods that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecars: Option<i64>,
     /// Ready: leases are given as written. Stalled: the spec has mistakes, the last good one stays in force.
     /// Reconciling: a change is on its way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -113,7 +113,7 @@ pub struct Known<K: Kind> {
 
 impl<K: Kind> Known<K> {
     /// What is in force of an object, of which these specs are kept.
-    pub(super) fn new(object: DynamicObject, kept: Option<&BTreeMap<i64, Value>>) -> Self {
+    pub(crate) fn new(object: DynamicObject, kept: Option<&BTreeMap<i64, Value>>) -> Self {
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
         let name = object.metadata.name.clone().unwrap_or_default();
         let uid = object.metadata.uid.clone().unwrap_or_default();

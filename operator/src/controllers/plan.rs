@@ -1,0 +1,290 @@
+//! What has to be written, from what is known: pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postern_crds::api::{Condition, ConditionStatus};
+use serde_json::{Value, json};
+
+use super::Reason;
+use crate::objects::{FINALIZER, Kind, Known};
+
+/// How many good specs are kept.
+const KEPT: usize = 2;
+/// How long an object that is deleted waits for its leases: sidecars ask at least this often, and are refused then.
+const LEASES_END: Duration = Duration::from_secs(10);
+/// Longest message of a condition that is of any use.
+const MAX_MESSAGE: usize = 4096;
+
+/// What was looked at beside the object.
+#[derive(Clone, Debug)]
+pub(super) struct Observed {
+    /// Sidecars that are ready.
+    pub(super) sidecars: u32,
+    /// Whether Secrets can be read; None where none are named.
+    pub(super) readable: Option<Readable>,
+}
+
+/// Whether the Secrets that a policy names can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Readable {
+    /// All of them.
+    Yes,
+    /// Not all, and why.
+    No(String),
+    /// No policy is in force that would name any.
+    Unknown,
+}
+
+/// What has to be written.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// The finalizers that it should have, if others than it has.
+    pub(super) finalizers: Option<Vec<String>>,
+    /// The spec is good, and not kept yet.
+    pub(super) keep: bool,
+    /// Generations that are kept and needed no more.
+    pub(super) drop: Vec<i64>,
+    /// The status, if it is another one than it has.
+    pub(super) status: Option<Value>,
+    /// When to go on with what has to wait.
+    pub(super) wait: Option<Duration>,
+}
+
+pub(super) fn plan<K: Kind>(
+    known: &Known<K>,
+    kept: &BTreeMap<i64, Value>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Plan {
+    let finalizers = known.object.metadata.finalizers.clone().unwrap_or_default();
+    let has_ours = finalizers.iter().any(|it| it == FINALIZER);
+    if let Some(deleted) = &known.object.metadata.deletion_timestamp {
+        let since = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
+        let left = LEASES_END.saturating_sub(since);
+        return match (has_ours, left.is_zero()) {
+            (false, _) => Plan::default(),
+            (true, false) => Plan { wait: Some(left), ..Plan::default() },
+            (true, true) => {
+                let others = finalizers.into_iter().filter(|it| it != FINALIZER).collect();
+                Plan { finalizers: Some(others), ..Plan::default() }
+            }
+        };
+    }
+    let spec = known.object.data.get("spec");
+    let newest = kept.last_key_value().map(|(_, spec)| spec);
+    let keep = known.mistakes.is_none() && spec.is_some() && newest != spec;
+    let left = KEPT.saturating_sub(usize::from(keep));
+    let drop = kept.keys().rev().skip(left).copied().collect();
+    let status = status(known, observed, now);
+    let before = known.object.data.get("status").cloned().unwrap_or(Value::Null);
+    Plan {
+        finalizers: (!has_ours).then(|| finalizers.into_iter().chain([FINALIZER.to_owned()]).collect()),
+        keep,
+        drop,
+        status: changes(&before, &status).then_some(status),
+        wait: None,
+    }
+}
+
+/// Whether a merge of `status` would change anything.
+fn changes(before: &Value, status: &Value) -> bool {
+    match (before, status) {
+        (Value::Object(before), Value::Object(status)) => status.iter().any(|(key, value)| match before.get(key) {
+            Some(before) => changes(before, value),
+            None => !value.is_null(),
+        }),
+        _ => before != status,
+    }
+}
+
+fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Value {
+    let before: Vec<Condition> = known
+        .object
+        .data
+        .pointer("/status/conditions")
+        .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
+        .unwrap_or_default();
+    let condition = |type_: &str, holds: ConditionStatus, reason: Reason, message: &str| {
+        let since = before.iter().find(|it| it.type_ == type_ && it.status == holds);
+        let since = since.map_or_else(|| second(now), |it| it.last_transition_time.clone());
+        Condition {
+            type_: type_.to_owned(),
+            status: holds,
+            observed_generation: Some(known.generation),
+            last_transition_time: since,
+            reason: reason.as_str().to_owned(),
+            message: message.chars().take(MAX_MESSAGE).collect(),
+        }
+    };
+    let in_force = known.in_force.as_ref().map(|in_force| in_force.generation);
+    let (yes, no) = (ConditionStatus::True, ConditionStatus::False);
+    let unreadable = match &observed.readable {
+        Some(Readable::No(why)) => Some(why.as_str()),
+        _ => None,
+    };
+    let mut conditions = Vec::new();
+    conditions.push(match (&known.mistakes, in_force, unreadable) {
+        (Some(mistakes), Some(generation), _) => {
+            let message = format!("generation {generation} stays in force: {mistakes}");
+            condition("Ready", no, Reason::LastGoodInForce, &message)
+        }
+        (Some(mistakes), None, _) => condition("Ready", no, Reason::Invalid, mistakes),
+        (None, _, Some(why)) => condition("Ready", no, Reason::CredentialsUnreadable, why),
+        (None, _, None) => condition("Ready", yes, Reason::InForce, "is in force as it is written"),
+    });
+    conditions.push(condition("Reconciling", no, Reason::Settled, ""));
+    conditions.push(match &known.mistakes {
+        Some(mistakes) => condition("Stalled", yes, Reason::Invalid, mistakes),
+        None => condition("Stalled", no, Reason::Settled, ""),
+    });
+    match &observed.readable {
+        Some(Readable::Yes) => {
+            conditions.push(condition("CredentialsReadable", yes, Reason::CredentialsRead, "all Secrets can be read"));
+        }
+        Some(Readable::No(why)) => {
+            conditions.push(condition("CredentialsReadable", no, Reason::CredentialsUnreadable, why));
+        }
+        Some(Readable::Unknown) => {
+            let message = "no policy is in force that would name a Secret";
+            conditions.push(condition("CredentialsReadable", ConditionStatus::Unknown, Reason::NotKnown, message));
+        }
+        None => {}
+    }
+    json!({
+        "observedGeneration": known.generation,
+        "generationInForce": in_force,
+        "sidecars": observed.sidecars,
+        "conditions": conditions,
+    })
+}
+
+/// A time as conditions have it.
+fn second(now: Timestamp) -> String {
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+/// What would give the operator's account the right to read these Secrets.
+pub(super) fn rights(namespace: &str, policy: &str, secrets: &[String], account: &(String, String)) -> String {
+    let names: Vec<String> = secrets.iter().map(|name| format!("--resource-name={name}")).collect();
+    let (of, account) = account;
+    format!(
+        "the operator may not read {}: run `kubectl create role postern-{policy} -n {namespace} --verb=get,watch \
+         --resource=secrets {}` and `kubectl create rolebinding postern-{policy} -n {namespace} \
+         --role=postern-{policy} --serviceaccount={of}:{account}`",
+        secrets.join(" and "),
+        names.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use kube::core::DynamicObject;
+
+    use super::*;
+    use crate::objects::Identity;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
+    fn good(role: &str) -> Value {
+        json!({"postgresRole": role})
+    }
+
+    fn object(generation: i64, spec: &Value, metadata: Value, status: Value) -> DynamicObject {
+        let mut object = json!({
+            "apiVersion": "postern.dev/v1alpha1",
+            "kind": "NonHumanIdentity",
+            "metadata": {"namespace": "shop", "name": "report", "uid": "u", "generation": generation},
+            "spec": spec,
+            "status": status,
+        });
+        let all = object["metadata"].as_object_mut().unwrap();
+        all.extend(metadata.as_object().unwrap().clone());
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn planned(object: DynamicObject, kept: &BTreeMap<i64, Value>, second: i64) -> Plan {
+        let observed = Observed { sidecars: 2, readable: None };
+        plan(&Known::<Identity>::new(object, Some(kept)), kept, &observed, at(second))
+    }
+
+    #[test]
+    fn a_new_object_gets_its_finalizer_and_status_and_its_spec_is_kept() {
+        let plan =
+            planned(object(1, &good("role"), json!({"finalizers": ["other"]}), Value::Null), &BTreeMap::new(), 0);
+        assert_eq!(plan.finalizers.unwrap(), ["other", FINALIZER]);
+        assert!(plan.keep && plan.drop.is_empty());
+        let status = plan.status.unwrap();
+        assert_eq!((&status["observedGeneration"], &status["generationInForce"]), (&json!(1), &json!(1)));
+        assert_eq!(status["sidecars"], 2);
+        let ready = &status["conditions"][0];
+        assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("True")));
+    }
+
+    #[test]
+    fn nothing_is_written_when_nothing_changed() {
+        let kept = BTreeMap::from([(1, good("role"))]);
+        let ours = json!({"finalizers": [FINALIZER]});
+        let first = planned(object(1, &good("role"), ours.clone(), Value::Null), &kept, 0);
+        let again = planned(object(1, &good("role"), ours, first.status.unwrap()), &kept, 3600);
+        assert_eq!(again, Plan::default());
+    }
+
+    #[test]
+    fn a_spec_with_mistakes_is_stalled_and_says_which_generation_stays_in_force() {
+        let kept = BTreeMap::from([(1, good("role"))]);
+        let wrong = json!({"postgresRole": "role", "powers": "all"});
+        let plan = planned(object(2, &wrong, json!({"finalizers": [FINALIZER]}), Value::Null), &kept, 0);
+        assert!(!plan.keep);
+        let status = plan.status.unwrap();
+        let conditions = status["conditions"].as_array().unwrap();
+        let of = |type_: &str| conditions.iter().find(|it| it["type"] == type_).unwrap();
+        assert_eq!(of("Ready")["reason"], "LastGoodInForce");
+        assert!(of("Ready")["message"].as_str().unwrap().starts_with("generation 1 stays in force: "));
+        assert_eq!((&of("Stalled")["status"], &of("Stalled")["reason"]), (&json!("True"), &json!("Invalid")));
+        assert!(of("Stalled")["message"].as_str().unwrap().contains("powers"));
+        assert_eq!(status["generationInForce"], 1);
+    }
+
+    #[test]
+    fn the_two_newest_good_specs_are_kept() {
+        let kept = BTreeMap::from([(1, good("a")), (2, good("b")), (3, good("c"))]);
+        let plan = planned(object(4, &good("d"), json!({}), Value::Null), &kept, 0);
+        assert!(plan.keep);
+        assert_eq!(plan.drop, [2, 1]);
+        let plan = planned(object(4, &good("c"), json!({}), Value::Null), &kept, 0);
+        assert!(!plan.keep, "a generation with the same spec is not kept twice");
+        assert_eq!(plan.drop, [1]);
+    }
+
+    #[test]
+    fn a_deleted_object_waits_for_its_leases_and_then_goes() {
+        let deleted = json!({"finalizers": [FINALIZER, "other"], "deletionTimestamp": at(0).to_string()});
+        let kept = BTreeMap::new();
+        let plan = planned(object(1, &good("role"), deleted.clone(), Value::Null), &kept, 4);
+        assert_eq!((plan.finalizers, plan.wait), (None, Some(Duration::from_secs(6))));
+        let plan = planned(object(1, &good("role"), deleted, Value::Null), &kept, 10);
+        assert_eq!((plan.finalizers.unwrap(), plan.status), (vec!["other".to_owned()], None));
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_until_its_status_changes() {
+        let kept = BTreeMap::from([(1, good("role"))]);
+        let first = planned(object(1, &good("role"), json!({}), Value::Null), &kept, 0).status.unwrap();
+        let second = planned(object(2, &good("other"), json!({}), first.clone()), &kept, 60).status.unwrap();
+        assert_eq!(second["conditions"][0]["lastTransitionTime"], first["conditions"][0]["lastTransitionTime"]);
+        assert_eq!(second["conditions"][0]["observedGeneration"], 2);
+    }
+
+    #[test]
+    fn the_rights_that_would_help_are_commands_to_copy() {
+        let said = rights("shop", "orders", &["db".into(), "ca".into()], &("postern-system".into(), "postern".into()));
+        assert!(said.contains("kubectl create role postern-orders -n shop --verb=get,watch --resource=secrets --resource-name=db --resource-name=ca"));
+        assert!(said.contains("kubectl create rolebinding postern-orders -n shop --role=postern-orders --serviceaccount=postern-system:postern"));
+    }
+}
