@@ -49,6 +49,35 @@ pub fn install(server: &ApiServer, helm: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the chart's hook does before the release is deleted, by the hook's own rights; and then deletes the release.
+pub fn uninstall(server: &ApiServer, helm: &Path) -> Result<()> {
+    let chart = crate::workspace().join("charts/postern");
+    let mut command = Command::new(helm);
+    command.args(["template", "postern"]).arg(chart).args(["--namespace", NAMESPACE]);
+    let output = command.args(["--show-only", "templates/uninstall.yaml"]).output().context("start helm")?;
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    // Its pods would never run, for there is no node.
+    let rights = text.split("\n---\n").filter(|document| !document.contains("kind: Job"));
+    server.admin().apply(&rights.collect::<Vec<_>>().join("\n---\n"))?;
+
+    let folder = crate::temporary_folder("uninstall")?;
+    let token = server.admin().kubectl(&["create", "token", "postern-uninstall", "-n", NAMESPACE])?;
+    let account = Access::by_token(&folder, server, token.trim())?;
+    let mut command = Command::new(program()?);
+    command.args(["uninstall", "--namespace", NAMESPACE]).env("KUBECONFIG", account.kubeconfig());
+    let output = command.output().context("start postern-operator");
+    std::fs::remove_dir_all(&folder)?;
+    let output = output?;
+    ensure!(output.status.success(), "postern-operator: {}", String::from_utf8_lossy(&output.stderr));
+
+    let mut command = Command::new(helm);
+    command.args(["uninstall", "postern", "--no-hooks", "--namespace", NAMESPACE]);
+    let output = command.arg("--kubeconfig").arg(server.admin().kubeconfig()).output().context("start helm")?;
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 impl Operator {
     /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
     pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
