@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
+use crate::broker::Keys;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 
@@ -19,6 +20,8 @@ pub struct Readiness {
     pub objects: Arc<Objects>,
     /// There is an authority and a leaf for the broker.
     pub broker_bundle: watch::Receiver<Option<String>>,
+    /// The broker can sign.
+    pub keys: Arc<Keys>,
     /// The API server knows how to verify the webhooks.
     pub webhooks_told: watch::Receiver<bool>,
     /// The replica is about to end.
@@ -31,6 +34,7 @@ impl Readiness {
         [
             (self.objects.is_synced(), "the first lists of policies, identities and pods"),
             (self.broker_bundle.borrow().is_some(), "the broker's certificate"),
+            (self.keys.are_there(), "the keys of the broker's tokens"),
             (*self.webhooks_told.borrow(), "the webhooks' bundle in their configurations"),
             (!*self.ending.borrow(), "nothing: the replica is ending"),
         ]

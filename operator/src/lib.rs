@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod broker;
 pub mod certificates;
 pub mod config;
 pub mod controllers;

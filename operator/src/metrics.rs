@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::objects::{Kind, Known, Objects};
@@ -25,6 +26,20 @@ pub struct Metrics {
     pub leading: IntGauge,
     /// 1 once everything that there was at the start is known.
     pub synced: IntGauge,
+    /// Exchanges of tokens, by `outcome` (granted, or the error's code).
+    pub exchanges: IntCounterVec,
+    /// Polls for a lease, by `outcome` (lease, unchanged, or the error's code).
+    pub polls: IntCounterVec,
+    /// Polls that wait for a change: the sidecars with a lease that ask this replica.
+    pub polling: IntGauge,
+    /// Questions about tokens, by `outcome` (good, refused, failed, remembered).
+    pub token_reviews: IntCounterVec,
+    /// Events of the audit that the sink has.
+    pub audit_events: IntCounter,
+    /// Events of the audit that never came.
+    pub audit_missing: IntCounter,
+    /// Batches that the sink did not take.
+    pub audit_failures: IntCounter,
 }
 
 impl Metrics {
@@ -59,7 +74,37 @@ impl Metrics {
         registry.register(Box::new(leading.clone()))?;
         let synced = IntGauge::new("postern_operator_synced", "1 once the first lists of all watches are through")?;
         registry.register(Box::new(synced.clone()))?;
-        Ok(Arc::new(Self { registry, admissions, admission_seconds, objects, reconciles, leading, synced }))
+        let by_outcome = |name: &str, help: &str| -> prometheus::Result<IntCounterVec> {
+            let counter = IntCounterVec::new(Opts::new(name, help), &["outcome"])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let polling = IntGauge::new("postern_operator_lease_polls", "Polls for a lease that wait for a change")?;
+        registry.register(Box::new(polling.clone()))?;
+        Ok(Arc::new(Self {
+            polling,
+            exchanges: by_outcome("postern_operator_exchanges_total", "Exchanges of pods' tokens answered")?,
+            polls: by_outcome("postern_operator_lease_polls_total", "Polls for a lease answered")?,
+            token_reviews: by_outcome("postern_operator_token_reviews_total", "Reviews of pods' tokens")?,
+            audit_events: counter("postern_operator_audit_events_total", "Audit events kept by the sink")?,
+            audit_missing: counter("postern_operator_audit_missing_total", "Audit events that never came")?,
+            audit_failures: counter(
+                "postern_operator_audit_failures_total",
+                "Audit batches that the sink did not take",
+            )?,
+            registry,
+            admissions,
+            admission_seconds,
+            objects,
+            reconciles,
+            leading,
+            synced,
+        }))
     }
 
     /// Counts policies and identities by what is in force of them.

@@ -11,11 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admission::{self, Webhooks};
+use crate::broker::{self, BrokerParts, Keys, Sink};
 use crate::certificates::{self, Served};
 use crate::config::Config;
 use crate::controllers::{self, Controllers};
 use crate::metrics::Metrics;
 use crate::objects::{self, Objects};
+use crate::secrets::Secrets;
 use crate::tls::{CurrentCertificate, Peer, TlsListener};
 use crate::{admin, definitions, leader};
 
@@ -40,16 +42,19 @@ pub async fn run(config: Config) -> Result<()> {
     let broker_server = served("broker", config.broker_host());
     let told = watch::Sender::new(false);
     let ending = watch::Sender::new(false);
+    let keys = Keys::new();
 
     // The probes first: who looks on sees what is waited for.
     let readiness = admin::Readiness {
         objects: Arc::clone(&objects),
         broker_bundle: broker_server.bundle.subscribe(),
+        keys: Arc::clone(&keys),
         webhooks_told: told.subscribe(),
         ending: ending.subscribe(),
     };
     let admin_listener = TcpListener::bind(config.admin_listen).await.context("admin port")?;
     let webhook_listener = TcpListener::bind(config.webhook_listen).await.context("webhooks' port")?;
+    let broker_listener = TcpListener::bind(config.broker_listen).await.context("broker's port")?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         webhooks = %config.webhook_listen,
@@ -72,10 +77,28 @@ pub async fn run(config: Config) -> Result<()> {
         ending.subscribe(),
     )?;
 
+    let bases = broker_server.names.iter().map(|name| format!("https://{name}:8443"));
+    let broker = BrokerParts {
+        client: client.clone(),
+        objects: Arc::clone(&objects),
+        secrets: Secrets::new(client.clone()),
+        keys: Arc::clone(&keys),
+        bundle: broker_server.bundle.subscribe(),
+        bases: bases.chain([config.sidecars.broker.trim_end_matches('/').to_owned()]).collect(),
+        verify_source: config.verify_source_address,
+        sink: Sink::new(&config.audit_sink).context("--audit-sink")?,
+        tell: Arc::new(|_| ()),
+        metrics: Arc::clone(&metrics),
+    };
+    let broker =
+        serve(broker_listener, Arc::clone(&broker_server.certificate), broker::router(broker), ending.subscribe())?;
+
     let webhook_bundle = webhook_server.bundle.subscribe();
     tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), webhook_server));
     tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), broker_server));
     tokio::spawn(certificates::keep_webhooks(client.clone(), config.name.clone(), webhook_bundle, told));
+    let keys_secret = format!("{}-broker-keys", config.name);
+    tokio::spawn(keys.keep(client.clone(), config.namespace.clone(), keys_secret, config.sidecars.image.clone()));
     tokio::spawn(watch_objects(client.clone(), Arc::clone(&objects), Arc::clone(&metrics)));
 
     let leading = watch::Sender::new(false);
@@ -99,7 +122,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
     tracing::info!("ending");
     ending.send_replace(true);
-    _ = tokio::time::timeout(NOTICE + DRAIN, async { tokio::join!(webhooks, lead) }).await;
+    _ = tokio::time::timeout(NOTICE + DRAIN, async { tokio::join!(webhooks, broker, lead) }).await;
     Ok(())
 }
 

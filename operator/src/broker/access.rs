@@ -1,0 +1,94 @@
+//! The access token: what an exchange gives, and what later requests are believed by.
+
+use postern_crds::lease::Resource;
+use serde::{Deserialize, Serialize};
+
+use super::rights::Bearer;
+
+/// `aud` of an access token.
+pub(super) const AUDIENCE: &str = "postern-broker";
+/// The longest that one lives, in seconds.
+const MAX_LIFE: u64 = 600;
+
+/// The claims of an access token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Access {
+    pub(super) aud: String,
+    /// When it was issued: a lease counts from here.
+    pub(super) iat: u64,
+    pub(super) exp: u64,
+    pub(super) jti: String,
+    pub(super) cnf: Confirmation,
+    /// The policy; it is of the pod's namespace.
+    pub(super) policy: String,
+    /// The identity that the pod had then.
+    pub(super) identity: String,
+    pub(super) bearer: Bearer,
+}
+
+/// The key that it is bound to (RFC 9449 §6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Confirmation {
+    pub(super) jkt: String,
+}
+
+impl Access {
+    /// The policy.
+    pub(super) fn resource(&self) -> Resource {
+        Resource { namespace: self.bearer.namespace.clone(), name: self.policy.clone() }
+    }
+
+    /// How long its lease still holds, in seconds: leases count from the exchange.
+    pub(super) fn lease_left(&self, max_lease: u64, now: u64) -> u64 {
+        self.iat.saturating_add(max_lease).saturating_sub(now)
+    }
+}
+
+/// How long an access token lives, in seconds: never longer than the token that buys it, nor than a lease.
+pub(super) fn life(token_expires: u64, max_lease: u64, now: u64) -> u64 {
+    token_expires.saturating_sub(now).min(max_lease).min(MAX_LIFE)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// One as an exchange gives it.
+    pub(in crate::broker) fn access() -> Access {
+        Access {
+            aud: AUDIENCE.into(),
+            iat: 1000,
+            exp: 1600,
+            jti: "id".into(),
+            cnf: Confirmation { jkt: "key".into() },
+            policy: "orders".into(),
+            identity: "report".into(),
+            bearer: Bearer {
+                issuer: "https://kubernetes.default.svc".into(),
+                subject: "system:serviceaccount:shop:report".into(),
+                token_id: Some("t".into()),
+                namespace: "shop".into(),
+                service_account: "report".into(),
+                pod: "report-1".into(),
+                pod_uid: "p".into(),
+                node: Some("n1".into()),
+            },
+        }
+    }
+
+    #[test]
+    fn an_access_token_outlives_neither_the_pods_token_nor_the_lease() {
+        for (token_expires, max_lease, wanted) in [(4600, 3600, 600), (1300, 3600, 300), (4600, 60, 60), (900, 60, 0)] {
+            assert_eq!(life(token_expires, max_lease, 1000), wanted);
+        }
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_exchange() {
+        for (max_lease, now, wanted) in
+            [(3600, 1000, 3600), (3600, 1500, 3100), (60, 1500, 0), (u64::MAX, 1000, u64::MAX - 1000)]
+        {
+            assert_eq!(access().lease_left(max_lease, now), wanted);
+        }
+    }
+}

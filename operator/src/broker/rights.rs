@@ -1,0 +1,112 @@
+//! Whether a pod has the right to a lease of a policy: the last part of the checks, and the one that is asked again for
+//! as long as it has the lease. Pure: what is known is given.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use postern_crds::lease::{ErrorCode, Resource};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Problem;
+use crate::injection::{INJECT, asked_names, verify};
+use crate::objects::{Identity, InForce, Known, Policy};
+
+/// Who asks, as the pod's token proved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bearer {
+    /// The token's issuer.
+    pub issuer: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// Namespace of pod and service account.
+    pub namespace: String,
+    /// The service account.
+    pub service_account: String,
+    /// The pod.
+    pub pod: String,
+    /// Its UID.
+    pub pod_uid: String,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+/// What a pod has a right to.
+#[derive(Clone, Debug)]
+pub(super) struct Right {
+    pub(super) policy: Arc<InForce<Policy>>,
+    pub(super) identity: Arc<InForce<Identity>>,
+}
+
+/// Whether a live pod is what an injection made for this policy, and asks from where it is.
+pub(super) fn is_its_sidecar(
+    bearer: &Bearer,
+    resource: &Resource,
+    pod: &Value,
+    images: &[String],
+    source: Option<IpAddr>,
+) -> Result<(), Problem> {
+    if pod.pointer("/metadata/uid").and_then(Value::as_str) != Some(&bearer.pod_uid) {
+        return Err(Problem::grant("the token's pod is gone"));
+    }
+    verify(&bearer.namespace, pod, images)
+        .map_err(|why| Problem::grant(format!("the pod is not as it was made: {why}")))?;
+    if resource.namespace != bearer.namespace {
+        return Err(Problem::new(ErrorCode::InvalidTarget, "the policy is of another namespace than the pod"));
+    }
+    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
+    if !annotation.is_some_and(|names| asked_names(names).is_ok_and(|names| names.contains(&resource.name.as_str()))) {
+        return Err(Problem::new(ErrorCode::InvalidTarget, "the pod asks for another policy"));
+    }
+    let Some(source) = source else { return Ok(()) };
+    let addresses: Vec<IpAddr> = addresses(pod).collect();
+    if addresses.is_empty() {
+        return Err(Problem::later("the pod's address is not known yet"));
+    }
+    if !addresses.contains(&source.to_canonical()) {
+        return Err(Problem::grant("the request does not come from the pod's address"));
+    }
+    Ok(())
+}
+
+fn addresses(pod: &Value) -> impl Iterator<Item = IpAddr> {
+    let all = pod.pointer("/status/podIPs").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(|one| one.get("ip")?.as_str()?.parse().ok())
+}
+
+/// The policy in force and the one identity of the pod.
+pub(super) fn right(
+    resource: &Resource,
+    policy: Option<&Known<Policy>>,
+    mut identities: Vec<Arc<InForce<Identity>>>,
+    service_account: &str,
+) -> Result<Right, Problem> {
+    let target = |why: String| Problem::new(ErrorCode::InvalidTarget, why);
+    let known = policy.ok_or_else(|| target(format!("there is no policy {}", resource.name)))?;
+    let policy = known.in_force.clone();
+    let policy = policy.ok_or_else(|| target(format!("nothing of policy {} is in force", resource.name)))?;
+    let client = |why: String| Problem::new(ErrorCode::UnauthorizedClient, why);
+    let identity = match (identities.pop(), identities.is_empty()) {
+        (Some(only), true) => only,
+        (None, _) => return Err(client(format!("no identity has the service account {service_account}"))),
+        (Some(last), false) => {
+            let names: Vec<&str> =
+                identities.iter().chain([&last]).map(|identity| identity.checked.name.as_str()).collect();
+            let message =
+                format!("several identities have the service account {service_account}: {}", names.join(", "));
+            return Err(client(message));
+        }
+    };
+    Ok(Right { policy, identity })
+}
+
+/// What owns a pod, such as `Job/nightly-report-29381`.
+pub(super) fn owner(pod: &Value) -> Option<String> {
+    let owners = pod.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
+    Some(format!("{}/{}", owner.get("kind")?.as_str()?, owner.get("name")?.as_str()?))
+}
