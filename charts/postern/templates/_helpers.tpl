@@ -7,6 +7,12 @@ app.kubernetes.io/name: postern
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* The operator's pods, and no other of the release. */ -}}
+{{- define "postern.operator" -}}
+{{ include "postern.selector" . }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
 {{- define "postern.labels" -}}
 {{ include "postern.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
