@@ -117,7 +117,7 @@ fn prepare(version: Version) -> Access {
     admin.kubectl(&[&["create", "clusterrole", "debug"], &debugging[..]].concat()).unwrap();
     admin.kubectl(&["create", "clusterrolebinding", "debuggers", "--clusterrole=debug", "--group=editors"]).unwrap();
     let editor = server.user("editor", &["editors"]).unwrap();
-    // Annotated while nobody looked: what its own controllers do with it later is nobody else's business.
+    // Annotated while nobody looked: what goes on with it later is tried in `installed`.
     admin.kubectl(&["create", "namespace", "before"]).unwrap();
     admin.apply(&deployment("before", Some("shop"), Some("shop")).to_string()).unwrap();
 
@@ -145,7 +145,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(180), "not in three minutes: {what}");
-        sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(500));
     }
 }
 

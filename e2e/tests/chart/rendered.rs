@@ -1,0 +1,170 @@
+//! What the chart renders, without a cluster.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use clap::Parser as _;
+use postern_e2e::workspace;
+use serde_json::Value;
+
+use crate::cluster::{chart, helm_says, run_helm};
+
+/// Everything that can be switched on.
+const EVERYTHING: &str = "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,\
+                          monitoring.grafanaDashboard.enabled=true,restartOnDrift=true,audit.sink=otlp:https://otel:4318,\
+                          networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,priorityClassName=high,\
+                          images.registry=registry.example.com/mirror/,images.pullSecrets[0].name=mirror,log.format=text,\
+                          podLabels.team=data,podAnnotations.note=x,nodeSelector.disk=ssd,serviceAccount.annotations.role=x";
+
+fn rendered(values: &[&str]) -> Option<String> {
+    let chart = chart();
+    let mut arguments = vec!["template", "postern", &chart, "-n", "postern-system"];
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    helm_says(None, &arguments)
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let documents = text.split("\n---\n").map(|document| serde_yaml::from_str(document).unwrap());
+    documents.filter(|object: &Value| !object.is_null()).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+#[test]
+fn rendered_twice_it_is_the_same_bytes() {
+    for values in [&[][..], &[EVERYTHING]] {
+        assert_eq!(rendered(values), rendered(values));
+    }
+}
+
+#[test]
+fn helm_finds_no_fault() {
+    let chart = chart();
+    helm_says(None, &["lint", "--strict", &chart]);
+    helm_says(None, &["lint", "--strict", &chart, "--set", EVERYTHING]);
+}
+
+#[test]
+fn a_mistyped_value_is_refused() {
+    let chart = chart();
+    for (value, said) in [
+        ("replica=3", "additional properties 'replica' not allowed"),
+        ("replicas=two", "got string, want integer"),
+        ("replicas=0", "minimum"),
+        ("images.operator.tags=1", "additional properties 'tags' not allowed"),
+        ("images.sidecar.digest=sha256:12", "does not match pattern"),
+        ("images.pullPolicy=Sometimes", "value must be one of"),
+        ("audit.sink=syslog:localhost", "does not match pattern"),
+        ("webhooks.timeoutSeconds=60", "maximum"),
+        ("webhooks.failurePolicy=Ignore", "additional properties 'failurePolicy' not allowed"),
+        ("monitoring.podMonitor.enable=true", "additional properties 'enable' not allowed"),
+        ("broker.verifySourceAddress=yes", "got string, want boolean"),
+        ("restartOnDrift=1", "got number, want boolean"),
+    ] {
+        let Some(output) = run_helm(None, &["template", "postern", &chart, "--set", value]) else { return };
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(said), "{value}: {error}");
+    }
+}
+
+#[test]
+fn its_version_is_that_of_the_programs() {
+    let chart: Value =
+        serde_yaml::from_str(&fs::read_to_string(workspace().join("charts/postern/Chart.yaml")).unwrap()).unwrap();
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn it_has_no_definitions_no_secrets_and_no_certificates() {
+    let Some(text) = rendered(&[EVERYTHING]) else { return };
+    let objects = objects(&text);
+    assert!(objects.len() > 20);
+    for kind in ["CustomResourceDefinition", "Secret", "DatabaseAccessPolicy", "NonHumanIdentity"] {
+        assert!(find(&objects, kind).is_empty(), "{kind}");
+    }
+    for configuration in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+        for webhook in find(&objects, configuration)[0]["webhooks"].as_array().unwrap() {
+            assert_eq!(webhook["clientConfig"]["caBundle"], Value::Null);
+        }
+    }
+    assert!(!text.contains("-----BEGIN"));
+    assert!(!workspace().join("charts/postern/crds").exists());
+}
+
+#[test]
+fn images_come_from_a_mirror_and_by_digest() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let values = format!("images.registry=mirror.example:5000/x,images.sidecar.digest={digest},images.operator.tag=v2");
+    let Some(text) = rendered(&[&values]) else { return };
+    let objects = objects(&text);
+    let container = &find(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "mirror.example:5000/x/postern-operator:v2");
+    let sidecar = format!("--sidecar-image=mirror.example:5000/x/postern-sidecar@{digest}");
+    assert!(container["args"].as_array().unwrap().contains(&Value::String(sidecar)), "{container}");
+}
+
+/// Else the uninstalling job would wait for itself to end.
+#[test]
+fn only_the_operators_pods_are_selected() {
+    let Some(text) = rendered(&[EVERYTHING]) else { return };
+    let objects = objects(&text);
+    let selectors: Vec<&Value> = objects
+        .iter()
+        .filter_map(|object| match object["kind"].as_str().unwrap() {
+            "Deployment" | "PodDisruptionBudget" => Some(&object["spec"]["selector"]["matchLabels"]),
+            "NetworkPolicy" => Some(&object["spec"]["podSelector"]["matchLabels"]),
+            "Service" => Some(&object["spec"]["selector"]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(selectors.len(), 6);
+    let selected = |object: &Value| {
+        let labels = &object["spec"]["template"]["metadata"]["labels"];
+        selectors
+            .iter()
+            .map(|it| it.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(selected(find(&objects, "Deployment")[0]), [true; 6]);
+    for job in find(&objects, "Job") {
+        assert_eq!(selected(job), [false; 6], "{}", job["metadata"]["name"]);
+    }
+}
+
+#[test]
+fn the_operators_program_takes_the_arguments() {
+    let Some(text) = rendered(&[]) else { return };
+    let objects = objects(&text);
+    let container = &find(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let arguments = container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
+    let named = ["postern-operator"].into_iter().chain(arguments).chain(["--namespace=x", "--pod-name=x"]);
+    postern_operator::config::Cli::try_parse_from(named).unwrap();
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_metrics_that_are_there() {
+    let Some(text) = rendered(&[EVERYTHING]) else { return };
+    let objects = objects(&text);
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
+        assert_eq!(find(&objects, kind).len(), 1, "{kind}");
+    }
+    let dashboard = find(&objects, "ConfigMap")[0]["data"]["postern.json"].as_str().unwrap();
+    let panels = serde_json::from_str::<Value>(dashboard).unwrap()["panels"].to_string();
+    let source = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
+    let known = source("sidecar/src/metrics.rs") + &source("operator/src/metrics.rs");
+    let asked: BTreeSet<String> = [panels, find(&objects, "PrometheusRule")[0]["spec"].to_string()]
+        .iter()
+        .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("postern_"))
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .collect();
+    assert!(asked.len() > 15, "{asked:?}");
+    for metric in asked {
+        assert!(known.contains(&format!("\"{metric}\"")), "{metric}");
+    }
+}
