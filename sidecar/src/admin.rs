@@ -49,6 +49,7 @@ struct Facts {
     problem_count: usize,
     problems: Vec<(String, String)>,
     rejected: Option<String>,
+    unleased: Option<Arc<str>>,
     catalog_version: u64,
     catalog_read: Option<Instant>,
     upstream_reachable: Option<bool>,
@@ -64,6 +65,8 @@ struct Report<'a> {
     policy_version: u64,
     /// Why the last change of a policy or identity file was not applied.
     rejected_change: Option<&'a str>,
+    /// Why there is no lease any more.
+    lease_ended: Option<&'a str>,
     bind_problem_count: usize,
     bind_problems: Vec<Problem<'a>>,
     catalog_version: u64,
@@ -119,6 +122,11 @@ impl Health {
         self.facts().rejected = mistake;
     }
 
+    /// The lease has ended, and why; None if it holds.
+    pub fn unleased(&self, why: Option<Arc<str>>) {
+        self.facts().unleased = why;
+    }
+
     /// No new sessions any more.
     pub fn draining(&self) {
         self.facts().draining = true;
@@ -128,6 +136,7 @@ impl Health {
         let facts = self.facts();
         let status = match (facts.started, facts.draining) {
             (_, true) => "draining",
+            (true, false) if facts.unleased.is_some() => "no_lease",
             (true, false) => "ready",
             (false, false) => "starting",
         };
@@ -138,6 +147,7 @@ impl Health {
             mode: facts.mode,
             policy_version: facts.policy_version,
             rejected_change: facts.rejected.as_deref(),
+            lease_ended: facts.unleased.as_deref(),
             bind_problem_count: facts.problem_count,
             bind_problems: facts.problems.iter().map(|(path, message)| Problem { path, message }).collect(),
             catalog_version: facts.catalog_version,

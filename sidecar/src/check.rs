@@ -213,7 +213,7 @@ pub(crate) fn dsn_config(dsn: &Dsn) -> Result<UpstreamConfig, CheckError> {
         host: database.host.clone(),
         port: database.port,
         database: database.name.clone(),
-        credential: Credential::new(user.as_str(), password.as_str()),
+        credential: Credential::new(user, password),
         tls: Tls::new(database.tls, ca.as_deref())?,
         timeout: crate::policy_files::CONNECT_TIMEOUT,
     })

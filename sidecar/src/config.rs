@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use postern_crds::lease::Resource;
 use postern_crds::{Database, TlsMode};
 use zeroize::Zeroizing;
 
@@ -46,7 +47,12 @@ Example:
   psql 'host=127.0.0.1 port=6432 dbname=shop'
 
 Policy and identity files are watched: a valid change applies to the next statement, an invalid one is reported and
-the last good one stays in force. SIGTERM drains, SIGHUP opens the audit file anew.";
+the last good one stays in force. SIGTERM drains, SIGHUP opens the audit file anew.
+
+In a cluster policy, identity and secrets come as a lease from the broker, which the pod's token stands for; nothing is
+served without one:
+  postern-sidecar run --broker https://postern-broker.postern-system.svc:8443 --resource postern:shop/orders \\
+      --token-file /var/run/postern/token --spool /var/spool/postern/postern";
 
 const CHECK_EXAMPLE: &str = "\
 Examples:
@@ -92,13 +98,9 @@ struct PolicyArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    policies: PolicyArgs,
-    /// The identity that every client has: NAME or NAMESPACE/NAME
-    #[arg(long = "as", value_name = "NAME", env = "POSTERN_AS")]
-    identity_name: String,
-    /// Folder with secrets as Kubernetes mounts them: DIR/SECRET/KEY
-    #[arg(long, value_name = "DIR", env = "POSTERN_SECRETS_DIR")]
-    secrets_dir: PathBuf,
+    files: FileArgs,
+    #[command(flatten)]
+    lease: LeaseArgs,
 
     /// Where clients connect: HOST:PORT, or unix:PATH (a folder: the socket gets the name libpq looks for)
     #[arg(
@@ -134,7 +136,14 @@ struct RunArgs {
     #[arg(long, value_name = "ADDR", env = "POSTERN_ADMIN", help_heading = "Operation")]
     admin: Option<String>,
     /// Where the audit goes: stdout, or file:PATH
-    #[arg(long, value_name = "TARGET", env = "POSTERN_AUDIT", default_value = "stdout", help_heading = "Operation")]
+    #[arg(
+        long,
+        value_name = "TARGET",
+        env = "POSTERN_AUDIT",
+        default_value = "stdout",
+        conflicts_with = "broker",
+        help_heading = "Operation"
+    )]
     audit: String,
     /// Format of the log on standard error
     #[arg(
@@ -168,6 +177,63 @@ struct RunArgs {
     /// Memory for decisions that are remembered
     #[arg(long, value_name = "SIZE", env = "POSTERN_CACHE_MEMORY", default_value = "16Mi", value_parser = size, help_heading = "Resources")]
     cache_memory: u64,
+}
+
+/// The policy comes from files.
+#[derive(Debug, Args)]
+#[group(id = "files", multiple = true, conflicts_with = "broker")]
+struct FileArgs {
+    /// Files (or folders) with DatabaseAccessPolicy objects
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTERN_POLICY",
+        value_delimiter = ',',
+        required_unless_present = "broker"
+    )]
+    policy: Vec<PathBuf>,
+    /// Files (or folders) with NonHumanIdentity objects
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTERN_IDENTITY",
+        value_delimiter = ',',
+        required_unless_present = "broker"
+    )]
+    identity: Vec<PathBuf>,
+    /// Which policy, if the files hold several: NAME or NAMESPACE/NAME
+    #[arg(long, value_name = "NAME", env = "POSTERN_POLICY_NAME")]
+    policy_name: Option<String>,
+    /// The identity that every client has: NAME or NAMESPACE/NAME
+    #[arg(long = "as", value_name = "NAME", env = "POSTERN_AS", required_unless_present = "broker")]
+    identity_name: Option<String>,
+    /// Folder with secrets as Kubernetes mounts them: DIR/SECRET/KEY
+    #[arg(long, value_name = "DIR", env = "POSTERN_SECRETS_DIR", required_unless_present = "broker")]
+    secrets_dir: Option<PathBuf>,
+}
+
+/// The policy comes as a lease.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lease, in place of files")]
+struct LeaseArgs {
+    /// The broker that gives the lease: https://HOST:PORT
+    #[arg(long, value_name = "URL", env = "POSTERN_BROKER", requires_all = ["resource", "token_file", "spool", "broker_ca"])]
+    broker: Option<String>,
+    /// The policy to ask for: postern:NAMESPACE/NAME
+    #[arg(long, value_name = "POLICY", env = "POSTERN_RESOURCE", requires = "broker")]
+    resource: Option<String>,
+    /// File with the pod's token; read again at each renewal
+    #[arg(long, value_name = "FILE", env = "POSTERN_TOKEN_FILE", requires = "broker")]
+    token_file: Option<PathBuf>,
+    /// Folder for the audit until the broker has it
+    #[arg(long, value_name = "DIR", env = "POSTERN_SPOOL", requires = "broker")]
+    spool: Option<PathBuf>,
+    /// Size of the spool's volume; at four fifths of it statements wait, and are then refused
+    #[arg(long, value_name = "SIZE", env = "POSTERN_SPOOL_SIZE", default_value = "64Mi", value_parser = size)]
+    spool_size: u64,
+    /// Certificates (PEM) to verify the broker with at first; later those of the lease
+    #[arg(long, value_name = "PEM", env = "POSTERN_BROKER_CA", requires = "broker", hide_env_values = true)]
+    broker_ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -297,15 +363,82 @@ impl std::fmt::Display for ObjectName {
     }
 }
 
-/// How to serve.
+/// Where policy, identity and secrets come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub enum Origin {
+    /// From files.
+    Files(FileOptions),
+    /// As a lease.
+    Lease(LeaseOptions),
+}
+
+/// Where the files are, and what of them is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOptions {
     /// Policies and identities.
     pub sources: Sources,
     /// The identity that clients have.
     pub identity: ObjectName,
     /// Where secrets are.
     pub secrets_dir: PathBuf,
+}
+
+/// How to come by a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOptions {
+    /// Who gives it.
+    pub broker: BrokerAddress,
+    /// The policy to ask for.
+    pub resource: Resource,
+    /// Where the pod's token is.
+    pub token_file: PathBuf,
+    /// Certificates to verify the broker with at first, PEM.
+    pub broker_ca: String,
+}
+
+/// Where the broker is; written as its URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// DNS name, or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl BrokerAddress {
+    /// Host and port, as in a URL.
+    pub fn authority(&self) -> String {
+        let Self { host, port } = self;
+        // The colons of an IPv6 address stand in brackets.
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    fn parse(url: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::new("broker", format!("'{url}' is not https://HOST:PORT"));
+        let authority = url.strip_prefix("https://").ok_or_else(wrong)?.trim_end_matches('/');
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wrong())?),
+            _ => (authority, 443),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() || host.contains(['/', '?', '#', '@', '[', ']']) || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl std::fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "https://{}", self.authority())
+    }
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where policy, identity and secrets come from.
+    pub origin: Origin,
     /// Where clients connect.
     pub listen: Vec<ListenAddress>,
     /// Certificate chain and key to offer clients TLS.
@@ -486,9 +619,8 @@ impl TryFrom<RunArgs> for Run {
 
     fn try_from(args: RunArgs) -> Result<Self, ConfigError> {
         let RunArgs {
-            policies,
-            identity_name,
-            secrets_dir,
+            files,
+            lease,
             listen,
             tls_cert,
             tls_key,
@@ -510,16 +642,18 @@ impl TryFrom<RunArgs> for Run {
             return Err(ConfigError::new("parse-memory", "must be at least 1Mi"));
         }
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (origin, audit) = match lease.into_options()? {
+            Some((options, spool)) => (Origin::Lease(options), spool),
+            None => (Origin::Files(files.try_into()?), target(&audit)?),
+        };
         Ok(Run {
-            sources: policies.try_into()?,
-            identity: object_name("as", &identity_name)?,
-            secrets_dir,
+            origin,
             listen: listen.iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?,
             tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
             max_connections: max_connections as usize,
             drain_timeout,
             admin: admin.map(|address| socket_address("admin", &address)).transpose()?,
-            audit: target(&audit)?,
+            audit,
             log_format,
             log,
             catalog_refresh,
@@ -527,6 +661,41 @@ impl TryFrom<RunArgs> for Run {
             parse_memory,
             cache_memory,
         })
+    }
+}
+
+impl TryFrom<FileArgs> for FileOptions {
+    type Error = ConfigError;
+
+    fn try_from(args: FileArgs) -> Result<Self, ConfigError> {
+        let FileArgs { policy, identity, policy_name, identity_name, secrets_dir } = args;
+        let missing = |option| ConfigError::new(option, "is missing");
+        Ok(FileOptions {
+            sources: PolicyArgs { policy, identity, policy_name }.try_into()?,
+            identity: object_name("as", &identity_name.ok_or_else(|| missing("as"))?)?,
+            secrets_dir: secrets_dir.ok_or_else(|| missing("secrets-dir"))?,
+        })
+    }
+}
+
+impl LeaseArgs {
+    /// How to come by the lease, and where the audit goes then; None without a broker.
+    fn into_options(self) -> Result<Option<(LeaseOptions, Target)>, ConfigError> {
+        let LeaseArgs { broker, resource, token_file, spool, spool_size, broker_ca } = self;
+        let Some(broker) = broker else { return Ok(None) };
+        let missing = |option| ConfigError::new(option, "is missing");
+        let resource = resource.ok_or_else(|| missing("resource"))?;
+        if spool_size < 4 << 20 {
+            return Err(ConfigError::new("spool-size", "must be at least 4Mi"));
+        }
+        let options = LeaseOptions {
+            broker: BrokerAddress::parse(&broker)?,
+            resource: resource.parse().map_err(|error: String| ConfigError::new("resource", error))?,
+            token_file: token_file.ok_or_else(|| missing("token-file"))?,
+            broker_ca: broker_ca.ok_or_else(|| missing("broker-ca"))?,
+        };
+        let folder = spool.ok_or_else(|| missing("spool"))?;
+        Ok(Some((options, Target::Spool { folder, limit: spool_size / 5 * 4 })))
     }
 }
 
@@ -857,8 +1026,38 @@ mod tests {
         assert_eq!(run.admin.unwrap().to_string(), "[::1]:9");
         assert_eq!(run.audit, Target::File("/a".into()));
         assert_eq!(run.drain_timeout, Duration::from_secs(120));
-        assert_eq!(run.sources.paths, [PathBuf::from("p.yaml"), "i.yaml".into()]);
-        assert_eq!(run.identity, ObjectName { namespace: None, name: "nightly".into() });
+        let Origin::Files(files) = run.origin else { panic!("not from files") };
+        assert_eq!(files.sources.paths, [PathBuf::from("p.yaml"), "i.yaml".into()]);
+        assert_eq!(files.identity, ObjectName { namespace: None, name: "nightly".into() });
+    }
+
+    const LEASED: &str = "run --broker https://b.svc:8443 --resource postern:shop/orders --token-file t --spool s \
+                          --broker-ca PEM";
+
+    #[test]
+    fn a_lease_stands_in_place_of_files() {
+        let Config::Run(leased) = config(LEASED).unwrap() else { panic!("not run") };
+        let Origin::Lease(lease) = leased.origin else { panic!("not a lease") };
+        assert_eq!((lease.broker.to_string().as_str(), lease.broker.port), ("https://b.svc:8443", 8443));
+        assert_eq!(lease.resource.to_string(), "postern:shop/orders");
+        // Four fifths of the volume.
+        assert_eq!(leased.audit, Target::Spool { folder: "s".into(), limit: (64 << 20) / 5 * 4 });
+        for other in ["--policy p", "--identity i", "--as x", "--secrets-dir s", "--policy-name x", "--audit stdout"] {
+            assert!(config(&format!("{LEASED} {other}")).unwrap_err().contains("cannot be used with"), "{other}");
+        }
+        assert!(config("run --broker https://b").unwrap_err().contains("--resource"));
+        assert!(run("--spool s").unwrap_err().contains("--broker"));
+        assert!(config("run").unwrap_err().contains("--policy"));
+    }
+
+    #[test]
+    fn the_broker_is_reached_by_tls_only() {
+        for (url, host, port) in [("https://b", "b", 443), ("https://[::1]:8443/", "::1", 8443)] {
+            assert_eq!(BrokerAddress::parse(url), Ok(BrokerAddress { host: host.into(), port }));
+        }
+        for wrong in ["http://b:1", "b:1", "https://", "https://b:x", "https://b:0", "https://b/path", "https://u@b"] {
+            assert!(BrokerAddress::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -880,7 +1079,8 @@ mod tests {
     #[test]
     fn one_file_given_for_policies_and_identities_is_read_once() {
         let Config::Run(run) = config("run --policy a --identity a --as x --secrets-dir s").unwrap() else { panic!() };
-        assert_eq!(run.sources.paths, [PathBuf::from("a")]);
+        let Origin::Files(files) = run.origin else { panic!("not from files") };
+        assert_eq!(files.sources.paths, [PathBuf::from("a")]);
     }
 
     #[test]

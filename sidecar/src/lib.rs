@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod decide;
 pub mod gate;
+pub mod lease;
 pub mod listen;
 pub mod metrics;
 pub mod policy_files;

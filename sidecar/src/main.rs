@@ -1,12 +1,14 @@
 //! The command `postern-sidecar`.
 
 use std::io::{self, IsTerminal as _};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use clap::Parser as _;
 use postern_sidecar::check::{self, Verdict};
 use postern_sidecar::config::{Cli, Config, LogFormat, Run};
-use postern_sidecar::{serve, suggest};
+use postern_sidecar::serve::{self, Served};
+use postern_sidecar::suggest;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -53,11 +55,21 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
             match runtime.block_on(serve::run(run)) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(Served::ToTheEnd) => ExitCode::SUCCESS,
+                Ok(Served::UntilAnother) => {
+                    runtime.shutdown_background();
+                    fail(&format_args!("failed to start again: {}", start_again()))
+                }
                 Err(error) => fail(&format_args!("{error:#}")),
             }
         }
     }
+}
+
+/// This program again, in place of this one: quicker than what restarts containers, and with no delay that grows. Returns
+/// only if that fails.
+fn start_again() -> io::Error {
+    Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec()
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {

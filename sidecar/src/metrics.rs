@@ -1,8 +1,8 @@
 //! Prometheus metrics: every name of them in one place, with labels from closed sets, so that the series are finite
 //! whatever a client sends. Handed in, not reached through a static; the counters of the hot path are resolved once.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use postern_crds::Verb;
 use prometheus::{
@@ -60,6 +60,28 @@ pub enum Reload {
     Rejected,
 }
 
+/// What came of exchanging the pod's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// There is an access token.
+    Granted,
+    /// The right is denied.
+    Refused,
+    /// The broker, or what it needs, is away.
+    Unreachable,
+    /// Anything else.
+    Failed,
+}
+
+impl Exchange {
+    const ALL: [(Exchange, &str); 4] = [
+        (Exchange::Granted, "granted"),
+        (Exchange::Refused, "refused"),
+        (Exchange::Unreachable, "unreachable"),
+        (Exchange::Failed, "failed"),
+    ];
+}
+
 /// All metrics of one sidecar.
 #[derive(Debug)]
 pub struct Metrics {
@@ -92,6 +114,13 @@ pub struct Metrics {
     upstream_connections: IntGauge,
     upstream_reachable: IntGauge,
     second_wall: IntCounter,
+    lease_left: IntGauge,
+    lease_until: Mutex<Option<Instant>>,
+    /// By [`Exchange`].
+    exchanges: Vec<IntCounter>,
+    spool_bytes: IntGauge,
+    audit_unsent: IntGauge,
+    audit_acknowledged: IntCounter,
 }
 
 /// Bounds of the decision histogram: a cache hit is under a microsecond, a large statement takes milliseconds.
@@ -138,6 +167,11 @@ impl Metrics {
             "postern_policy_reload_total",
             "Changes of policy or identity files, by what came of them.",
             &["result"],
+        )?;
+        let exchanges = counters(
+            "postern_lease_exchanges_total",
+            "Exchanges of the pod's token at the broker, by what came of them.",
+            &["outcome"],
         )?;
         let build = IntGaugeVec::new(Opts::new("postern_build_info", "Always 1; says what runs."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -200,8 +234,21 @@ impl Metrics {
                 "postern_second_wall_total",
                 "Sessions ended because a column that should be masked arrived raw. Any is a bug: please report it.",
             )?,
+            lease_left: gauge(
+                "postern_lease_seconds_left",
+                "Time until the lease ends; 0 without one, -1 where none is needed.",
+            )?,
+            lease_until: Mutex::new(None),
+            exchanges: Exchange::ALL.iter().map(|(_, word)| exchanges.with_label_values(&[*word])).collect(),
+            spool_bytes: gauge("postern_audit_spool_bytes", "Size of the audit's spool.")?,
+            audit_unsent: gauge("postern_audit_unsent", "Audit events of the spool that the broker does not have.")?,
+            audit_acknowledged: counter(
+                "postern_audit_acknowledged_total",
+                "Audit events of the spool that the broker has.",
+            )?,
             registry,
         };
+        metrics.lease_left.set(-1);
         metrics.window_rows_left.set(-1);
         metrics.window_bytes_left.set(-1);
         Ok(Arc::new(metrics))
@@ -242,6 +289,36 @@ impl Metrics {
     pub fn session_opened(self: &Arc<Self>) -> Open {
         self.sessions_total.inc();
         Open::new(&self.sessions)
+    }
+
+    /// Client sessions that are open.
+    pub fn open_sessions(&self) -> u32 {
+        u32::try_from(self.sessions.get()).unwrap_or(0)
+    }
+
+    /// The pod's token was exchanged, or not.
+    pub fn exchanged(&self, outcome: Exchange) {
+        if let Some(counter) = self.exchanges.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// When the lease ends; None if there is none.
+    pub fn lease_until(&self, until: Option<Instant>) {
+        *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        self.lease_left
+            .set(until.map_or(0, |until| saturate(until.saturating_duration_since(Instant::now()).as_secs())));
+    }
+
+    /// The audit's spool: its bytes, and the events that the broker does not have.
+    pub fn spool(&self, bytes: u64, unsent: u64) {
+        self.spool_bytes.set(saturate(bytes));
+        self.audit_unsent.set(saturate(unsent));
+    }
+
+    /// So many more events are at the broker.
+    pub fn audit_acknowledged(&self, events: u64) {
+        self.audit_acknowledged.inc_by(events);
     }
 
     /// A client connection was refused before it became a session.
@@ -333,6 +410,10 @@ impl Metrics {
 
     /// All of it in Prometheus' text format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
+        let until = *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some() {
+            self.lease_until(until);
+        }
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))

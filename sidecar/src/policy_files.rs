@@ -1,4 +1,5 @@
-//! Policies, identities and secrets from files, and the watch over them.
+//! Policies, identities and secrets from files, and the watch over them; or from the documents of a lease, read as
+//! strictly.
 //!
 //! **Promise.** What is in force was whole and without mistakes when it was read: a change counts once two looks in a
 //! row saw the same content, so that a file in the middle of being written is never a policy; and a change with
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_crds::files::{self, Object};
+use postern_crds::lease::SecretEntry;
 use postern_crds::{CheckedIdentity, CheckedPolicy, Database};
 use zeroize::Zeroizing;
 
@@ -205,6 +207,23 @@ impl Loaded {
         let identity = objects.identity(identity, &policy).map_err(|mistake| Mistakes(vec![mistake]))?;
         Ok(Self { policy, identity })
     }
+
+    /// What two documents say, such as a lease has.
+    pub fn from_documents(policy: serde_json::Value, identity: serde_json::Value) -> Result<Self, String> {
+        fn told<E: std::fmt::Display>(errors: Vec<E>) -> String {
+            errors.iter().map(E::to_string).collect::<Vec<_>>().join("\n")
+        }
+        let (Object::Policy(policy), Object::Identity(identity)) =
+            (files::read_value(policy).map_err(told)?, files::read_value(identity).map_err(told)?)
+        else {
+            return Err("there is no policy and identity in it".to_owned());
+        };
+        let (policy, identity) = (policy.compile().map_err(told)?, identity.compile().map_err(told)?);
+        if policy.namespace != identity.namespace {
+            return Err("policy and identity are of different namespaces".to_owned());
+        }
+        Ok(Self { policy: Arc::new(policy), identity: Arc::new(identity) })
+    }
 }
 
 /// Sees changes of the files.
@@ -271,6 +290,14 @@ pub enum SecretError {
         /// Why.
         error: String,
     },
+    /// The lease has no such key.
+    #[error("the lease has no key '{key}' of secret '{secret}'")]
+    Missing {
+        /// The secret.
+        secret: String,
+        /// The key.
+        key: String,
+    },
     /// It holds what it can't.
     #[error("key '{key}' of secret '{secret}' {problem}")]
     Content {
@@ -289,26 +316,42 @@ pub enum SecretError {
     Tls(#[from] TlsConfigError),
 }
 
-/// A folder of secrets, as Kubernetes mounts them: `<folder>/<secret>/<key>`.
+/// Where the values of secrets are.
 #[derive(Clone, Debug)]
-pub struct Secrets {
-    folder: PathBuf,
+pub enum Secrets {
+    /// In a folder, as Kubernetes mounts them: `<folder>/<secret>/<key>`.
+    Folder(PathBuf),
+    /// In a lease.
+    Leased(Vec<SecretEntry>),
 }
 
 impl Secrets {
     /// Secrets of this folder.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Secrets::Folder(folder)
+    }
+
+    /// Secrets of a lease.
+    pub fn leased(entries: Vec<SecretEntry>) -> Self {
+        Secrets::Leased(entries)
     }
 
     /// The value of a key.
     pub fn key(&self, secret: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let folder = match self {
+            Secrets::Folder(folder) => folder,
+            Secrets::Leased(entries) => {
+                let found = entries.iter().find(|entry| entry.secret == secret && entry.key == key);
+                let missing = || SecretError::Missing { secret: secret.to_owned(), key: key.to_owned() };
+                return found.map(|entry| entry.value.clone()).ok_or_else(missing);
+            }
+        };
         for name in [secret, key] {
             if name.is_empty() || name.contains('/') || name.contains('\0') || name == "." || name == ".." {
                 return Err(SecretError::Name(name.to_owned()));
             }
         }
-        let path = self.folder.join(secret).join(key);
+        let path = folder.join(secret).join(key);
         let error = match read_bounded(&path) {
             Ok(value) => return Ok(Zeroizing::new(value)),
             Err(ReadError::Io { error, .. }) => error.to_string(),
@@ -352,17 +395,21 @@ impl Secrets {
             password: self.line(secret, "password")?,
             ca: database.ca_secret.as_ref().map(|(secret, key)| self.key(secret, key)).transpose()?,
             hash_keys,
+            // In a pod another container can pose as the server.
+            guarded: matches!(self, Secrets::Leased(_)),
         })
     }
 }
 
 /// The values of the secrets that a policy names. Wiped when dropped, never shown.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct SecretValues {
     user: Zeroizing<String>,
     password: Zeroizing<String>,
     ca: Option<Zeroizing<Vec<u8>>>,
     hash_keys: Vec<(HashKey, Zeroizing<Vec<u8>>)>,
+    /// A password that could be read or guessed from what is sent is sent to a verified server only.
+    guarded: bool,
 }
 
 impl std::fmt::Debug for SecretValues {
@@ -374,11 +421,12 @@ impl std::fmt::Debug for SecretValues {
 impl SecretValues {
     /// How to reach the database, and as whom.
     pub fn upstream(&self, database: &Database) -> Result<UpstreamConfig, SecretError> {
+        let credential = if self.guarded { Credential::guarded } else { Credential::new };
         Ok(UpstreamConfig {
             host: database.host.clone(),
             port: database.port,
             database: database.name.clone(),
-            credential: Credential::new(self.user.as_str(), self.password.as_str()),
+            credential: credential(&self.user, &self.password),
             tls: Tls::new(database.tls, self.ca.as_ref().map(|ca| ca.as_slice()))?,
             timeout: CONNECT_TIMEOUT,
         })

@@ -53,6 +53,7 @@ use crate::audit::{SessionAudit, SessionEnd};
 use crate::decide::Denial;
 use crate::decide::bound::BoundPolicy;
 use crate::decide::mask::HashKey;
+use crate::lease::Ended;
 use crate::metrics::Metrics;
 use crate::wire::backend::{Fields, TransactionStatus};
 use crate::wire::{Malformed, frontend as to_server};
@@ -98,16 +99,20 @@ impl<G> Clone for Shared<G> {
     }
 }
 
-/// Whether the sidecar is about to end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Whether sessions go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Drain {
-    /// It isn't.
+    /// They do.
     #[default]
     Serving,
-    /// Sessions end when they are idle.
+    /// The sidecar is about to end: sessions end when they are idle.
     Draining,
     /// Sessions end now.
     Now,
+    /// The lease has ended: sessions end now, and others may come with another lease.
+    Unleased(Ended),
+    /// The policy is one for another database or role: sessions end now, and the sidecar starts again.
+    Moved,
 }
 
 /// [`Drain`] as the session last heard of it. One future waits for the next change: a new one at each turn would cost
@@ -221,6 +226,12 @@ pub enum End {
     /// The sidecar ends.
     #[error("drained")]
     Drained,
+    /// The lease has ended.
+    #[error("lease_ended")]
+    Unleased(Ended),
+    /// The policy is one for another database or role.
+    #[error("policy_moved")]
+    Moved,
     /// The policy in force needs a session with other keys of masks.
     #[error("policy_changed")]
     OtherKeys,
@@ -257,6 +268,16 @@ impl End {
             End::ClientClosed | End::ClientGone => return None,
             End::ServerClosed => ("08006", "the database closed the connection".to_owned()),
             End::Drained => ("57P01", "terminating connection: the sidecar is shutting down".to_owned()),
+            End::Unleased(Ended::Refused) => {
+                ("57P01", "terminating connection: the right to this database was withdrawn".to_owned())
+            }
+            End::Unleased(Ended::Expired) => {
+                ("57P01", "terminating connection: the sidecar's lease has expired and could not be renewed".to_owned())
+            }
+            End::Moved => (
+                "57P01",
+                "terminating connection: the policy names another database or role now; connect again".to_owned(),
+            ),
             End::OtherKeys => ("57P01", "terminating connection: the policy's masks have other keys now".to_owned()),
             End::Client(error) => (error.sqlstate(), error.to_string()),
             End::OutOfPlace(what) => ("08P01", (*what).to_owned()),
@@ -512,9 +533,14 @@ where
             return Some(End::ClientGone);
         }
         let idle = self.pending.is_empty() && self.stop.is_none();
-        let drain = self.drain.now;
         let at_rest = idle && !self.in_batch && self.status == TransactionStatus::Idle && self.up.is_empty();
-        (drain == Drain::Now || drain == Drain::Draining && at_rest).then_some(End::Drained)
+        match self.drain.now {
+            Drain::Serving => None,
+            Drain::Draining => at_rest.then_some(End::Drained),
+            Drain::Now => Some(End::Drained),
+            Drain::Unleased(ended) => Some(End::Unleased(ended)),
+            Drain::Moved => Some(End::Moved),
+        }
     }
 
     /// Writes what is ready and waits until there is something to do.

@@ -15,6 +15,7 @@
 mod event;
 mod members;
 mod sink;
+mod spool;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,7 +32,9 @@ use event::{Body, Envelope, Hasher};
 pub use event::{
     Parameter, Parameters, SCHEMA, Said, SessionEnd, SessionStart, StatementEnd, StatementEvent, StatementKind, Subject,
 };
-use sink::{FileSink, Refused, StreamSink};
+use sink::{Appender, FileSink, Place, Refused, StreamSink};
+use spool::Spool;
+pub use spool::{Batch, Outbox};
 
 /// How long a statement waits for a full sink before it is refused.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,6 +50,13 @@ pub enum Target {
     Stdout,
     /// A file that is appended to, and opened anew when it was rotated.
     File(PathBuf),
+    /// A folder, from which it is sent on.
+    Spool {
+        /// The folder.
+        folder: PathBuf,
+        /// Most bytes that it may hold, together with those beside it.
+        limit: u64,
+    },
 }
 
 /// The audit could not take an event: what it is about must not happen.
@@ -67,6 +77,7 @@ pub struct Audit {
 #[derive(Debug)]
 enum Sink {
     File(FileSink),
+    Spool(Spool),
     Stream(StreamSink),
 }
 
@@ -75,6 +86,7 @@ impl Audit {
     pub fn open(target: &Target, recording: Recording, metrics: Arc<Metrics>) -> io::Result<Arc<Audit>> {
         let sink = match target {
             Target::File(path) => Sink::File(FileSink::open(path)?),
+            Target::Spool { folder, limit } => Sink::Spool(Spool::open(folder, *limit)?),
             Target::Stdout => Sink::Stream(StreamSink::spawn(Box::new(io::stdout()))?),
         };
         let recording = ArcSwap::from_pointee(recording);
@@ -98,6 +110,14 @@ impl Audit {
         self.recording.store(Arc::new(recording));
     }
 
+    /// What is in the spool, to be sent on; None for another target.
+    pub fn outbox(&self) -> Option<Outbox> {
+        match &self.sink {
+            Sink::Spool(spool) => Some(spool.outbox()),
+            Sink::File(_) | Sink::Stream(_) => None,
+        }
+    }
+
     /// Opens a file target anew, as after a rotation that kept the path's inode busy.
     pub fn reopen(&self) {
         if let Sink::File(file) = &self.sink {
@@ -111,22 +131,26 @@ impl Audit {
             Sink::File(file) => {
                 let _ = file.append(&[]);
             }
+            Sink::Spool(spool) => spool.lines.settle(),
             Sink::Stream(stream) => stream.flush(self.patience).await,
         }
     }
 
     /// Writes the end events that wait. For a thread that is about to sleep.
     pub fn settle(&self) {
-        if let Sink::File(file) = &self.sink {
-            file.settle();
-            self.metrics.audit_queue(file.waiting());
+        match &self.sink {
+            Sink::File(file) => file.settle(),
+            Sink::Spool(spool) => spool.lines.settle(),
+            Sink::Stream(_) => return,
         }
+        self.metrics.audit_queue(self.waiting());
     }
 
     /// Hands a line over; returns when it would outlive the process.
     async fn hand_over(&self, line: Vec<u8>) -> Result<(), AuditFull> {
         let result = match &self.sink {
             Sink::File(file) => self.append_patiently(file, &line).await,
+            Sink::Spool(spool) => self.append_patiently(&spool.lines, &line).await,
             Sink::Stream(stream) => stream.hand_over(line, self.patience).await,
         };
         self.metrics.audit_queue(self.waiting());
@@ -137,7 +161,7 @@ impl Audit {
         result
     }
 
-    async fn append_patiently(&self, file: &FileSink, line: &[u8]) -> Result<(), AuditFull> {
+    async fn append_patiently<P: Place>(&self, file: &Appender<P>, line: &[u8]) -> Result<(), AuditFull> {
         // The usual way: one write into the page cache, from the session's own thread. A writer thread would cost two
         // wake-ups per statement, ten times as much.
         if file.append(line).is_ok() {
@@ -158,6 +182,7 @@ impl Audit {
     fn note(&self, line: Vec<u8>) {
         let result = match &self.sink {
             Sink::File(file) => file.push(&line),
+            Sink::Spool(spool) => spool.lines.push(&line),
             Sink::Stream(stream) => stream.push(line).map(|_| ()),
         };
         self.metrics.audit_queue(self.waiting());
@@ -173,6 +198,7 @@ impl Audit {
     fn waiting(&self) -> usize {
         match &self.sink {
             Sink::File(file) => file.waiting(),
+            Sink::Spool(spool) => spool.lines.waiting(),
             Sink::Stream(stream) => stream.waiting(),
         }
     }

@@ -22,57 +22,72 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Refused;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file, opened to append. Lines are written by whoever has them: one `write` for a line and those that wait.
+/// Where lines are appended, and when another file takes the place of the one that is open.
+pub(super) trait Place: std::fmt::Debug {
+    /// Before so many bytes are written: whether there is room, and in which file.
+    fn before(&mut self, file: &mut Appended, bytes: usize) -> io::Result<()>;
+    /// Whole lines were written.
+    fn after(&mut self, lines: &[u8]);
+    /// What to call it.
+    fn path(&self) -> &Path;
+}
+
+/// Files that are appended to. Lines are written by whoever has them: one `write` for a line and those that wait.
 #[derive(Debug)]
-pub(super) struct FileSink {
-    path: PathBuf,
-    state: Mutex<FileState>,
+pub(super) struct Appender<P> {
+    state: Mutex<AppendState<P>>,
     /// Bytes of `backlog`, to be read without the lock.
     waiting: AtomicUsize,
 }
 
+/// One file that is appended to, by rotation.
+pub(super) type FileSink = Appender<Rotated>;
+
 #[derive(Debug)]
-struct FileState {
-    file: File,
-    /// Device and inode of `file`.
-    identity: (u64, u64),
-    looked: Instant,
+struct AppendState<P> {
+    file: Appended,
+    place: P,
     /// End events that wait for the next write, and go before anything else.
     backlog: Vec<u8>,
-    /// The file ends in the middle of a line that could not be taken back.
-    torn: bool,
     /// The last write failed; told once per trouble.
     failing: bool,
 }
 
-impl FileSink {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let (file, identity, torn) = open(path)?;
-        let state = FileState { file, identity, looked: Instant::now(), backlog: Vec::new(), torn, failing: false };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), waiting: AtomicUsize::new(0) })
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Appended {
+    /// The file.
+    pub(super) file: File,
+    /// It ends in the middle of a line that could not be taken back.
+    pub(super) torn: bool,
+}
+
+impl<P: Place> Appender<P> {
+    pub(super) fn new(file: Appended, place: P) -> Self {
+        let state = AppendState { file, place, backlog: Vec::new(), failing: false };
+        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
     }
 
     /// Appends a line, after those that wait; in one write with them.
     pub(super) fn append(&self, line: &[u8]) -> Result<(), Refused> {
         let mut state = lock(&self.state);
-        self.follow_rotation(&mut state);
         let result = state.write_all_or_nothing(line);
         self.waiting.store(state.backlog.len(), Ordering::Relaxed);
         match result {
             Ok(()) => {
                 if std::mem::take(&mut state.failing) {
-                    tracing::info!(path = %self.path.display(), "the audit log can be written again");
+                    tracing::info!(path = %state.place.path().display(), "the audit log can be written again");
                 }
                 Ok(())
             }
             Err(error) => {
                 if !std::mem::replace(&mut state.failing, true) {
-                    tracing::error!(path = %self.path.display(), %error, "failed to write the audit log");
+                    tracing::error!(path = %state.place.path().display(), %error, "failed to write the audit log");
                 }
                 Err(Refused)
             }
@@ -103,28 +118,55 @@ impl FileSink {
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
+}
+
+/// One path, at which somebody else may put another file.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    path: PathBuf,
+    /// Device and inode of the open file.
+    identity: (u64, u64),
+    looked: Instant,
+}
+
+impl FileSink {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (file, identity) = open(path)?;
+        Ok(Self::new(file, Rotated { path: path.to_owned(), identity, looked: Instant::now() }))
+    }
 
     pub(super) fn reopen(&self) {
-        self.replace(&mut lock(&self.state));
+        let AppendState { place, file, .. } = &mut *lock(&self.state);
+        place.replace(file);
     }
+}
 
-    fn follow_rotation(&self, state: &mut FileState) {
-        if state.looked.elapsed() < LOOK {
-            return;
+impl Place for Rotated {
+    fn before(&mut self, file: &mut Appended, _bytes: usize) -> io::Result<()> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(());
         }
-        state.looked = Instant::now();
-        let same = std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == state.identity);
+        self.looked = Instant::now();
+        let same = std::fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == self.identity);
         if !same {
-            self.replace(state);
+            self.replace(file);
         }
+        Ok(())
     }
 
-    fn replace(&self, state: &mut FileState) {
+    fn after(&mut self, _lines: &[u8]) {}
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Rotated {
+    fn replace(&mut self, file: &mut Appended) {
         match open(&self.path) {
-            Ok((file, identity, torn)) => {
-                state.file = file;
-                state.identity = identity;
-                state.torn = torn;
+            Ok((opened, identity)) => {
+                *file = opened;
+                self.identity = identity;
             }
             // The old file is still open and still takes lines: better there than nowhere.
             Err(error) => tracing::error!(path = %self.path.display(), %error, "failed to open the audit log anew"),
@@ -132,10 +174,16 @@ impl FileSink {
     }
 }
 
+/// A file for lines: statements and their parameters are nobody else's business.
+pub(super) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).mode(0o600);
+    options
+}
+
 /// Opens the file; tells its identity, and whether it ends in the middle of a line.
-fn open(path: &Path) -> io::Result<(File, (u64, u64), bool)> {
-    // Statements and their parameters are nobody else's business.
-    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+fn open(path: &Path) -> io::Result<(Appended, (u64, u64))> {
+    let file = options().open(path)?;
     let metadata = file.metadata()?;
     let mut torn = false;
     if metadata.is_file() && metadata.len() > 0 {
@@ -144,27 +192,40 @@ fn open(path: &Path) -> io::Result<(File, (u64, u64), bool)> {
         (&file).read_exact(&mut last)?;
         torn = last != *b"\n";
     }
-    Ok((file, (metadata.dev(), metadata.ino()), torn))
+    Ok((Appended { file, torn }, (metadata.dev(), metadata.ino())))
 }
 
-impl FileState {
+impl<P: Place> AppendState<P> {
     fn write_all_or_nothing(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.append(b"\n")?;
-            self.torn = false;
-        }
         if self.backlog.is_empty() {
-            return self.append(line);
+            return self.write(line);
         }
         let mut all = std::mem::take(&mut self.backlog);
         let waited = all.len();
         all.extend_from_slice(line);
-        let result = self.append(&all);
+        let result = self.write(&all);
         all.truncate(if result.is_ok() { 0 } else { waited });
         // Its room is used again: there is an end for every statement.
         all.shrink_to(TOGETHER);
         self.backlog = all;
         result
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.place.before(&mut self.file, lines.len())?;
+        self.file.append_lines(lines)?;
+        self.place.after(lines);
+        Ok(())
+    }
+}
+
+impl Appended {
+    fn append_lines(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.append(b"\n")?;
+            self.torn = false;
+        }
+        self.append(lines)
     }
 
     /// Appends all of it. Of what a full disk cut short, the part that was written is taken back.

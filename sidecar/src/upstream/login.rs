@@ -159,10 +159,12 @@ impl Login<'_> {
                 if !self.stream.is_private() {
                     return Err(ConnectError::CleartextRefused);
                 }
+                self.require_verified()?;
                 frontend::write_password(&mut out, credential.password())?;
                 Step::Answered
             }
             (Authentication::Md5(salt), Step::Asked) => {
+                self.require_verified()?;
                 let mut hashed = postgres_protocol::authentication::md5_hash(
                     credential.user().as_bytes(),
                     credential.password().as_bytes(),
@@ -193,6 +195,12 @@ impl Login<'_> {
         };
         self.send(&mut out).await?;
         Ok(next)
+    }
+
+    /// Of a password that is guarded only a verified server may learn anything.
+    fn require_verified(&self) -> Result<(), ConnectError> {
+        let verified = self.config.tls.verifies() || matches!(self.stream, UpstreamStream::Unix(_));
+        if self.config.credential.is_guarded() && !verified { Err(ConnectError::UnverifiedServer) } else { Ok(()) }
     }
 
     /// The best mechanism that both sides know.

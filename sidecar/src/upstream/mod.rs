@@ -101,6 +101,12 @@ pub enum ConnectError {
     /// The server asks for the password as it is, and the connection isn't encrypted.
     #[error("the database asks for a cleartext password on a connection without TLS; refused")]
     CleartextRefused,
+    /// The server asks for the password in a way that shows it to whoever poses as the server, and isn't verified.
+    #[error(
+        "the database asks for a cleartext or md5 password, and its certificate is not verified; refused: use \
+         scram-sha-256, or the TLS mode VerifyFull or VerifyCa"
+    )]
+    UnverifiedServer,
     /// The server asks for a way to log in that we don't know.
     #[error("the database asks for an authentication method that is not supported")]
     Method,
@@ -123,7 +129,10 @@ impl ConnectError {
             | ConnectError::Tls(_) => "08001",
             ConnectError::Closed(_) => "08006",
             ConnectError::Malformed(_) | ConnectError::Unexpected => "08P01",
-            ConnectError::CleartextRefused | ConnectError::Method | ConnectError::Scram(_) => "28000",
+            ConnectError::CleartextRefused
+            | ConnectError::UnverifiedServer
+            | ConnectError::Method
+            | ConnectError::Scram(_) => "28000",
             ConnectError::Server(fields) => fields.code(),
         }
     }

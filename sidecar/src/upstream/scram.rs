@@ -22,6 +22,7 @@ pub struct Credential(Arc<Inner>);
 struct Inner {
     user: String,
     password: Zeroizing<String>,
+    guarded: bool,
     derived: Mutex<Option<Derived>>,
 }
 
@@ -77,12 +78,24 @@ pub enum ScramError {
 
 impl Credential {
     /// Of this user and password.
-    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            user: user.into(),
-            password: Zeroizing::new(password.into()),
-            derived: Mutex::new(None),
-        }))
+    pub fn new(user: &str, password: &str) -> Self {
+        Self::of(user, password, false)
+    }
+
+    /// The same, for where somebody else could pose as the server: what a password can be read or guessed from (as it
+    /// is, and its MD5) is sent only to a server that was verified.
+    pub fn guarded(user: &str, password: &str) -> Self {
+        Self::of(user, password, true)
+    }
+
+    fn of(user: &str, password: &str, guarded: bool) -> Self {
+        let password = Zeroizing::new(password.to_owned());
+        Self(Arc::new(Inner { user: user.to_owned(), password, guarded, derived: Mutex::new(None) }))
+    }
+
+    /// Whether it was made by [`Credential::guarded`].
+    pub(super) fn is_guarded(&self) -> bool {
+        self.0.guarded
     }
 
     /// The user.

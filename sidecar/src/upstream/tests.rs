@@ -22,12 +22,24 @@ async fn against<F>(mode: TlsMode, wait: Duration, answer: impl FnOnce(TcpStream
 where
     F: Future<Output = Vec<u8>> + Send + 'static,
 {
+    with_credential(Credential::new("u", PASSWORD), mode, wait, answer).await
+}
+
+async fn with_credential<F>(
+    credential: Credential,
+    mode: TlsMode,
+    wait: Duration,
+    answer: impl FnOnce(TcpStream) -> F,
+) -> (ConnectError, Vec<u8>)
+where
+    F: Future<Output = Vec<u8>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = Arc::new(UpstreamConfig {
         host: "127.0.0.1".into(),
         port: listener.local_addr().unwrap().port(),
         database: "d".into(),
-        credential: Credential::new("u", PASSWORD),
+        credential,
         tls: Tls::new(mode, None).unwrap(),
         timeout: wait,
     });
@@ -42,7 +54,11 @@ where
 
 /// Reads the startup packet, answers with `bytes`, and collects what comes then.
 async fn answered(mode: TlsMode, bytes: Vec<u8>) -> (ConnectError, Vec<u8>) {
-    against(mode, Duration::from_secs(5), |mut socket| async move {
+    answered_to(Credential::new("u", PASSWORD), mode, bytes).await
+}
+
+async fn answered_to(credential: Credential, mode: TlsMode, bytes: Vec<u8>) -> (ConnectError, Vec<u8>) {
+    with_credential(credential, mode, Duration::from_secs(5), |mut socket| async move {
         let mut packet = [0; 512];
         _ = socket.read(&mut packet).await;
         _ = socket.write_all(&bytes).await;
@@ -63,6 +79,16 @@ fn written(write: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
     let mut out = BytesMut::new();
     write(&mut out);
     out.to_vec()
+}
+
+#[tokio::test]
+async fn a_guarded_password_is_not_sent_to_a_server_that_nobody_verified() {
+    for (method, rest) in [(3, b"".as_slice()), (5, b"salt")] {
+        let guarded = Credential::guarded("u", PASSWORD);
+        let (error, sent) = answered_to(guarded, TlsMode::Disable, authentication(method, rest)).await;
+        assert!(matches!(error, ConnectError::CleartextRefused | ConnectError::UnverifiedServer), "{error:?}");
+        assert!(sent.is_empty(), "{sent:?}");
+    }
 }
 
 #[tokio::test]

@@ -23,11 +23,15 @@ const ALPN: &[u8] = b"postgresql";
 
 /// TLS as the policy wants it, made once for all connections.
 #[derive(Clone)]
-pub struct Tls(Option<TlsConnector>);
+pub struct Tls {
+    /// None where connections aren't encrypted.
+    client: Option<TlsConnector>,
+    verifies: bool,
+}
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Tls(on)" } else { "Tls(off)" })
+        f.write_str(if self.client.is_some() { "Tls(on)" } else { "Tls(off)" })
     }
 }
 
@@ -49,7 +53,7 @@ impl Tls {
     /// For this mode; `ca` is the bundle in PEM.
     pub fn new(mode: TlsMode, ca: Option<&[u8]>) -> Result<Self, TlsConfigError> {
         let trust = match mode {
-            TlsMode::Disable => return Ok(Self(None)),
+            TlsMode::Disable => return Ok(Self { client: None, verifies: false }),
             TlsMode::Require => Trust::Any,
             TlsMode::VerifyCa => Trust::Chain(Anchors::read(ca.ok_or(TlsConfigError::NoCa)?)?),
             TlsMode::VerifyFull => Trust::ChainAndName(Anchors::read(ca.ok_or(TlsConfigError::NoCa)?)?),
@@ -62,12 +66,18 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(Verifier { trust, algorithms }))
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self(Some(TlsConnector::from(Arc::new(config)))))
+        let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+        Ok(Self { client: Some(TlsConnector::from(Arc::new(config))), verifies })
+    }
+
+    /// Whether the server is verified.
+    pub(super) const fn verifies(&self) -> bool {
+        self.verifies
     }
 
     /// None if connections aren't encrypted.
     pub(super) const fn client(&self) -> Option<&TlsConnector> {
-        self.0.as_ref()
+        self.client.as_ref()
     }
 }
 
