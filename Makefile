@@ -30,6 +30,16 @@ demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leave
 kubernetes: setup ## build Kubernetes from its Go modules, which the tests run; kept outside the tree (the first time many minutes)
 	@for module in $(KUBERNETES); do e2e/kubernetes/build $$module >/dev/null || [ $$? = 3 ] || exit 1; done
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+.PHONY: images
+images: setup ## the images of operator and sidecar, as OCI archives in target/images
+	$(say) "building operator and sidecar, optimised (the first time some minutes)"
+	cargo build --release --locked -p postern-operator -p postern-sidecar
+	@for part in operator sidecar; do \
+		image=$(CURDIR)/target/images/postern-$$part.tar; \
+		FRESH=1 .ci/image $$part localhost/postern-$$part:$(VERSION) $$image target/release/postern-$$part && echo $$image || exit 1; \
+	done
+
 # What a machine can't run is left out, said, and counted here.
 LEFT_OUT := $(CURDIR)/target/left-out
 .PHONY: test

@@ -84,11 +84,11 @@ fn a_database_is_reached_by_its_services_name() {
     let mut server = container("postgres", "");
     server.as_object_mut().unwrap().remove("command");
     server["image"] = cluster.load(&Image::postgres().unwrap()).unwrap().into();
-    server["env"] = json!([{"name": "POSTGRES_PASSWORD", "value": "secret"}]);
-    server["readinessProbe"] = json!({"tcpSocket": {"port": 5432}, "periodSeconds": 1});
-    server["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/tmp"}]);
+    server["env"] = json!([{"name": "POSTGRES_PASSWORD", "value": "secret"}, {"name": "POSTGRES_DB", "value": "shop"}]);
+    server["readinessProbe"] = json!({"exec": {"command": ["pg_isready", "-d", "shop"]}, "periodSeconds": 1});
+    server["volumeMounts"] = json!([{"name": "tmp", "mountPath": "/tmp"}]);
     let mut database: Value = serde_json::from_str(&pod("database", &server)).unwrap();
-    database["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]);
+    database["spec"]["volumes"] = json!([{"name": "tmp", "emptyDir": {}}]);
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "database"},
         "spec": {"selector": {"app": "database"}, "ports": [{"port": 5432}]},
@@ -100,7 +100,7 @@ fn a_database_is_reached_by_its_services_name() {
     namespace.wait("pod/app", "condition=Ready").unwrap();
     // Before what balances has seen the endpoint, connections are refused.
     let host = format!("database.{}.svc.cluster.local", namespace.name());
-    let url = format!("host={host} user=postgres password=secret connect_timeout=20");
+    let url = format!("host={host} user=postgres password=secret dbname=shop connect_timeout=20");
     eventually("the database is not reached", || namespace.exec("app", &["psql", &url, "-c", "SELECT"]).is_ok());
     assert_eq!(namespace.exec("app", &["psql", &url, "-Atc", "SELECT 6 * 7"]).unwrap(), "42\n");
     let program = format!("import psycopg2; print(psycopg2.connect('{url}').server_version // 10000)");

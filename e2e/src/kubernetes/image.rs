@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use super::{Unavailable, Version, programs};
+use super::{Unavailable, Version, programs, unless_unavailable};
 
 /// An image that can be built.
 #[derive(Clone, Debug)]
@@ -45,31 +45,23 @@ impl Image {
     }
 
     /// The sidecar's, with this binary in it.
-    pub fn sidecar(binary: &Path) -> Result<Self> {
+    pub fn sidecar(binary: &Path) -> Self {
         Self::of_product("sidecar", binary)
     }
 
     /// The operator's, with this binary in it.
-    pub fn operator(binary: &Path) -> Result<Self> {
+    pub fn operator(binary: &Path) -> Self {
         Self::of_product("operator", binary)
     }
 
     /// The product's own Dockerfile, with a binary that need not be optimised: that would take minutes for each change.
-    fn of_product(part: &str, binary: &Path) -> Result<Self> {
-        let folder = crate::workspace().join("target/images/test");
-        std::fs::create_dir_all(&folder)?;
-        let stripped = folder.join(format!("postern-{part}"));
-        // What it is debugged with is most of it.
-        let output = Command::new("strip").arg("-o").arg(&stripped).arg(binary).output()?;
-        if !output.status.success() {
-            bail!("strip: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(Self {
-            name: format!("localhost/postern-{part}:test"),
+    fn of_product(part: &str, binary: &Path) -> Self {
+        Self {
+            name: format!("localhost/postern-{part}:{}", env!("CARGO_PKG_VERSION")),
             folder: crate::workspace().join(part),
-            archive: folder.join(format!("{part}.tar")),
-            files: vec![stripped],
-        })
+            archive: crate::workspace().join(format!("target/images/test/postern-{part}.tar")),
+            files: vec![binary.into()],
+        }
     }
 
     /// By which pods name it.
@@ -77,14 +69,26 @@ impl Image {
         &self.name
     }
 
-    /// Its archive, built if it is not there yet or something in it is another; [`Unavailable`] where it can't be built.
+    /// Its archive, built if it is not there yet or something in it is another; an error where it can't be built.
     pub fn archive(&self) -> Result<PathBuf> {
-        let script = crate::workspace().join(".ci/image");
-        let mut command = Command::new(script);
-        command.arg(&self.folder).arg(&self.name).arg(&self.archive).args(&self.files);
+        self.build(&self.archive, false)?;
+        Ok(self.archive.clone())
+    }
+
+    /// Builds it anew, as this archive. None where the machine can't, which is said.
+    pub fn build_anew(&self, archive: &Path) -> Result<Option<()>> {
+        self.build(archive, true).map_or_else(|error| unless_unavailable(Err(&error)), |()| Ok(Some(())))
+    }
+
+    fn build(&self, archive: &Path, anew: bool) -> Result<()> {
+        let mut command = Command::new(crate::workspace().join(".ci/image"));
+        command.arg(&self.folder).arg(&self.name).arg(archive).args(&self.files);
+        if anew {
+            command.env("FRESH", "1");
+        }
         // It tells how far it is, and what fails.
         match command.stdin(Stdio::null()).stdout(Stdio::null()).status()?.code() {
-            Some(0) => Ok(self.archive.clone()),
+            Some(0) => Ok(()),
             Some(3) => bail!(Unavailable("images can't be built on this machine".into())),
             _ => bail!("the image {} is not built", self.name),
         }
