@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod config;
 pub mod controllers;
 pub mod definitions;
+pub mod events;
 pub mod injection;
 pub mod leader;
 pub mod metrics;
