@@ -195,12 +195,12 @@ impl Controllers {
         let Plan { finalizers, keep, drop, status, wait } = plan;
         let api = objects::of_namespace::<K>(self.client.clone(), &known.namespace);
         let parameters = PatchParams::default();
+        let mut version = known.object.metadata.resource_version.clone();
         if let Some(finalizers) = finalizers {
             // With the version that it is made from: finalizers of others must not be lost.
-            let version = known.object.metadata.resource_version.clone();
             let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
             match timely(api.patch(&known.name, &parameters, &Patch::Merge(patch))).await {
-                Ok(_) => {}
+                Ok(patched) => version = patched.metadata.resource_version,
                 // It is gone, or changed meanwhile, and so looked at again.
                 Err(error) if matches!(error.code(), Some(404 | 409)) => return Ok(None),
                 Err(error) => return Err(error),
@@ -225,10 +225,11 @@ impl Controllers {
             }
         }
         if let Some(status) = status {
-            let patch = Patch::Merge(json!({"status": status}));
+            // Conditions are one list: what others wrote there must not be lost.
+            let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
             match timely(api.patch_status(&known.name, &parameters, &patch)).await {
                 Ok(_) => {}
-                Err(error) if error.code() == Some(404) => return Ok(None),
+                Err(error) if matches!(error.code(), Some(404 | 409)) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }

@@ -165,12 +165,18 @@ pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<To
 }
 
 fn gather(waiting: &mut HashMap<Same, Waiting>, told: Told) {
-    let same = (told.regarding.uid.clone().unwrap_or_default(), told.reason);
+    let same = (object(&told.regarding), told.reason);
     if let Some(waiting) = waiting.get_mut(&same) {
         waiting.count = waiting.count.saturating_add(1);
     } else if waiting.len() < WAITING {
         waiting.insert(same, Waiting { told, count: 1, since: Instant::now() });
     }
+}
+
+/// Which object it is: not all references have a UID.
+fn object(regarding: &ObjectReference) -> String {
+    let ObjectReference { kind, namespace, name, uid, .. } = regarding;
+    [kind, namespace, name, uid].map(|part| part.as_deref().unwrap_or_default()).join("/")
 }
 
 /// What has waited longest of what may be written.
@@ -182,11 +188,10 @@ fn next(waiting: &HashMap<Same, Waiting>, written: &HashMap<Same, Instant>) -> O
 /// The Event's name: the same for what happens to an object in a minute, so that replicas meet at one.
 fn name(told: &Told, now: Timestamp) -> String {
     let minute = now.as_second().div_euclid(60);
-    let uid = told.regarding.uid.as_deref().unwrap_or_default();
-    let digest = Sha256::digest(format!("{uid}/{}/{minute}", told.reason.as_str()));
+    let digest = Sha256::digest(format!("{}/{}/{minute}", object(&told.regarding), told.reason.as_str()));
     let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let object: String = told.regarding.name.as_deref().unwrap_or_default().chars().take(200).collect();
-    format!("{object}.{short}")
+    let name: String = told.regarding.name.as_deref().unwrap_or_default().chars().take(200).collect();
+    format!("{name}.{short}")
 }
 
 fn note(text: &str, count: u32) -> String {
@@ -260,7 +265,7 @@ mod tests {
             gather(&mut waiting, told("a", EventReason::StatementDenied, note));
         }
         gather(&mut waiting, told("a", EventReason::CopyBlocked, "other"));
-        let same = ("a".to_owned(), EventReason::StatementDenied);
+        let same = ("//shop/a".to_owned(), EventReason::StatementDenied);
         assert_eq!((waiting.len(), waiting.get(&same).unwrap().count), (2, 3));
         assert_eq!(waiting.get(&same).unwrap().told.note, "first");
         let written = HashMap::from([(same, Instant::now())]);

@@ -8,6 +8,7 @@ pub mod config;
 pub mod controllers;
 pub mod definitions;
 pub mod events;
+pub mod facts;
 pub mod injection;
 pub mod leader;
 pub mod metrics;

@@ -15,6 +15,8 @@ use crate::broker::{self, BrokerParts, Keys, Sink};
 use crate::certificates::{self, Served};
 use crate::config::Config;
 use crate::controllers::{self, Controllers};
+use crate::events::{self, Events};
+use crate::facts::Facts;
 use crate::metrics::Metrics;
 use crate::objects::{self, Objects};
 use crate::secrets::Secrets;
@@ -77,6 +79,10 @@ pub async fn run(config: Config) -> Result<()> {
         ending.subscribe(),
     )?;
 
+    let (events, told_events) = Events::new();
+    tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events));
+    let facts = Facts::new(Arc::clone(&objects), events);
+    tokio::spawn(Arc::clone(&facts).write(client.clone()));
     let bases = broker_server.names.iter().map(|name| format!("https://{name}:8443"));
     let broker = BrokerParts {
         client: client.clone(),
@@ -87,7 +93,10 @@ pub async fn run(config: Config) -> Result<()> {
         bases: bases.chain([config.sidecars.broker.trim_end_matches('/').to_owned()]).collect(),
         verify_source: config.verify_source_address,
         sink: Sink::new(&config.audit_sink).context("--audit-sink")?,
-        tell: Arc::new(|_| ()),
+        tell: Arc::new({
+            let facts = Arc::clone(&facts);
+            move |fact| facts.learn(&fact)
+        }),
         metrics: Arc::clone(&metrics),
     };
     let broker =

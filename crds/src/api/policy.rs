@@ -32,6 +32,8 @@ use crate::verb::Verb;
         printcolumn(name = "Bulk export", type_ = "string", json_path = ".spec.bulkExport.action", priority = 1),
         printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
         printcolumn(name = "Sidecars", type_ = "integer", json_path = ".status.sidecars"),
+        printcolumn(name = "Last used", type_ = "date", json_path = ".status.lastUsed"),
+        printcolumn(name = "By", type_ = "string", json_path = ".status.lastUsedBy"),
         printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     )
 )]

@@ -18,6 +18,13 @@ pub struct PolicyStatus {
     /// How many sidecars serve under the policy: those of running pods that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecars: Option<i64>,
+    /// When a session under the policy last began; up to five minutes old while it is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub last_used: Option<String>,
+    /// The identity that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_by: Option<String>,
     /// Ready: the policy is in force as written. Stalled: the spec has mistakes, the last good one stays in force.
     /// Reconciling: a change is on its way to the sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -8,6 +8,7 @@ use postern_crds::api::{Condition, ConditionStatus};
 use serde_json::{Value, json};
 
 use super::Reason;
+use crate::facts::BOUND;
 use crate::objects::{FINALIZER, Kind, Known};
 
 /// How many good specs are kept.
@@ -152,6 +153,8 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         }
         None => {}
     }
+    // What the sidecars' reports say is written elsewhere.
+    conditions.extend(before.iter().find(|it| it.type_ == BOUND).cloned());
     json!({
         "observedGeneration": known.generation,
         "generationInForce": in_force,

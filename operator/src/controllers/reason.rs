@@ -13,6 +13,10 @@ pub enum Reason {
     CredentialsUnreadable,
     /// All Secrets that the policy names can be read.
     CredentialsRead,
+    /// All of the policy binds to the database.
+    Bound,
+    /// A part of the policy does not bind to the database, and is closed.
+    NotBound,
     /// It is not known yet.
     NotKnown,
     /// Nothing is left to be done.
@@ -28,6 +32,8 @@ impl Reason {
             Reason::Invalid => "Invalid",
             Reason::CredentialsUnreadable => "CredentialsUnreadable",
             Reason::CredentialsRead => "CredentialsRead",
+            Reason::Bound => "Bound",
+            Reason::NotBound => "NotBound",
             Reason::NotKnown => "NotKnown",
             Reason::Settled => "Settled",
         }
