@@ -148,3 +148,46 @@ SELECT E'\'; --', card FROM customers;
 
 -- leak works: with standard_conforming_strings as it must be
 SELECT '\', card, '''' FROM customers;
+
+-- leak table works: two tables of one name in one FROM
+SELECT public.customers.id, public.customers.card, other.customers.card FROM public.customers JOIN other.customers ON other.customers.id = public.customers.id;
+
+-- leak table works: the outer of two tables of one name, from the query within
+SELECT id, card FROM public.customers WHERE EXISTS (SELECT FROM other.customers WHERE other.customers.id = public.customers.id) ORDER BY id;
+
+-- table works: the inner of two tables of one name
+SELECT id, card FROM other.customers WHERE EXISTS (SELECT FROM public.customers WHERE public.customers.id = other.customers.id + 1);
+
+-- leak works: stars and rows of two tables of one name
+SELECT other.customers.*, public.customers.* FROM other.customers, public.customers WHERE public.customers.id < 3 ORDER BY public.customers.id;
+
+-- leak works: a star of a table that is named with its schema
+SELECT public.customers.* FROM public.customers ORDER BY 1;
+
+-- leak works: a row that keeps its name beside another of the name
+SELECT customers FROM public.customers WHERE EXISTS (SELECT FROM other.customers WHERE other.customers.id = public.customers.id);
+
+-- leak table works: an alias within that is the name of the table around
+SELECT id, card FROM public.customers WHERE EXISTS (SELECT FROM other.customers AS customers WHERE customers.id = public.customers.id) ORDER BY id;
+
+-- leak table works: a CTE within that is the name of the table around
+WITH customers AS (SELECT 2 AS id) SELECT id, card FROM public.customers WHERE EXISTS (SELECT FROM customers WHERE customers.id = public.customers.id);
+
+-- leak table works: locked by the name that it has for the client
+SELECT public.customers.card FROM public.customers, other.customers WHERE public.customers.id = other.customers.id FOR UPDATE OF customers;
+
+-- leak table works: a write beside a table of its name
+UPDATE public.customers SET visits = 7 WHERE public.customers.id IN (SELECT other.customers.id FROM other.customers WHERE other.customers.id = public.customers.id) RETURNING id, card, visits, customers.visits;
+SELECT id, visits FROM customers ORDER BY id;
+
+-- leak table works: an upsert beside a table of its name
+INSERT INTO public.customers (id, name, card) SELECT id, 'Zoe', 'CARD-0009' FROM other.customers ON CONFLICT (id) DO UPDATE SET visits = customers.visits + (SELECT count(*)::int FROM other.customers WHERE other.customers.id = customers.id) RETURNING id, card, visits;
+
+-- table works: a delete beside a table of its name
+DELETE FROM public.customers WHERE EXISTS (SELECT FROM other.customers WHERE other.customers.id = public.customers.id AND public.customers.visits = 4) RETURNING public.customers.id;
+
+-- works: an ambiguous name among tables of one name
+SELECT customers.id FROM public.customers, other.customers;
+
+-- leak table works: the proxy's own name, as the client's
+SELECT public.customers.card, (SELECT postern_0.card FROM (SELECT 'x' AS card) AS postern_0) FROM public.customers, other.customers WHERE public.customers.id = other.customers.id;

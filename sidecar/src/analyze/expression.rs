@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
-use super::scope::{Column, ItemId, Meaning};
+use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place};
@@ -246,12 +246,11 @@ impl Analyzer<'_> {
             _ => None,
         };
         self.use_meaning(&meaning, place)?;
-        if meaning.qualifier == 2 {
-            let replaced = |id: &ItemId| self.scopes.get(*id).and_then(|i| i.relation()).is_some_and(|r| r.replaced());
-            let mut ids = meaning.columns.iter().map(|(id, _)| id).chain(meaning.system.iter().map(|(id, _)| id));
-            if ids.any(replaced) {
-                self.shorten(node, 2);
-            }
+        let kept = usize::from(meaning.whole.is_empty());
+        if meaning.qualifier > 0 || kept == 0 {
+            let ids = meaning.columns.iter().map(|(id, _)| *id).chain(meaning.system.map(|(id, _)| id));
+            let ids: Vec<ItemId> = ids.chain(meaning.whole.iter().copied()).collect();
+            self.qualify(node, &ids, kept)?;
         }
         self.replace_in_write(node, &meaning)?;
         Ok(kind)
@@ -264,8 +263,8 @@ impl Analyzer<'_> {
         for id in &items {
             self.use_whole(*id, self.seen_from(*id, place))?;
         }
-        if names.len() == 2 {
-            self.shorten(node, 1);
+        if !names.is_empty() {
+            self.qualify(node, &items, 1)?;
         }
         Ok(items)
     }
@@ -276,15 +275,29 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Cuts a three-part name to what a subquery's alias answers to, keeping its last `keep` names.
-    fn shorten(&mut self, node: &mut Node, keep: usize) {
-        if let Some(NodeEnum::ColumnRef(reference)) = &mut node.node {
-            let star =
-                usize::from(matches!(reference.fields.last().and_then(|f| f.node.as_ref()), Some(NodeEnum::AStar(_))));
-            let surplus = reference.fields.len().saturating_sub(keep + star);
-            reference.fields.drain(..surplus);
-            self.changed = true;
+    /// Writes a reference to an item by the name that it has in the text that is sent, where that isn't what the client
+    /// wrote; the last `kept` of the reference's names are the column's, or the star.
+    fn qualify(&mut self, node: &mut Node, ids: &[ItemId], kept: usize) -> Result<(), Denial> {
+        let items: Vec<&Item> = ids.iter().filter_map(|id| self.scopes.get(*id)).collect();
+        let is_view = |item: &Item| item.relation().is_some_and(RelationItem::replaced);
+        let alias = match items.as_slice() {
+            [item] if item.renamed() || is_view(item) => item.alias.clone(),
+            [_, _, ..] if items.iter().any(|item| item.renamed()) => {
+                let name = items.first().and_then(|item| item.known_as()).unwrap_or_default();
+                return Err(Denial::new(Reason::UnknownColumn, format!("table reference \"{name}\" is ambiguous"))
+                    .sqlstate("42P09")
+                    .object(name));
+            }
+            _ => None,
+        };
+        if let (Some(alias), Some(NodeEnum::ColumnRef(reference))) = (alias, &mut node.node) {
+            let qualifiers = reference.fields.len().saturating_sub(kept);
+            if !matches!(reference.fields.get(..qualifiers), Some([one]) if tree::string_of(one) == Some(&alias)) {
+                reference.fields.splice(..qualifiers, [tree::string(&*alias)]);
+                self.changed = true;
+            }
         }
+        Ok(())
     }
 
     /// A name that is no column's: the call to put in its place, if it is one on the row of a write's target.

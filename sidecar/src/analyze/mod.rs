@@ -7,6 +7,7 @@ mod expression;
 mod function;
 mod literals;
 pub mod needs;
+mod schemas;
 mod scope;
 mod select;
 mod tree;
@@ -356,6 +357,8 @@ pub(crate) struct Analyzer<'a> {
     made: Vec<Relation>,
     /// The relations that it drops.
     dropped: Vec<WrittenName>,
+    /// What the statement calls by which name.
+    names: schemas::Names,
     /// Masked columns read so far, in order.
     masked_reads: Vec<(ItemId, i16)>,
     /// How often set_config is called for `search_path`.
@@ -492,6 +495,7 @@ impl<'a> Analyzer<'a> {
             picked_setting: None,
             made: Vec::new(),
             dropped: Vec::new(),
+            names: schemas::Names::default(),
             masked_reads: Vec::new(),
             path_calls: 0,
             learner: None,
@@ -551,6 +555,15 @@ impl<'a> Analyzer<'a> {
             self.changed = true;
         }
         Ok(relation)
+    }
+
+    /// The name by which a relation that is not shown as it is goes in the text that is sent.
+    pub(crate) fn name_in_text(&mut self, range: &mut pb::RangeVar, shown_as_it_is: bool) -> Arc<str> {
+        if range.alias.is_none() && !shown_as_it_is && self.names.told_apart(&range.relname) {
+            range.alias = Some(pb::Alias { aliasname: self.names.own(), colnames: Vec::new() });
+            self.changed = true;
+        }
+        Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname))
     }
 
     fn may_make_relations(&self) -> bool {

@@ -101,15 +101,28 @@ impl RelationItem {
 /// One thing in FROM.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// The name by which the statement refers to it; None for a subquery or join without one.
+    /// The name by which the text that is sent refers to it; None for a subquery or join without one.
     pub(crate) alias: Option<Arc<str>>,
-    /// Whether the alias was written, or is the relation's own name.
+    /// Whether the client gave it an alias; else it is known to him by the relation's own name.
     pub(crate) aliased: bool,
     /// What it is.
     pub(crate) source: Source,
 }
 
 impl Item {
+    /// The name by which the client refers to it.
+    pub(crate) fn known_as(&self) -> Option<&str> {
+        match self.relation() {
+            Some(item) if !self.aliased => Some(&item.relation.name),
+            _ => self.alias.as_deref(),
+        }
+    }
+
+    /// Whether the text that is sent refers to it otherwise than the client does.
+    pub(crate) fn renamed(&self) -> bool {
+        self.known_as() != self.alias.as_deref()
+    }
+
     /// The relation, if it is one.
     pub(crate) fn relation(&self) -> Option<&RelationItem> {
         match &self.source {
@@ -248,10 +261,10 @@ impl Scopes {
     fn named<'a>(&'a self, level: &'a Scope, schema: Option<&'a str>, name: &'a str) -> impl Iterator<Item = ItemId> {
         level.items.iter().copied().filter(move |id| {
             self.get(*id).is_some_and(|item| match schema {
-                None => item.alias.as_deref() == Some(name),
+                None => item.known_as() == Some(name),
                 Some(schema) => {
                     !item.aliased
-                        && item.alias.as_deref() == Some(name)
+                        && item.known_as() == Some(name)
                         && item.relation().is_some_and(|relation| &*relation.relation.schema == schema)
                 }
             })

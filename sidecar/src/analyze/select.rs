@@ -6,6 +6,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
+use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
 use super::{Analyzer, Place};
@@ -37,6 +38,9 @@ impl Analyzer<'_> {
 
     /// Walks a SELECT; `top` if its rows are what the client gets.
     pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+        if self.scopes.levels.is_empty() {
+            self.names = Names::in_select(select);
+        }
         self.select_raw(select, top).map(resolved)
     }
 
@@ -117,7 +121,7 @@ impl Analyzer<'_> {
             }
         }
         self.limits(select)?;
-        self.locking(&select.locking_clause)?;
+        self.locking(&mut select.locking_clause)?;
         self.expand_stars(select)?;
         if groups > 0 {
             self.group_by_key(select)?;
@@ -278,8 +282,8 @@ impl Analyzer<'_> {
             let mut column = self.output_column(&res.name, value);
             let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
             column.type_oid = self.expression(value, place)?;
-            // What took a column's place must keep its name.
-            if was_column && res.name.is_empty() && !matches!(value.node, Some(NodeEnum::ColumnRef(_))) {
+            // What took the place of a column, or of a row, must keep its name.
+            if was_column && res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
                 res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
             }
             output.columns.push(column);
@@ -437,13 +441,14 @@ impl Analyzer<'_> {
 
     fn range_var(&mut self, range: &mut pb::RangeVar) -> Result<ItemId, Denial> {
         let alias_columns = range.alias.as_ref().map(|alias| names_of(&alias.colnames)).unwrap_or_default();
-        let alias: Arc<str> = Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname));
+        let aliased = range.alias.is_some();
         if range.schemaname.is_empty()
             && range.catalogname.is_empty()
             && let Some(cte) = self.scopes.cte(&range.relname).cloned()
         {
             let mut output = Output { columns: cte.columns, complete: cte.complete };
             rename(&mut output, &alias_columns);
+            let alias = self.name_in_text(range, true);
             return Ok(self.scopes.add(Item {
                 alias: Some(alias),
                 aliased: true,
@@ -470,11 +475,8 @@ impl Analyzer<'_> {
             pushed: Vec::new(),
         };
         let replaced = item.replaced();
-        let id = self.scopes.add(Item {
-            alias: Some(alias),
-            aliased: range.alias.is_some(),
-            source: Source::Relation(item),
-        });
+        let alias = self.name_in_text(range, !replaced);
+        let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(item) });
         if replaced {
             // The view can't be built before the whole statement is walked: the node is marked with its item.
             range.catalogname = super::view::mark(id);
@@ -665,21 +667,26 @@ impl Analyzer<'_> {
     }
 
     /// FOR UPDATE and its kin lock rows, which takes a right to change them or to lock.
-    fn locking(&mut self, clauses: &[Node]) -> Result<(), Denial> {
+    fn locking(&mut self, clauses: &mut [Node]) -> Result<(), Denial> {
         for clause in clauses {
-            let Some(NodeEnum::LockingClause(clause)) = &clause.node else { return Err(unsupported("FOR UPDATE")) };
+            let Some(NodeEnum::LockingClause(clause)) = &mut clause.node else { return Err(unsupported("FOR UPDATE")) };
             let level = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
-            let named: Vec<&str> = clause
-                .locked_rels
-                .iter()
-                .filter_map(|node| match &node.node {
-                    Some(NodeEnum::RangeVar(range)) => Some(range.relname.as_str()),
-                    _ => None,
-                })
-                .collect();
+            let mut named = Vec::new();
+            for node in &mut clause.locked_rels {
+                let Some(NodeEnum::RangeVar(range)) = &mut node.node else { continue };
+                // The first that goes by the name, as the server has it.
+                let of_name =
+                    |id: &&ItemId| self.scopes.get(**id).is_some_and(|i| i.known_as() == Some(&range.relname));
+                let Some(id) = level.iter().find(of_name) else { continue };
+                named.push(*id);
+                if let Some(alias) = self.scopes.get(*id).filter(|item| item.renamed()).and_then(|i| i.alias.clone()) {
+                    range.relname = alias.to_string();
+                    self.changed = true;
+                }
+            }
             for id in level {
                 let Some(item) = self.scopes.get(id) else { continue };
-                let locked = named.is_empty() || item.alias.as_deref().is_some_and(|alias| named.contains(&alias));
+                let locked = clause.locked_rels.is_empty() || named.contains(&id);
                 let Some(relation) = item.relation().filter(|_| locked).map(|item| item.relation.clone()) else {
                     continue;
                 };

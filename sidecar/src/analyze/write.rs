@@ -14,6 +14,7 @@ use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
 use super::expression::each_conjunct;
+use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
@@ -33,6 +34,7 @@ pub(super) struct Target {
     pub(super) relation: Arc<Relation>,
     view: Option<Arc<RelationView>>,
     pub(super) alias: Arc<str>,
+    aliased: bool,
 }
 
 impl Target {
@@ -87,6 +89,9 @@ impl Analyzer<'_> {
     /// Walks a write; what it gives is its RETURNING.
     pub(crate) fn write(&mut self, node: &mut Node) -> Result<Output, Denial> {
         self.out.writes = true;
+        if self.scopes.levels.is_empty() {
+            self.names = Names::in_statement(node);
+        }
         let depth = self.scopes.levels.len();
         self.scopes.levels.push(Scope::default());
         let guarded = self.guarded;
@@ -111,17 +116,18 @@ impl Analyzer<'_> {
                 .object(name));
         }
         let (view, _) = self.reads(&relation, verb)?;
-        let alias = Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname));
+        let aliased = range.alias.is_some();
+        let alias = self.name_in_text(range, view.is_none());
         self.guarded |= view.as_ref().is_some_and(|view| !view.columns.is_empty());
         if let Some(filter) = view.as_ref().and_then(|view| view.filter.as_ref()) {
             self.out.row_filter_rule = Some(Arc::from(filter.rule.as_str()));
         }
-        Ok(Target { id: usize::MAX, relation, view, alias })
+        Ok(Target { id: usize::MAX, relation, view, alias, aliased })
     }
 
     /// Puts the target among the items that names can mean.
-    fn add_target(&mut self, target: &mut Target, range: &pb::RangeVar) {
-        target.id = self.scopes.add(self.target_item(target, target.alias.clone(), range.alias.is_some()));
+    fn add_target(&mut self, target: &mut Target) {
+        target.id = self.scopes.add(self.target_item(target, target.alias.clone(), target.aliased));
     }
 
     fn target_item(&self, target: &Target, alias: Arc<str>, aliased: bool) -> Item {
@@ -166,8 +172,7 @@ impl Analyzer<'_> {
         self.with_clause(&mut update.with_clause)?;
         let range = update.relation.as_mut().ok_or_else(|| unsupported("UPDATE"))?;
         let mut target = self.target_of(range, Verb::Update)?;
-        let range = range.clone();
-        self.add_target(&mut target, &range);
+        self.add_target(&mut target);
         for item in &mut update.from_clause {
             self.table_item(item)?;
         }
@@ -185,8 +190,7 @@ impl Analyzer<'_> {
         self.with_clause(&mut delete.with_clause)?;
         let range = delete.relation.as_mut().ok_or_else(|| unsupported("DELETE"))?;
         let mut target = self.target_of(range, Verb::Delete)?;
-        let range = range.clone();
-        self.add_target(&mut target, &range);
+        self.add_target(&mut target);
         for item in &mut delete.using_clause {
             self.table_item(item)?;
         }
@@ -863,7 +867,6 @@ impl Analyzer<'_> {
         self.with_clause(&mut insert.with_clause)?;
         let range = insert.relation.as_mut().ok_or_else(|| unsupported("INSERT"))?;
         let mut target = self.target_of(range, Verb::Insert)?;
-        let range = range.clone();
         let mut at_most_one = insert.select_stmt.is_none();
         if let Some(source) = insert.select_stmt.as_deref_mut() {
             at_most_one = matches!(&source.node, Some(NodeEnum::SelectStmt(select)) if select.values_lists.len() == 1);
@@ -871,7 +874,7 @@ impl Analyzer<'_> {
             self.insert_columns(insert, &target, &output)?;
         }
         self.check_insert(insert, &target)?;
-        self.add_target(&mut target, &range);
+        self.add_target(&mut target);
         if let Some(conflict) = insert.on_conflict_clause.as_deref_mut() {
             self.on_conflict(conflict, &mut target)?;
         }
@@ -1101,7 +1104,6 @@ impl Analyzer<'_> {
         let verbs: Vec<Verb> = merge.merge_when_clauses.iter().filter_map(merge_verb).collect();
         let first = verbs.first().copied().unwrap_or(Verb::Select);
         let mut target = self.target_of(range, first)?;
-        let range = range.clone();
         if !target.relation.temporary {
             for verb in verbs.iter().skip(1) {
                 let grant = self.grant(&target.relation, *verb)?;
@@ -1110,7 +1112,7 @@ impl Analyzer<'_> {
         }
         let source = merge.source_relation.as_deref_mut().ok_or_else(|| unsupported("MERGE"))?;
         self.table_item(source)?;
-        self.add_target(&mut target, &range);
+        self.add_target(&mut target);
         let before = self.masked_reads.len();
         if let Some(condition) = merge.join_condition.as_deref_mut() {
             self.expression(condition, Place::CONDITION)?;
