@@ -103,3 +103,15 @@ UPDATE customers SET visits = 99 WHERE id = 1 AND (SELECT t.card FROM (SELECT cu
 -- since15 same: a condition on the row in MERGE
 MERGE INTO customers USING (VALUES (1)) v (x) ON id = x WHEN MATCHED AND row(customers.*)::text LIKE '%CARDZ%' THEN UPDATE SET visits = 77;
 SELECT visits FROM customers WHERE id = 1;
+
+-- table works: the row of an alias that renames columns keeps the names of its fields
+SELECT to_jsonb((o.*)), row_to_json(o), to_jsonb(o) FROM orders AS o (a, b, c) WHERE a = 1;
+
+-- table works: no row of an alias that renames columns
+SELECT n, to_jsonb(o), o IS NULL FROM generate_series(1, 2) n LEFT JOIN orders AS o (n2, b, c) ON o.n2 = n AND o.b = 1 ORDER BY n;
+
+-- table works: rows of an alias that renames columns, counted, sorted and grouped by
+SELECT o::text, count(o), count(*) FROM orders AS o (a, b, c) GROUP BY o ORDER BY o;
+
+-- leak works: the row of an alias that renames masked columns
+SELECT to_jsonb(c) ->> 'card', c FROM customers AS c (x, y) ORDER BY c.x;

@@ -213,11 +213,16 @@ impl Analyzer<'_> {
         if let Some(names) = star_of(node) {
             // In an expression it is the row.
             let guarded = self.guarded_star(node);
-            for id in self.star(node, &names, place)? {
-                self.use_as_row(id);
+            let items = self.star(node, &names, place)?;
+            for id in &items {
+                self.use_as_row(*id);
             }
-            if let Some(id) = guarded {
-                *node = self.masked_row(id)?;
+            let row = match guarded {
+                Some(id) => Some(self.masked_row(id)?),
+                None => self.row_by_own_names(&items)?,
+            };
+            if let Some(row) = row {
+                *node = row;
                 self.changed = true;
             }
             return Ok(None);
@@ -251,6 +256,10 @@ impl Analyzer<'_> {
             let ids = meaning.columns.iter().map(|(id, _)| *id).chain(meaning.system.map(|(id, _)| id));
             let ids: Vec<ItemId> = ids.chain(meaning.whole.iter().copied()).collect();
             self.qualify(node, &ids, kept)?;
+        }
+        if let Some(row) = self.row_by_own_names(&meaning.whole)? {
+            *node = row;
+            self.changed = true;
         }
         self.replace_in_write(node, &meaning)?;
         Ok(kind)

@@ -4,12 +4,15 @@
 //! it is known when all of it was walked. Then [`Analyzer::put_views`] replaces each marked relation. A mark that is
 //! left over (a place the second walk does not reach) makes the statement refused: see [`has_mark`].
 
+use std::sync::Arc;
+
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
 use super::scope::{ItemId, RelationItem};
 use super::tree::{self, each_child, unsupported};
+use crate::catalog::names::quote_name;
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
@@ -91,12 +94,37 @@ impl Analyzer<'_> {
             .visible()
             .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
             .collect();
-        let inner = select(targets, Vec::new(), None);
-        let derived = tree::derived(tree::query(inner), &alias, Vec::new());
-        let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(&*alias)], location: -1 }));
-        let outer = select(vec![tree::target("", row)], vec![derived], None);
-        Ok(tree::subquery(pb::SubLinkType::ExprSublink, outer))
+        Ok(row_of(targets, None, relation))
     }
+
+    /// The row of a relation whose alias renames its columns: fields of the server's row type keep their names, those of
+    /// a subquery's row have the alias's.
+    pub(crate) fn row_by_own_names(&self, items: &[ItemId]) -> Result<Option<Node>, Denial> {
+        let [item] = items else { return Ok(None) };
+        let Some(item) = self.scopes.get(*item) else { return Ok(None) };
+        let renames = |relation: &&RelationItem| relation.replaced() && !relation.column_aliases.is_empty();
+        let (Some(alias), Some(relation)) = (&item.alias, item.relation().filter(renames)) else { return Ok(None) };
+        let field = |(number, known): (i16, &Arc<str>)| {
+            let column = relation.relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
+            Ok(tree::target(&column.name, tree::column(alias, known)))
+        };
+        let fields = relation.visible().map(field).collect::<Result<_, Denial>>()?;
+        // No row at all, as an outer join gives, is none here.
+        let is_there = tree::parse_expression(&format!("{} IS DISTINCT FROM NULL", quote_name(alias)))?;
+        Ok(Some(row_of(fields, Some(is_there), relation)))
+    }
+}
+
+/// These fields as one value; nothing where the condition does not hold.
+fn row_of(fields: Vec<Node>, condition: Option<Node>, relation: &RelationItem) -> Node {
+    // A column of the name would be meant before the row.
+    let mut name = INNER.to_owned();
+    while relation.relation.columns.iter().any(|column| *column.name == *name) {
+        name.push('_');
+    }
+    let derived = tree::derived(tree::query(select(fields, Vec::new(), condition)), &name, Vec::new());
+    let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(name)], location: -1 }));
+    tree::subquery(pb::SubLinkType::ExprSublink, select(vec![tree::target("", row)], vec![derived], None))
 }
 
 /// What the identity sees of a column, by the alias under which the relation stands.
