@@ -47,6 +47,13 @@ FETCH 1 FROM k;
 UPDATE customers SET visits = visits + 1 WHERE CURRENT OF k RETURNING card;
 ROLLBACK;
 
+-- refused: WHERE CURRENT OF in a filtered table, whose row may have left the filter since it was fetched
+BEGIN;
+DECLARE k CURSOR FOR SELECT * FROM orders WHERE amount > 15;
+FETCH 1 FROM k;
+DELETE FROM orders WHERE CURRENT OF k RETURNING *;
+ROLLBACK;
+
 -- leak works: one that reads a table with a filter
 BEGIN;
 DECLARE k CURSOR FOR SELECT * FROM orders ORDER BY id;

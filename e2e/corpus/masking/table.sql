@@ -116,13 +116,6 @@ FETCH 2 FROM k;
 UPDATE customers SET visits = 50 WHERE CURRENT OF k RETURNING id, card;
 COMMIT;
 
--- table: DELETE WHERE CURRENT OF in a filtered relation
-BEGIN;
-DECLARE k CURSOR FOR SELECT * FROM orders WHERE amount > 15 FOR UPDATE;
-FETCH 1 FROM k;
-DELETE FROM orders WHERE CURRENT OF k RETURNING id, item;
-ROLLBACK;
-
 -- table: a field of the row
 SELECT (c).id, (c).card FROM customers c ORDER BY 1;
 

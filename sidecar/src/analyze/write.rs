@@ -207,14 +207,22 @@ impl Analyzer<'_> {
     /// whether a unique key is pinned.
     fn write_condition(&mut self, condition: &mut Option<Box<Node>>, target: &Target) -> Result<bool, Denial> {
         let current_of = matches!(condition.as_deref().map(|c| &c.node), Some(Some(NodeEnum::CurrentOfExpr(_))));
+        if current_of && target.filter().is_some() {
+            // Nothing can stand beside it, and the row may have left the filter since it was fetched.
+            return Err(unsupported(&format!(
+                "WHERE CURRENT OF on {}, of which you see some rows only",
+                target.name()
+            ))
+            .hint("Name the row by its key: UPDATE or DELETE … WHERE <key> = <value that the cursor gave>.")
+            .object(target.name()));
+        }
         let before = self.masked_reads.len();
         if let Some(condition) = condition.as_deref_mut() {
             self.expression(condition, Place::CONDITION)?;
         }
         let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned || current_of, target)?;
-        // A cursor's row came through the filter when it was read.
-        if !current_of && let Some(inside) = target.inside() {
+        if let Some(inside) = target.inside() {
             let written = condition.take().map(|condition| *condition);
             *condition = tree::boxed(self.within(inside, written));
         }
