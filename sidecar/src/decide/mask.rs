@@ -215,9 +215,14 @@ impl<'a> Target<'a> {
         format!("{}.{}", quote_identifier(ROW), quote_identifier(&self.column.name))
     }
 
-    /// The raw value as text; of char(n) without its padding.
+    /// The raw value as text; of char(n) without its padding. A cast that changes nothing is left out: the server would
+    /// look up its type for each of them, in every statement.
     fn text(&self) -> String {
-        format!("{}::pg_catalog.text", self.raw())
+        const TEXT: Oid = 25;
+        match self.column.type_oid {
+            TEXT => self.raw(),
+            _ => format!("{}::pg_catalog.text", self.raw()),
+        }
     }
 
     fn is_text(&self) -> bool {
