@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Exchanges at once: a node's worth of pods behind one address, each with several sidecars.
 const BURST: f64 = 200.0;
@@ -14,9 +14,18 @@ const MAX_ADDRESSES: usize = 16_384;
 /// Who shares.
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// How often a full table is looked through, which takes a while.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// A bucket per address.
 #[derive(Debug, Default)]
-pub(super) struct Limit(Mutex<HashMap<IpAddr, Bucket>>);
+pub(super) struct Limit(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    buckets: HashMap<IpAddr, Bucket>,
+    swept: Option<Instant>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -33,11 +42,15 @@ impl Bucket {
 impl Limit {
     /// Whether an address may ask once more.
     pub(super) fn allows(&self, address: IpAddr, now: Instant) -> bool {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Table { buckets, swept } = &mut *table;
         let mut who = network(address);
         if !buckets.contains_key(&who) && buckets.len() >= MAX_ADDRESSES {
-            // One that is full again is as good as none.
-            buckets.retain(|_, bucket| bucket.left(now) < BURST);
+            if swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
+                // One that is full again is as good as none.
+                buckets.retain(|_, bucket| bucket.left(now) < BURST);
+                *swept = Some(now);
+            }
             if buckets.len() >= MAX_ADDRESSES {
                 who = OTHERS;
             }
@@ -61,8 +74,6 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::time::Duration;
 
     use super::*;
 
@@ -90,7 +101,7 @@ mod tests {
         let (limit, now) = (Limit::default(), Instant::now());
         let granted = (0..60_000_u32).filter(|at| limit.allows(IpAddr::V4(Ipv4Addr::from_bits(at + 1)), now)).count();
         assert_eq!(granted, MAX_ADDRESSES + BURST as usize);
-        assert!(limit.0.lock().unwrap().len() <= MAX_ADDRESSES + 1);
+        assert!(limit.0.lock().unwrap().buckets.len() <= MAX_ADDRESSES + 1);
         // Later there is room again.
         assert!(limit.allows("10.0.0.1".parse().unwrap(), now + Duration::from_secs(1)));
     }

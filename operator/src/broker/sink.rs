@@ -218,6 +218,38 @@ mod tests {
         assert_eq!(records[1]["timeUnixNano"], "0");
     }
 
+    #[tokio::test]
+    async fn a_collector_has_a_batch_once_it_says_so() {
+        use axum::http::StatusCode;
+        use axum::routing::post;
+
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::new(Mutex::new(vec![
+            (StatusCode::OK, "{}"),
+            (StatusCode::OK, r#"{"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "full"}}"#),
+            (StatusCode::SERVICE_UNAVAILABLE, "later"),
+        ]));
+        let handler = {
+            let received = Arc::clone(&received);
+            async move |body: Bytes| {
+                received.lock().await.push(serde_json::from_slice::<Value>(&body).unwrap());
+                answers.lock().await.remove(0)
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(axum::serve(listener, axum::Router::new().route(LOGS, post(handler))).into_future());
+
+        let sink = Sink::new(&format!("otlp:http://{address}")).unwrap();
+        let line = || Arc::new(vec![json!({"event": "statement"})]);
+        sink.keep(line()).await.unwrap();
+        assert!(sink.keep(line()).await.unwrap_err().to_string().contains("rejects 1"));
+        assert!(sink.keep(line()).await.unwrap_err().to_string().contains("503"));
+        let received = received.lock().await;
+        let record = &received[0]["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+        assert_eq!((received.len(), &record["body"]["stringValue"]), (3, &json!(r#"{"event":"statement"}"#)));
+    }
+
     #[test]
     fn what_a_collector_rejects_is_not_kept() {
         assert_eq!(rejected(b"{}"), 0);
