@@ -231,9 +231,12 @@ mod tests {
         ]));
         let handler = {
             let received = Arc::clone(&received);
-            async move |body: Bytes| {
-                received.lock().await.push(serde_json::from_slice::<Value>(&body).unwrap());
-                answers.lock().await.remove(0)
+            move |body: Bytes| {
+                let (received, answers) = (Arc::clone(&received), Arc::clone(&answers));
+                async move {
+                    received.lock().await.push(serde_json::from_slice::<Value>(&body).unwrap());
+                    answers.lock().await.remove(0)
+                }
             }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
