@@ -121,14 +121,7 @@ impl Leasing {
             seen: None,
             metrics: Arc::clone(metrics),
         };
-        let keeper = Keeper {
-            held: None,
-            contact: Contact::Away,
-            why: "no broker was reached yet".into(),
-            grant: None,
-            publish,
-            metrics: Arc::clone(metrics),
-        };
+        let keeper = Keeper::new(options.resource.clone(), publish, Arc::clone(metrics));
         let report = Reporter { unbound: Arc::clone(&unbound), metrics: Arc::clone(metrics) };
         tokio::spawn(keep(asker, keeper, report));
         Ok((Leasing { standing, unbound }, Sender::new(Client::new(broker), current, Arc::clone(metrics))))
@@ -176,7 +169,7 @@ async fn keep(mut asker: Asker, mut keeper: Keeper, reporter: Reporter) {
             }
         };
         let failed = answered.is_err();
-        keeper.heard(answered, &asker);
+        keeper.heard(answered);
         failures = if failed { failures.saturating_add(1) } else { 0 };
         if failed {
             let mut pause = pin!(sleep(clock::pause(failures, rand::random())));
@@ -368,6 +361,7 @@ fn form_body(fields: &[(&str, &str)]) -> String {
 
 /// Says how it stands with the lease.
 struct Keeper {
+    resource: Resource,
     held: Option<Held>,
     contact: Contact,
     /// Why the last attempt failed, for people.
@@ -378,6 +372,11 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn new(resource: Resource, publish: watch::Sender<Standing>, metrics: Arc<Metrics>) -> Self {
+        let why = "no broker was reached yet".into();
+        Self { resource, held: None, contact: Contact::Away, why, grant: None, publish, metrics }
+    }
+
     /// Returns when the time alone has changed how it stands.
     async fn changes(&self) {
         let now = Instant::now();
@@ -388,12 +387,12 @@ impl Keeper {
         }
     }
 
-    fn heard(&mut self, answered: Result<Option<Answer>, CallError>, asker: &Asker) {
+    fn heard(&mut self, answered: Result<Option<Answer>, CallError>) {
         match answered {
             Ok(Some(answer)) => {
                 self.contact = Contact::Reached;
                 self.why = "the broker did not renew it".into();
-                self.take(answer, &asker.resource);
+                self.take(answer);
             }
             Ok(None) => self.contact = Contact::Reached,
             Err(error) => {
@@ -418,7 +417,7 @@ impl Keeper {
         self.look();
     }
 
-    fn take(&mut self, Answer { lease, asked }: Answer, resource: &Resource) {
+    fn take(&mut self, Answer { lease, asked }: Answer) {
         let held = Held {
             until: asked + Duration::from_secs(lease.expires_in),
             grace: Duration::from_secs(lease.outage_grace),
@@ -428,7 +427,7 @@ impl Keeper {
             return;
         }
         let version = lease.version.clone();
-        match Grant::new(*lease, resource) {
+        match Grant::new(*lease, &self.resource) {
             Ok(grant) => {
                 tracing::info!(%version, life = ?held.until.saturating_duration_since(asked), "a lease was granted");
                 self.held = Some(held);
@@ -494,5 +493,130 @@ impl Grant {
             claims: std::collections::BTreeMap::new(),
         };
         Ok(Self { version, loaded, values, subject })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+    use postern_crds::lease::{FEATURES, LeaseSubject, SecretEntry};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A keeper that asked for `shop/orders`, and what it publishes.
+    fn keeper() -> (Keeper, watch::Receiver<Standing>) {
+        let (publish, standing) = watch::channel(Standing::None);
+        let resource = "postern:shop/orders".parse().unwrap();
+        (Keeper::new(resource, publish, Metrics::new("shop/orders").unwrap()), standing)
+    }
+
+    fn lease(version: &str) -> Lease {
+        let database = json!({
+            "host": "pg", "name": "shop", "tls": {"mode": "Disable"}, "credentials": {"secret": {"name": "db"}},
+        });
+        let document = |kind: &str, name: &str, spec| {
+            let metadata = json!({"namespace": "shop", "name": name});
+            json!({"apiVersion": "postern.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+        };
+        let secret =
+            |key: &str| SecretEntry { secret: "db".into(), key: key.into(), value: Zeroizing::new(b"value".to_vec()) };
+        let rule =
+            json!({"name": "r", "to": {"identities": ["report"]}, "allow": ["Select"], "relations": ["public.t"]});
+        Lease {
+            id: "l".into(),
+            version: version.into(),
+            requires: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+            expires_in: 60,
+            outage_grace: 0,
+            policy: document("DatabaseAccessPolicy", "orders", json!({"database": database, "rules": [rule]})),
+            identity: document(
+                "NonHumanIdentity",
+                "report",
+                json!({"subjects": [{"serviceAccount": {"name": "report"}}], "postgresRole": "reporting"}),
+            ),
+            secrets: vec![secret("username"), secret("password")],
+            subject: LeaseSubject::default(),
+            broker_ca: String::new(),
+        }
+    }
+
+    fn answer(lease: Lease) -> Result<Option<Answer>, CallError> {
+        Ok(Some(Answer { lease: Box::new(lease), asked: Instant::now() }))
+    }
+
+    fn held(standing: &watch::Receiver<Standing>) -> Option<String> {
+        match &*standing.borrow() {
+            Standing::Held(grant) => Some(grant.version.clone()),
+            Standing::None | Standing::Ended(..) => None,
+        }
+    }
+
+    #[test]
+    fn a_lease_that_can_not_be_used_neither_replaces_nor_prolongs_the_one_before() {
+        let (mut keeper, standing) = keeper();
+        keeper.heard(answer(lease("1")));
+        assert_eq!(held(&standing).as_deref(), Some("1"));
+        let until = keeper.held;
+
+        let mut newer = lease("2");
+        newer.requires.push("time-travel/v2".into());
+        let mut strange = lease("3");
+        strange.policy.pointer_mut("/spec").unwrap()["powers"] = json!("all");
+        let mut without_password = lease("4");
+        without_password.secrets.pop();
+        let mut of_another = lease("5");
+        of_another.policy["metadata"]["name"] = json!("ledger");
+        for (lease, why) in [
+            (newer, "time-travel/v2"),
+            (strange, "powers"),
+            (without_password, "key 'password' of secret 'db'"),
+            (of_another, "another policy than postern:shop/orders"),
+        ] {
+            keeper.heard(answer(lease));
+            assert_eq!((held(&standing).as_deref(), keeper.held), (Some("1"), until), "{why}");
+            assert!(keeper.why.contains(why), "{}", keeper.why);
+        }
+
+        keeper.heard(answer(Lease { expires_in: 600, ..lease("1") }));
+        assert!(keeper.held.map(|held| held.until) > until.map(|held| held.until));
+        keeper.heard(answer(lease("6")));
+        assert_eq!(held(&standing).as_deref(), Some("6"));
+    }
+
+    #[test]
+    fn a_refusal_ends_a_lease_at_once_and_a_broker_that_is_away_does_not_take_it_back() {
+        let (mut keeper, standing) = keeper();
+        let refused = || Err(CallError::Answered(ErrorCode::UnauthorizedClient, "no identity is the pod's".into()));
+        let away = || Err(CallError::Away("no route".into()));
+        keeper.heard(answer(Lease { outage_grace: 600, ..lease("1") }));
+        keeper.heard(away());
+        keeper.heard(Err(CallError::Answered(ErrorCode::SlowDown, String::new())));
+        assert_eq!(held(&standing).as_deref(), Some("1"));
+
+        keeper.heard(refused());
+        keeper.heard(away());
+        keeper.look();
+        let Standing::Ended(Ended::Refused, why) = &*standing.borrow() else { panic!("not refused") };
+        assert!(why.contains("no identity is the pod's"), "{why}");
+    }
+
+    #[test]
+    fn a_lease_after_a_refusal_is_served() {
+        let (mut keeper, standing) = keeper();
+        keeper.heard(answer(lease("1")));
+        keeper.heard(Err(CallError::Answered(ErrorCode::InvalidTarget, String::new())));
+        assert_eq!(held(&standing), None);
+        keeper.heard(answer(lease("1")));
+        assert_eq!(held(&standing).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_form_has_no_character_that_means_something_in_it() {
+        assert_eq!(
+            form_body(&[("a", "x.y-z_~9"), ("resource", "postern:shop/orders &=")]),
+            "a=x.y-z_~9&resource=postern%3Ashop%2Forders%20%26%3D"
+        );
     }
 }

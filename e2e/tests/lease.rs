@@ -1,0 +1,325 @@
+//! A sidecar under a lease, as in a pod: with a real API server, the operator's broker and a real database. The pod is
+//! there in all but its processes, of which the sidecar runs here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use postern_e2e::gate::{http_get, sidecar};
+use postern_e2e::guard::{Ending, Guard};
+use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator};
+use postern_e2e::kubernetes::{ApiServer, NEWEST, Namespace, helm};
+use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
+use postern_e2e::wire::{self, Wire, error};
+use serde_json::{Value, json};
+
+/// Generous: the machine may be busy with everything else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace with a policy, an identity and a pod that has both, and an operator for the test alone.
+struct Shop {
+    // In this order they end.
+    operator: Option<Operator>,
+    namespace: Namespace,
+    server: &'static ApiServer,
+    database: String,
+    folder: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn shop(max_lease: &str) -> Option<Shop> {
+    // The webhooks of a cluster are one operator's.
+    static ALONE: Mutex<()> = Mutex::new(());
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    let server = ApiServer::shared(NEWEST).unwrap()?;
+    let helm = helm().unwrap()?;
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    INSTALLED.get_or_init(|| operator::install(server, &helm).unwrap());
+    let operator = Operator::start(server, "postern-0").unwrap();
+    let database = Server::shared()
+        .unwrap()
+        .database_with("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE TABLE u (a int)")
+        .unwrap();
+    let namespace = Namespace::new(server.admin(), "lease", &[]).unwrap();
+    let folder = postern_e2e::temporary_folder("lease").unwrap();
+    let shop = Shop { operator: Some(operator), namespace, server, database: database.name, folder, _alone: alone };
+    let account = format!("{NAMESPACE}:postern");
+    for arguments in [
+        &["create", "serviceaccount", "report"][..],
+        &[
+            "create",
+            "secret",
+            "generic",
+            "db",
+            &format!("--from-literal=username={ADMIN}"),
+            &format!("--from-literal=password={ADMIN_PASSWORD}"),
+        ],
+        &["create", "role", "db", "--verb=get,watch", "--resource=secrets", "--resource-name=db"],
+        &["create", "rolebinding", "db", "--role=db", &format!("--serviceaccount={account}")],
+    ] {
+        shop.namespace.kubectl(arguments).unwrap();
+    }
+    shop.identity(max_lease);
+    shop.policy(&["public.t"], &shop.database);
+    shop.namespace.apply(&pod().to_string()).unwrap();
+    let addresses = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    shop.namespace.kubectl(&["patch", "pod", "app", "--subresource=status", "-p", &addresses.to_string()]).unwrap();
+    Some(shop)
+}
+
+/// A pod that asks for the policy.
+fn pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "app", "annotations": {"postern.dev/inject": "orders"}},
+        "spec": {
+            "serviceAccountName": "report",
+            "containers": [{"name": "app", "image": "registry.example/app:1"}],
+        },
+    })
+}
+
+impl Shop {
+    fn identity(&self, max_lease: &str) {
+        let identity = json!({
+            "apiVersion": "postern.dev/v1alpha1",
+            "kind": "NonHumanIdentity",
+            "metadata": {"name": "report"},
+            "spec": {
+                "subjects": [{"serviceAccount": {"name": "report"}}],
+                "postgresRole": ADMIN,
+                "maxLease": max_lease,
+            },
+        });
+        self.namespace.apply(&identity.to_string()).unwrap();
+    }
+
+    fn policy(&self, relations: &[&str], database: &str) {
+        let policy = json!({
+            "apiVersion": "postern.dev/v1alpha1",
+            "kind": "DatabaseAccessPolicy",
+            "metadata": {"name": "orders"},
+            "spec": {
+                "database": {
+                    "host": "127.0.0.1",
+                    "port": Server::shared().unwrap().port(),
+                    "name": database,
+                    "tls": {"mode": "Disable", "allowUnverified": true},
+                    "credentials": {"secret": {"name": "db"}},
+                },
+                "rules": [{"name": "reads", "to": {"identities": ["report"]}, "allow": ["Select"], "relations": relations}],
+            },
+        });
+        self.namespace.apply(&policy.to_string()).unwrap();
+    }
+
+    fn operator(&self) -> &Operator {
+        self.operator.as_ref().unwrap()
+    }
+
+    /// Starts the pod's sidecar as the kubelet would, but for where its files and ports are.
+    fn sidecar(&self) -> Sidecar {
+        let pod = self.namespace.json(&["get", "pod", "app"]).unwrap();
+        let uid = pod["metadata"]["uid"].as_str().unwrap();
+        let token = self
+            .namespace
+            .kubectl(&[
+                // Only kubelets may ask for tokens of this audience.
+                "--as=kubelet",
+                "--as-group=system:masters",
+                "--as-group=system:nodes",
+                "create",
+                "token",
+                "report",
+                "--audience=postern.dev",
+                "--duration=1h",
+                "--bound-object-kind=Pod",
+                "--bound-object-name=app",
+                &format!("--bound-object-uid={uid}"),
+            ])
+            .unwrap();
+        fs::write(self.folder.join("token"), token).unwrap();
+        Sidecar::start(&pod["spec"]["initContainers"][0], self.operator().broker(), &self.folder)
+    }
+
+    /// The audit events that the broker has kept.
+    fn kept(&self) -> Vec<Value> {
+        let log = self.operator().log();
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|it| !it["proven"].is_null())
+            .collect()
+    }
+}
+
+struct Sidecar {
+    guard: Guard,
+    port: u16,
+    admin: u16,
+}
+
+impl Sidecar {
+    fn start(container: &Value, broker: u16, folder: &Path) -> Self {
+        let (port, admin) = (postern_e2e::free_port().unwrap(), postern_e2e::free_port().unwrap());
+        let ours = [
+            format!("--broker=https://127.0.0.1:{broker}"),
+            format!("--token-file={}", folder.join("token").display()),
+            format!("--spool={}", folder.join("spool").display()),
+            format!("--listen=127.0.0.1:{port}"),
+            format!("--admin=127.0.0.1:{admin}"),
+        ];
+        let option = |argument: &str| argument.split('=').next().unwrap().to_owned();
+        let mut command = vec![sidecar().unwrap().display().to_string()];
+        command.extend(container["args"].as_array().unwrap().iter().map(|argument| {
+            let argument = argument.as_str().unwrap();
+            ours.iter().find(|our| option(our) == option(argument)).cloned().unwrap_or_else(|| argument.to_owned())
+        }));
+        let environment: Vec<(String, String)> = container["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry["value"].as_str().unwrap().to_owned()))
+            .collect();
+        let ending = Ending { signal: "TERM", folder: None, patience: Duration::from_secs(10) };
+        let guard = Guard::spawn(&command, &environment, &folder.join("log"), &ending).unwrap();
+        Self { guard, port, admin }
+    }
+
+    fn started(mut self) -> Self {
+        let admin = self.admin;
+        let started = || http_get(admin, "/startup").is_ok_and(|(status, _)| status == 200);
+        self.guard.wait_until("the sidecar", PATIENCE, started).unwrap();
+        self
+    }
+
+    fn connect(&self, database: &str) -> anyhow::Result<Wire> {
+        Wire::connect(self.port, "anyone", "", database)
+    }
+
+    /// Why there is no session.
+    fn refusal(&self, database: &str) -> String {
+        self.connect(database).err().map(|error| format!("{error:#}")).unwrap_or_default()
+    }
+
+    fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = http_get(self.admin, "/metrics").ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
+
+fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn sqlstate(wire: &mut Wire, sql: &str) -> Option<String> {
+    error(&wire.simple(sql).unwrap()).and_then(wire::Message::sqlstate)
+}
+
+/// The SQLSTATE that an idle session is ended with, unasked.
+fn end_of(wire: &mut Wire) -> Option<String> {
+    wire.read().unwrap().sqlstate()
+}
+
+#[test]
+fn a_change_of_the_policy_acts_at_once_and_a_revoked_identity_ends_sessions() {
+    let Some(shop) = shop("1h") else { return };
+    let sidecar = shop.sidecar().started();
+    println!("idle, it holds {} KiB", sidecar.guard.process().unwrap().resident().unwrap() >> 10);
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
+    assert_eq!(sqlstate(&mut wire, "TABLE u").as_deref(), Some("42501"));
+    assert!(sidecar.metric("postern_lease_seconds_left").unwrap() > 1000.0);
+
+    let start = Instant::now();
+    shop.policy(&["public.t", "public.u"], &shop.database);
+    wait_until("the change", || sqlstate(&mut wire, "TABLE u").is_none());
+    println!("a changed policy was in force {:?} after kubectl was started", start.elapsed());
+
+    let start = Instant::now();
+    shop.namespace.kubectl(&["delete", "nhi", "report", "--wait=false"]).unwrap();
+    assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+    println!("a session of a revoked identity ended {:?} after kubectl was started", start.elapsed());
+    let refusal = sidecar.refusal(&shop.database);
+    assert!(refusal.contains("there is no right to this database"), "{refusal}");
+
+    // The right comes back, and sessions with it; the process is the same.
+    wait_until("the identity's end", || shop.namespace.kubectl(&["get", "nhi", "report"]).is_err());
+    shop.identity("1h");
+    wait_until("the right", || sidecar.connect(&shop.database).is_ok());
+}
+
+#[test]
+fn another_database_ends_sessions_and_new_ones_are_there() {
+    let Some(shop) = shop("1h") else { return };
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
+    let other = Server::shared().unwrap().database_with("CREATE TABLE t (b int)").unwrap();
+    shop.policy(&["public.t"], &other.name);
+    assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+    wait_until("the other database", || {
+        sidecar.connect(&other.name).is_ok_and(|mut wire| sqlstate(&mut wire, "SELECT b FROM t").is_none())
+    });
+}
+
+#[test]
+fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
+    let Some(mut shop) = shop("1h") else { return };
+    let mut first = shop.sidecar().started();
+    let mut wire = first.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
+    // The one before is gone when the next one starts.
+    shop.operator = None;
+    for number in 0..500 {
+        assert_eq!(sqlstate(&mut wire, &format!("SELECT a, {number} FROM t")), None);
+    }
+    first.guard.process().unwrap().signal("KILL").unwrap();
+    wait_until("the sidecar's end", || first.guard.ended());
+
+    shop.operator = Some(Operator::start(shop.server, "postern-0").unwrap());
+    let mut second = shop.sidecar().started();
+    let mut wire = second.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "SELECT a, 500 FROM t"), None);
+    drop(wire);
+    assert_eq!(second.guard.stop().unwrap(), Some(0));
+
+    // All that was answered was recorded; of the second one's events none is left at its end.
+    let kept = shop.kept();
+    let statements = kept.iter().filter(|event| event["event"] == "statement").count();
+    assert!(statements >= 501, "{statements} of 501");
+    assert!(kept.iter().all(|event| event["event"] != "gap"));
+    let ends = kept.iter().filter(|event| event["event"] == "session_end").count();
+    assert!(ends >= 1, "the second session's end");
+    assert!(!fs::read_to_string(shop.folder.join("log")).unwrap().contains("\"event\":\"statement\""));
+}
+
+#[test]
+#[ignore = "waits for the end of the shortest lease, a minute"]
+fn without_an_operator_it_serves_to_the_end_of_the_lease_and_says_so_then() {
+    let Some(mut shop) = shop("1m") else { return };
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    shop.operator = None;
+    let start = Instant::now();
+    while sidecar.metric("postern_lease_seconds_left").unwrap() > 1.0 {
+        assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
+        assert!(start.elapsed() < PATIENCE * 3);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+    let refusal = sidecar.refusal(&shop.database);
+    assert!(refusal.contains("lease has expired"), "{refusal}");
+}
