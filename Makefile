@@ -30,6 +30,17 @@ demo: build ## a shop's database behind the gate, in your terminal; KEEP=1 leave
 kubernetes: setup ## build Kubernetes from its Go modules, which the tests run; kept outside the tree (the first time many minutes)
 	@for module in $(KUBERNETES); do e2e/kubernetes/build $$module >/dev/null || [ $$? = 3 ] || exit 1; done
 
+.PHONY: cluster
+cluster: setup ## a cluster on this machine with Postern and the sample shop, and how to look around (kind where docker is there, else the tests' own)
+	$(say) "building sidecar and operator (the first time some minutes)"
+	cargo build --locked -p postern-sidecar -p postern-operator
+	@cargo build --quiet --locked -p postern-e2e --bin cluster
+	@.ci/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## remove it
+	@.ci/cluster down
+
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 .PHONY: images
 images: setup ## the images of operator and sidecar, as OCI archives in target/images

@@ -1,16 +1,17 @@
-//! The tests' cluster: `cluster with COMMAND…` runs a command beside one, by which tests in all its processes find it; `cluster hold FOLDER`
-//! keeps one until it is killed.
+//! The tests' cluster: `cluster with COMMAND…` runs a command beside one, which tests in all its processes find; `cluster hold FOLDER`
+//! keeps one, with the product's images and those of samples in it, until it is killed; `cluster archives` builds these images.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use postern_e2e::kubernetes::Cluster;
+use postern_e2e::kubernetes::{Cluster, Image};
+use postern_e2e::{built, gate};
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let verb = arguments.next().context("usage: cluster with COMMAND…, or cluster hold FOLDER")?;
+    let verb = arguments.next().context("usage: cluster with COMMAND…, cluster hold FOLDER, or cluster archives")?;
     match verb.to_str() {
         Some("with") => {
             let mut command = Command::new(arguments.next().context("no command")?);
@@ -27,10 +28,26 @@ fn main() -> Result<ExitCode> {
         Some("hold") => {
             let folder = PathBuf::from(arguments.next().context("no folder")?);
             let Some(mut cluster) = Cluster::start()? else { return Ok(ExitCode::from(3)) };
-            fs::copy(cluster.admin().kubeconfig(), folder.join("kubeconfig"))?;
             fs::write(folder.join("folder"), cluster.folder().to_string_lossy().as_bytes())?;
+            for image in images()? {
+                cluster.load(&image)?;
+            }
+            // The last, by which it is known to be complete.
+            fs::copy(cluster.admin().kubeconfig(), folder.join("kubeconfig"))?;
             bail!("the cluster has ended: {}", cluster.wait()?)
+        }
+        Some("archives") => {
+            for image in images()? {
+                println!("{}", image.archive()?.display());
+            }
+            Ok(ExitCode::SUCCESS)
         }
         _ => bail!("no such verb: {}", verb.to_string_lossy()),
     }
+}
+
+/// The product's images, of binaries that are not optimised, and what a sample needs.
+fn images() -> Result<[Image; 3]> {
+    let operator = built::program("postern-operator")?;
+    Ok([Image::sidecar(gate::sidecar()?), Image::operator(&operator), Image::postgres()?])
 }
