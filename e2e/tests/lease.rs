@@ -307,6 +307,31 @@ fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
 }
 
 #[test]
+fn what_the_broker_does_not_take_before_the_end_is_printed() {
+    let Some(mut shop) = shop("1h") else { return };
+    let mut sidecar = shop.sidecar().started();
+    shop.operator = None;
+    // Who insists on TLS gets it.
+    let mut psql = Server::shared().unwrap().program("psql");
+    psql.args(["-X", "-A", "-t", "-w", "-U", "app", "-d", &shop.database, "-c", "SELECT a AS last_words FROM t"]);
+    psql.env("PGHOST", "127.0.0.1").env("PGPORT", sidecar.port.to_string()).env("PGSSLMODE", "require");
+    let output = psql.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "1", "{}", String::from_utf8_lossy(&output.stderr));
+
+    assert_eq!(sidecar.guard.stop().unwrap(), Some(0));
+    let log = fs::read_to_string(shop.folder.join("log")).unwrap();
+    let events: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["schema"] == "postern.audit/v1")
+        .collect();
+    let is_there = |kind: &str| events.iter().any(|event| event["event"] == kind);
+    assert!(is_there("statement") && is_there("session_end"), "{log}");
+    assert!(events.iter().all(|event| event["event"] != "session_start" || event["tls"] == true), "{log}");
+    assert!(!log.contains(ADMIN_PASSWORD));
+}
+
+#[test]
 #[ignore = "waits for the end of the shortest lease, a minute"]
 fn without_an_operator_it_serves_to_the_end_of_the_lease_and_says_so_then() {
     let Some(mut shop) = shop("1m") else { return };
