@@ -1,6 +1,7 @@
 //! The command line and the environment: as typed ([`Cli`]), then as meant ([`Job`]).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,6 +29,18 @@ enum Command {
     Run(Box<RunArgs>),
     /// Before the chart is uninstalled: end the operator, and take its finalizer from all policies and identities
     Uninstall(UninstallArgs),
+    /// Ask until a replica of the operator is ready
+    Ready(ReadyArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReadyArgs {
+    /// Where probes are served
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    /// How long to ask, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u64,
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +65,13 @@ pub enum Job {
         /// Name of its Deployment.
         name: String,
     },
+    /// Ask until a replica is ready.
+    Ready {
+        /// Where probes are served.
+        address: String,
+        /// How long to ask.
+        patience: Duration,
+    },
 }
 
 impl Job {
@@ -59,7 +79,7 @@ impl Job {
     pub fn log(&self) -> (LogFormat, tracing::Level) {
         match self {
             Job::Run(config) => (config.log_format, config.log),
-            Job::Uninstall { .. } => (LogFormat::Text, tracing::Level::INFO),
+            Job::Uninstall { .. } | Job::Ready { .. } => (LogFormat::Text, tracing::Level::INFO),
         }
     }
 }
@@ -69,6 +89,9 @@ impl From<Cli> for Job {
         match cli.command {
             Command::Run(arguments) => Job::Run(Box::new(Config::from(*arguments))),
             Command::Uninstall(UninstallArgs { namespace, name }) => Job::Uninstall { namespace, name },
+            Command::Ready(ReadyArgs { address, patience }) => {
+                Job::Ready { address, patience: Duration::from_secs(patience) }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use postern_operator::config::{Cli, Job, LogFormat};
-use postern_operator::{run, uninstall};
+use postern_operator::{ready, run, uninstall};
 
 fn main() -> ExitCode {
     let job = Job::from(Cli::parse());
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match job {
                 Job::Run(config) => run::run(*config).await,
+                Job::Ready { address, patience } => ready::wait(&address, patience).await,
                 Job::Uninstall { namespace, name } => uninstall::uninstall(&namespace, &name).await,
             }
         }),

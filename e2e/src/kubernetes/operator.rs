@@ -125,6 +125,17 @@ impl Operator {
         crate::gate::http_get(self.admin, path)
     }
 
+    /// What the chart's test does: it asks until a replica on this port is ready, or says why none is.
+    pub fn ready(port: u16, patience: u64) -> Result<std::process::Output> {
+        let arguments = ["ready".to_owned(), format!("--address=127.0.0.1:{port}"), format!("--patience={patience}")];
+        Command::new(program()?).args(arguments).output().context("start postern-operator")
+    }
+
+    /// Where its probes and metrics are.
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     /// Where its broker is.
     pub fn broker(&self) -> u16 {
         self.broker

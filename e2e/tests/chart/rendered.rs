@@ -140,10 +140,20 @@ fn only_the_operators_pods_are_selected() {
 fn the_operators_program_takes_the_arguments() {
     let Some(text) = rendered(&[]) else { return };
     let objects = objects(&text);
-    let container = &find(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
-    let arguments = container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
-    let named = ["postern-operator"].into_iter().chain(arguments).chain(["--namespace=x", "--pod-name=x"]);
-    postern_operator::config::Cli::try_parse_from(named).unwrap();
+    let of_template = |kind: &str| &find(&objects, kind)[0]["spec"]["template"]["spec"]["containers"][0];
+    let test = &find(&objects, "Pod")[0]["spec"]["containers"][0];
+    for container in [of_template("Deployment"), of_template("Job"), test] {
+        let arguments = container["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());
+        let variables = container["env"].as_array().into_iter().flatten();
+        // As the variables would be.
+        let variables = variables.map(|variable| match variable["name"].as_str().unwrap() {
+            "POSTERN_NAMESPACE" => "--namespace=x",
+            "POSTERN_POD_NAME" => "--pod-name=x",
+            other => panic!("{other}"),
+        });
+        let command = ["postern-operator"].into_iter().chain(arguments).chain(variables);
+        postern_operator::config::Cli::try_parse_from(command).unwrap();
+    }
 }
 
 #[test]

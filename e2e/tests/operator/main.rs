@@ -46,6 +46,21 @@ fn shop(version: Version) -> Option<Shop> {
     Some(shop)
 }
 
+on_both! {
+    the_charts_test_passes_where_a_replica_is_ready_and_only_there => ready;
+}
+
+fn ready(shop: &Shop) {
+    let output = Operator::ready(shop.operator.admin_port(), 60).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Something else, and nothing.
+    for port in [shop.operator.broker(), postern_e2e::free_port().unwrap()] {
+        let output = Operator::ready(port, 0).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("is not ready"), "{said}");
+    }
+}
+
 impl Shop {
     fn apply(&self, object: &Value) {
         self.admin.with_input(&["apply", "-n", &self.namespace, "-f", "-"], &object.to_string()).unwrap();
