@@ -141,3 +141,10 @@ SELECT card FROM public.customers;
 -- leak works: settings by set_config
 SELECT set_config('app.tenant', '7', true), set_config('TimeZone', 'UTC', false);
 SELECT seen FROM customers;
+
+-- works: a setting that takes any value, from a query
+SELECT set_config('TimeZone', v, false) FROM (VALUES ('Asia/Tokyo')) AS t (v);
+SHOW TimeZone;
+
+-- refused: the server's log, as messages
+SET client_min_messages = log;

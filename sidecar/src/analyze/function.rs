@@ -213,11 +213,10 @@ impl Analyzer<'_> {
     fn setting_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
         let picked = || self.picked_setting.clone().filter(|_| arguments.first().is_some_and(is_name_column));
         let Some(name) = arguments.first().and_then(text_of).or_else(picked) else {
-            return Err(Denial::new(
-                Reason::Setting,
-                format!("{} needs the setting's name as a literal", function.name),
-            )
-            .hint("Write the name of the setting as a constant."));
+            // It may be the role, which does not change in mode Audit either.
+            let reason = if &*function.name == "set_config" { Reason::Role } else { Reason::Setting };
+            return Err(Denial::new(reason, format!("{} needs the setting's name as a literal", function.name))
+                .hint("Write the name of the setting as a constant."));
         };
         if &*function.name == "current_setting" {
             return self.settings(|context| settings::show(context, &name)).map(|_| ());

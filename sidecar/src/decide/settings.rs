@@ -80,7 +80,8 @@ const SETTINGS: &[(&str, Check)] = &[
     ("check_function_bodies", Check::Any),
     ("client_connection_check_interval", Check::Any),
     ("client_encoding", Check::Encoding),
-    ("client_min_messages", Check::Any),
+    // Below these are the server's own messages to its log, which hold statements as the gate wrote them.
+    ("client_min_messages", Check::OneOf(&["info", "notice", "warning", "error", "fatal", "panic"])),
     ("constraint_exclusion", Check::Any),
     ("cpu_index_tuple_cost", Check::Any),
     ("cpu_operator_cost", Check::Never("row filters rely on the order that it gives conditions")),
@@ -269,11 +270,17 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
     }
 }
 
-/// Whether a setting may be set to whatever it is, seen or not: one of extensions or the application, of which neither the
-/// proxy nor the server reads anything, or `jit`, which asyncpg puts back by a parameter.
+/// Whether a setting may be set to whatever it is, seen or not, as by `set_config('TimeZone', $1, true)`.
+///
+/// # Errors
+/// Settings that no value is allowed for, and the role, which could become another.
 pub fn takes_any_value(context: &Context<'_>, name: &str) -> Result<bool, Denial> {
-    let name = name.to_ascii_lowercase();
-    Ok((name.contains('.') || name == "jit") && matches!(check_of(context, &name)?, Check::Any))
+    match check_of(context, &name.to_ascii_lowercase())? {
+        Check::Any => Ok(true),
+        Check::Role => Err(role_denial("role", context.role)),
+        Check::SessionUser => Err(role_denial("session authorization", context.role)),
+        _ => Ok(false),
+    }
 }
 
 /// Decides a setting of the startup message, or of a `-c` in its options. The value to use is in the answer:
@@ -543,6 +550,8 @@ mod tests {
             ("other.setting", "x"),
             ("log_statement", "all"),
             ("debug_print_plan", "on"),
+            ("client_min_messages", "log"),
+            ("client_min_messages", "debug1"),
             ("local_preload_libraries", "x"),
             ("no_such", "x"),
             ("work_mem", "64GB"),
@@ -558,6 +567,19 @@ mod tests {
         assert!(set(&context(None), "session_authorization", None).is_err());
         assert_eq!(try_set("session_authorization", "postgres").unwrap_err().reason, Reason::Role);
         assert_eq!(try_set("role", "postgres").unwrap_err().reason, Reason::Role);
+    }
+
+    #[test]
+    fn a_value_that_is_not_seen_is_taken_where_every_value_is() {
+        let unseen = |name| takes_any_value(&context(None), name);
+        assert!(["TimeZone", "datestyle", "jit", "enable_seqscan"].into_iter().all(|name| unseen(name) == Ok(true)));
+        for name in ["client_encoding", "search_path", "standard_conforming_strings", "work_mem", "statement_timeout"] {
+            assert_eq!(unseen(name), Ok(false), "{name}");
+        }
+        for name in ["role", "session_authorization"] {
+            assert_eq!(unseen(name).unwrap_err().reason, Reason::Role, "{name}");
+        }
+        assert!(unseen("no_such").is_err());
     }
 
     #[test]
