@@ -1,7 +1,8 @@
 //! Which relations' errors and notices may hold values that the identity must not see.
 //!
 //! A relation with masks, hidden columns or filters does; and so does a statement on any other relation from which the
-//! server goes on to such a one by itself: foreign keys, in either direction, triggers, rules, views, partitions.
+//! server goes on to such a one by itself: cascades of foreign keys, triggers, rules, views, partitions. What refers to such a
+//! relation by a foreign key of its own keeps the key's values to itself, too.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,8 @@ use crate::catalog::{Catalog, Function, Oid};
 
 /// The relations, with all that reach them.
 pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) -> HashSet<Oid> {
-    let mut found: HashSet<Oid> = restricted.collect();
+    let restricted: Vec<Oid> = restricted.collect();
+    let mut found: HashSet<Oid> = restricted.iter().copied().collect();
     if found.is_empty() {
         return found;
     }
@@ -19,8 +21,8 @@ pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) 
     loop {
         while let Some(oid) = open.pop() {
             let Some(relation) = catalog.relations.get(&oid) else { continue };
+            // A row that goes takes with it, or changes, what refers to it.
             let mut next: Vec<Oid> = relation.foreign_keys.iter().map(|key| key.references).collect();
-            next.extend(catalog.foreign_keys_to(oid).map(|(from, _)| from.oid));
             next.extend(catalog.views_over(oid));
             next.extend(catalog.ancestors(oid));
             next.extend(catalog.descendants(oid));
@@ -37,6 +39,9 @@ pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) 
         }
         found.extend(open.iter().copied());
         if open.is_empty() {
+            // A write of theirs looks at the restricted relation and goes no further.
+            let referring = restricted.iter().flat_map(|oid| catalog.foreign_keys_to(*oid)).map(|(from, _)| from.oid);
+            found.extend(referring);
             return found;
         }
     }
@@ -102,5 +107,51 @@ impl Reach<'_> {
                     .get(word.as_str())
                     .is_some_and(|all| all.iter().any(|it| self.function(it, seen)))
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::catalog::ForeignKey;
+    use crate::decide::testing;
+
+    /// Tables of these oids, each with a foreign key to the others beside it.
+    fn tables(keys: &[(Oid, &[Oid])]) -> Catalog {
+        let mut catalog = testing::catalog();
+        for (oid, references) in keys {
+            let mut relation = testing::table(&catalog, *oid, "public", &format!("t{oid}"), &[("id", "integer")]);
+            relation.foreign_keys = references
+                .iter()
+                .map(|references| ForeignKey {
+                    name: "key".into(),
+                    columns: vec![1],
+                    references: *references,
+                    referenced_columns: vec![1],
+                    on_delete: 'c',
+                    on_update: 'c',
+                })
+                .collect();
+            catalog.add_relation(relation);
+        }
+        catalog
+    }
+
+    #[test]
+    fn details_are_withheld_where_a_cascade_reaches_a_restricted_relation_and_in_what_refers_to_it() {
+        let (grandparent, parent, restricted, child, grandchild, other_parent, stepchild) = (1, 2, 3, 4, 5, 6, 7);
+        let catalog = tables(&[
+            (grandparent, &[]),
+            (parent, &[grandparent]),
+            (restricted, &[parent]),
+            (child, &[restricted, other_parent]),
+            (grandchild, &[child]),
+            (other_parent, &[]),
+            (stepchild, &[parent]),
+        ]);
+        let found = closure(&catalog, [restricted].into_iter());
+        assert_eq!(found, HashSet::from([grandparent, parent, restricted, child]));
+        assert!(closure(&catalog, std::iter::empty()).is_empty());
     }
 }
