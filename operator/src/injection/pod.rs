@@ -181,7 +181,10 @@ fn is_guaranteed(pod: &Value) -> bool {
             let limit = container.pointer(&format!("/resources/limits/{resource}"));
             // What is not requested is requested as it is limited.
             let request = container.pointer(&format!("/resources/requests/{resource}")).or(limit);
-            limit.is_some() && limit.and_then(quantity) == request.and_then(quantity)
+            // Forms that can't be read are equal only to themselves.
+            let same =
+                |(limit, request)| limit == request || quantity(limit).is_some_and(|is| Some(is) == quantity(request));
+            limit.zip(request).is_some_and(same)
         })
     })
 }

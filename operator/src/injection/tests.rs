@@ -293,6 +293,8 @@ fn a_guaranteed_pod_stays_so_and_others_have_requests() {
     assert!(guaranteed["limits"]["cpu"].is_string() && guaranteed["limits"]["memory"].is_string());
     let only_limits = resources(json!({}), json!({"cpu": 1, "memory": "1Gi"}));
     assert_eq!(only_limits["requests"], only_limits["limits"]);
+    let unread = resources(json!({"cpu": 1, "memory": "1E"}), json!({"cpu": 1, "memory": "2E"}));
+    assert_ne!(unread["requests"], unread["limits"]);
     let burstable = resources(json!({"cpu": "100m", "memory": "1Gi"}), json!({"cpu": "500m", "memory": "1Gi"}));
     assert_ne!(burstable["requests"], burstable["limits"]);
     assert!(burstable["requests"]["cpu"].is_string() && burstable["requests"]["memory"].is_string());
