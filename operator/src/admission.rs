@@ -18,6 +18,8 @@ use axum::routing::post;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
+use crate::events::{EventReason, Events, Told};
+use crate::facts;
 use crate::injection::{self, Asked, INJECT, Refusal, asked_names, copy_annotation, inject};
 use crate::metrics::Metrics;
 use crate::objects::{Identity, InForce, Kind, Objects, Policy};
@@ -45,6 +47,8 @@ pub struct Webhooks {
     pub sidecars: Sidecars,
     /// The bundle to verify the broker with; None until there is one.
     pub broker_bundle: watch::Receiver<Option<String>>,
+    /// Where it is told what was injected, and what could not be.
+    pub events: Events,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -71,7 +75,12 @@ pub fn router(webhooks: Arc<Webhooks>) -> Router {
 }
 
 async fn pods(State(webhooks): State<Arc<Webhooks>>, body: Bytes) -> Response {
-    reviewed(&webhooks, "pods", &body, async |request| webhooks.pod(request).await).await
+    reviewed(&webhooks, "pods", &body, async |request| {
+        let answer = webhooks.pod(request).await;
+        webhooks.tell(request, &answer);
+        answer
+    })
+    .await
 }
 
 async fn workloads(State(webhooks): State<Arc<Webhooks>>, body: Bytes) -> Response {
@@ -136,6 +145,25 @@ impl Webhooks {
         let settings = injection::Settings { image, image_pull_policy, broker, broker_ca };
         let injected = inject(namespace, pod, &asked, &settings)?;
         Ok(Answer { patch: injection::patch(pod, &injected.pod), warnings: injected.warnings })
+    }
+
+    /// Tells what became of an annotated pod, on its policies and on what it belongs to.
+    fn tell(&self, request: &Request, answer: &Result<Answer, Refusal>) {
+        let Some(annotation) = annotation(&request.object).filter(|_| !request.dry_run) else { return };
+        let workload = facts::workload(&request.object, &request.namespace);
+        let of = workload.name.as_deref().unwrap_or("a pod");
+        let (reason, note) = match answer {
+            Ok(answer) if answer.patch.is_empty() => return,
+            Ok(_) => (EventReason::Injected, format!("a pod of {of} gets its sidecar")),
+            Err(refusal) => (EventReason::InjectionRefused, format!("no pod of {of}: {refusal}")),
+        };
+        let policies = asked_names(&annotation).unwrap_or_default();
+        let policies = policies.into_iter().filter_map(|name| self.objects.policy(&request.namespace, name));
+        // One that is not made yet, and belongs to nothing, is nothing that an Event could be about.
+        let workload = Some(workload).filter(|workload| workload.name.is_some());
+        for regarding in policies.map(|policy| facts::reference(&policy)).chain(workload) {
+            self.events.tell(Told { regarding, reason, note: note.clone() });
+        }
     }
 
     /// A workload's annotation is carried to the template of its pods.

@@ -86,6 +86,8 @@ impl Facts {
                     self.tell(bearer, policy, Some(identity), EventReason::LeaseGranted, &note);
                 }
             }
+            // What passes by itself, as at a start, is no news.
+            Fact::Refused { problem, .. } if !problem.code.is_refusal() => {}
             Fact::Refused { bearer, resource, problem } => {
                 let note = format!("pod {} gets no lease: {}", bearer.pod, problem.why);
                 self.tell(bearer, &resource.name, None, EventReason::LeaseRefused, &note);
@@ -128,7 +130,7 @@ impl Facts {
         regarding.extend(self.objects.policy(namespace, policy).map(|known| reference(&known)));
         regarding
             .extend(identity.and_then(|name| self.objects.identity(namespace, name)).map(|known| reference(&known)));
-        regarding.extend(self.objects.pod(namespace, &bearer.pod).map(|pod| workload(&pod.raw)));
+        regarding.extend(self.objects.pod(namespace, &bearer.pod).map(|pod| workload(&pod.raw, namespace)));
         for regarding in regarding {
             self.events.tell(Told { regarding, reason, note: note.to_owned() });
         }
@@ -283,7 +285,8 @@ fn of_audit(event: &Value) -> Option<(EventReason, String)> {
     }
 }
 
-fn reference<K: Kind>(known: &Known<K>) -> ObjectReference {
+/// An object, as an Event refers to it.
+pub fn reference<K: Kind>(known: &Known<K>) -> ObjectReference {
     ObjectReference {
         api_version: Some(API_VERSION.to_owned()),
         kind: Some(K::KIND.to_owned()),
@@ -294,13 +297,13 @@ fn reference<K: Kind>(known: &Known<K>) -> ObjectReference {
     }
 }
 
-/// What owns a pod; itself, if nothing does.
-pub fn workload(pod: &Value) -> ObjectReference {
+/// What owns a pod of this namespace; itself, if nothing does.
+pub fn workload(pod: &Value, namespace: &str) -> ObjectReference {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let metadata = pod.get("metadata").unwrap_or(&Value::Null);
     let owners = metadata.get("ownerReferences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));
-    let namespace = text(metadata, "namespace");
+    let namespace = Some(namespace.to_owned());
     let Some(owner) = owner else {
         return ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -377,9 +380,8 @@ mod tests {
     #[test]
     fn the_workload_of_a_pod_is_what_people_made() {
         let pod = |owner: Value, labels: Value| {
-            workload(
-                &json!({"metadata": {"namespace": "shop", "name": "p", "uid": "u", "labels": labels, "ownerReferences": owner}}),
-            )
+            let metadata = json!({"name": "p", "uid": "u", "labels": labels, "ownerReferences": owner});
+            workload(&json!({"metadata": metadata}), "shop")
         };
         let owner = |kind: &str, name: &str| json!([{"kind": kind, "name": name, "uid": "o", "controller": true, "apiVersion": "x/v1"}]);
         for (found, expected) in [

@@ -66,10 +66,13 @@ pub async fn run(config: Config) -> Result<()> {
     );
     tokio::spawn(axum::serve(admin_listener, admin::router(Arc::clone(&metrics), readiness)).into_future());
 
+    let (events, told_events) = Events::new();
+    tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events));
     let webhooks = Webhooks {
         objects: Arc::clone(&objects),
         sidecars: config.sidecars.clone(),
         broker_bundle: broker_server.bundle.subscribe(),
+        events: events.clone(),
         metrics: Arc::clone(&metrics),
     };
     let webhooks = serve(
@@ -79,8 +82,6 @@ pub async fn run(config: Config) -> Result<()> {
         ending.subscribe(),
     )?;
 
-    let (events, told_events) = Events::new();
-    tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events));
     let facts = Facts::new(Arc::clone(&objects), events);
     tokio::spawn(Arc::clone(&facts).write(client.clone()));
     let bases = broker_server.names.iter().map(|name| format!("https://{name}:8443"));

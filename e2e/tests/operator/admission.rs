@@ -45,6 +45,16 @@ fn annotated_deployment(shop: &Shop) {
     );
     assert_eq!(value("DATABASE_URL"), "postgresql://reporting_ro@127.0.0.1:6432/shop");
     assert_eq!(value("PGPASSWORD"), "");
+    for (kind, name) in [("DatabaseAccessPolicy", "shop"), ("Deployment", "app")] {
+        let found = eventually(|| {
+            let events = shop.get(&["events.events.k8s.io"]);
+            let mut events = events["items"].as_array()?.clone().into_iter();
+            events.find(|it| {
+                it["regarding"]["kind"] == kind && it["regarding"]["name"] == name && it["reason"] == "Injected"
+            })
+        });
+        assert_eq!(found.expect(kind)["note"], "a pod of app gets its sidecar");
+    }
 }
 
 fn annotation_taken_off(shop: &Shop) {

@@ -20,6 +20,8 @@ pub(super) struct Request {
     pub(super) name: String,
     /// The object.
     pub(super) object: Value,
+    /// Nothing comes of it.
+    pub(super) dry_run: bool,
     /// What it was, if it is changed.
     pub(super) old_object: Option<Value>,
 }
@@ -51,9 +53,10 @@ impl Request {
         let mut request = review.get_mut("request").map(Value::take).ok_or(Unreadable)?;
         let text = |path: &str| request.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (uid, kind, namespace, name) = (text("/uid"), text("/kind/kind"), text("/namespace"), text("/name"));
+        let dry_run = request.get("dryRun").and_then(Value::as_bool).unwrap_or_default();
         let mut taken = |key: &str| request.get_mut(key).map(Value::take).filter(|value| !value.is_null());
         let (object, old_object) = (taken("object").ok_or(Unreadable)?, taken("oldObject"));
-        Ok(Self { uid, kind, namespace, name, object, old_object })
+        Ok(Self { uid, kind, namespace, name, object, dry_run, old_object })
     }
 
     /// The object as a lease would carry it.
