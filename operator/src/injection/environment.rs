@@ -44,7 +44,8 @@ fn libpq(asked: &Asked<'_>, port: u16) -> impl Iterator<Item = (&'static str, St
         ("PGUSER", asked.user.to_owned()),
         ("PGSSLMODE", "disable".to_owned()),
         ("PGPASSWORD", String::new()),
-        ("PGPASSFILE", "/dev/null".to_owned()),
+        // No file: psql would complain of one that is no plain file, each time.
+        ("PGPASSFILE", "/nonexistent/pgpass".to_owned()),
         // `system` would demand verify-full, and `direct` TLS.
         ("PGSSLROOTCERT", String::new()),
         ("PGSSLNEGOTIATION", "postgres".to_owned()),

@@ -116,7 +116,7 @@ fn every_container_is_led_to_the_sidecar_whatever_it_said_itself() {
         let value = |name| env(container, name).unwrap()["value"].as_str().unwrap();
         assert_eq!((value("PGHOST"), value("PGHOSTADDR"), value("PGPORT")), ("127.0.0.1", "127.0.0.1", "6432"));
         assert_eq!((value("PGUSER"), value("PGDATABASE"), value("PGSSLMODE")), ("reporting_ro", "shop db", "disable"));
-        assert_eq!((value("PGPASSWORD"), value("PGPASSFILE")), ("", "/dev/null"));
+        assert_eq!((value("PGPASSWORD"), value("PGPASSFILE")), ("", "/nonexistent/pgpass"));
         assert_eq!(value("DATABASE_URL"), "postgresql://reporting_ro@127.0.0.1:6432/shop%20db");
         assert_eq!(value("DSN"), "db=shop db");
         assert_eq!(env(container, "PGSERVICE"), None);
