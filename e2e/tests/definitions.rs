@@ -269,10 +269,10 @@ fn shown(admin: &Access, namespace: &str) {
     }
     let header = |table: &str| table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     let table = admin.kubectl(&["get", "dap", "-n", namespace]).unwrap();
-    assert_eq!(header(&table), "NAME MODE HOST DATABASE READY AGE");
+    assert_eq!(header(&table), "NAME MODE HOST DATABASE READY SIDECARS LAST USED BY AGE");
     assert!(table.lines().nth(1).unwrap().starts_with("shop   Enforce   pg.shop.svc   shop"), "{table}");
     let table = admin.kubectl(&["get", "nhi", "-n", namespace, "-o", "wide"]).unwrap();
-    assert_eq!(header(&table), "NAME ROLE GROUPS MAX LEASE READY AGE");
+    assert_eq!(header(&table), "NAME ROLE GROUPS MAX LEASE READY SIDECARS AGE");
     assert!(table.contains("reporting_ro") && table.contains(r#"["reporting"]"#) && table.contains("15m"), "{table}");
     let names = admin.kubectl(&["get", "postern", "-n", namespace, "-o", "name"]).unwrap();
     assert_eq!(names, "databaseaccesspolicy.postern.dev/shop\nnonhumanidentity.postern.dev/nightly-report\n");

@@ -280,10 +280,9 @@ impl Analyzer<'_> {
                 continue;
             }
             let mut column = self.output_column(&res.name, value);
-            let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
             column.type_oid = self.expression(value, place)?;
-            // What took the place of a column, or of a row, must keep its name.
-            if was_column && res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
+            // What took the place of a column, or of a row, must keep its name; also under a cast, within a CASE and the like.
+            if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
                 res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
             }
             output.columns.push(column);
