@@ -161,16 +161,6 @@ struct RunArgs {
     /// When nodes fetch it: Always, IfNotPresent or Never [default: Kubernetes']
     #[arg(long, value_name = "POLICY", env = "POSTERN_SIDECAR_IMAGE_PULL_POLICY", help_heading = "Sidecars")]
     sidecar_image_pull_policy: Option<String>,
-    /// Restart workloads whose pods have an old sidecar, where their policy wants that too
-    #[arg(
-        long,
-        value_name = "BOOL",
-        env = "POSTERN_RESTART_ON_DRIFT",
-        default_value_t = false,
-        action = clap::ArgAction::Set,
-        help_heading = "Sidecars"
-    )]
-    restart_on_drift: bool,
 
     /// Where the sidecars' audit goes: stdout, file:PATH or otlp:URL
     #[arg(
@@ -228,8 +218,6 @@ pub struct Config {
     pub verify_source_address: bool,
     /// What is the same for all sidecars.
     pub sidecars: Sidecars,
-    /// Whether workloads with old sidecars may be restarted.
-    pub restart_on_drift: bool,
     /// Where the sidecars' audit goes.
     pub audit_sink: String,
     /// Format of the log.
@@ -253,7 +241,6 @@ impl From<RunArgs> for Config {
             verify_source_address,
             sidecar_image,
             sidecar_image_pull_policy,
-            restart_on_drift,
             audit_sink,
             log_format,
             log,
@@ -270,7 +257,6 @@ impl From<RunArgs> for Config {
             broker_listen,
             admin_listen,
             verify_source_address,
-            restart_on_drift,
             audit_sink,
             log_format,
             log,

@@ -11,7 +11,7 @@ use crate::cluster::{chart, helm_says, run_helm};
 
 /// Everything that can be switched on.
 const EVERYTHING: &str = "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,\
-                          monitoring.grafanaDashboard.enabled=true,restartOnDrift=true,audit.sink=otlp:https://otel:4318,\
+                          monitoring.grafanaDashboard.enabled=true,audit.sink=otlp:https://otel:4318,\
                           networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,priorityClassName=high,\
                           images.registry=registry.example.com/mirror/,images.pullSecrets[0].name=mirror,log.format=text,\
                           podLabels.team=data,podAnnotations.note=x,nodeSelector.disk=ssd,serviceAccount.annotations.role=x";
@@ -63,7 +63,7 @@ fn a_mistyped_value_is_refused() {
         ("webhooks.failurePolicy=Ignore", "additional properties 'failurePolicy' not allowed"),
         ("monitoring.podMonitor.enable=true", "additional properties 'enable' not allowed"),
         ("broker.verifySourceAddress=yes", "got string, want boolean"),
-        ("restartOnDrift=1", "got number, want boolean"),
+        ("networkPolicy.enabled=1", "got number, want boolean"),
     ] {
         let Some(output) = run_helm(None, &["template", "postern", &chart, "--set", value]) else { return };
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
