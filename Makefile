@@ -92,8 +92,9 @@ soak: setup ## ten minutes (SOAK_SECONDS) of mixed clients and random faults: no
 	@POSTERN_SIDECAR=$(CURDIR)/target/release/postern-sidecar target/debug/soak
 
 .PHONY: generate
-generate: setup ## write crds/yaml from the types
+generate: setup ## write crds/yaml and docs/reference from the code
 	cargo run --quiet --locked -p postern-crds --features kube --bin generate
+	POSTERN_BLESS=1 cargo test --quiet --locked -p postern-e2e --test reference
 
 .PHONY: lint
 lint: setup fmt-check clippy deny ## formatting, clippy, licences and sources of dependencies

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -94,30 +95,53 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
-/// Why the broker does not do as asked (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8693 §2.2.2, RFC 9449 §7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why the broker does not do as asked (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8693 §2.2.2, RFC 9449 §7.1). The reference
+/// shows of each what it means and, in a second paragraph, what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The request is not one.
+    ///
+    /// Bring operator and sidecar to versions that fit; the sidecar's own requests are well-formed.
     InvalidRequest,
     /// The pod's token is not good, or the pod is not.
+    ///
+    /// The description says what is wrong: a token that is over or of another audience, a pod that is gone or is not as
+    /// the webhook made it, or a request from an address that is not the pod's (`broker.verifySourceAddress`).
     InvalidGrant,
     /// No identity, or more than one, is the pod's.
+    ///
+    /// Let exactly one NonHumanIdentity of the namespace name the pod's service account, and let the policy have a rule
+    /// for it.
     UnauthorizedClient,
     /// The policy isn't there.
+    ///
+    /// Make the policy that the pod's annotation names, in the pod's namespace, and look at its condition `Ready`.
     InvalidTarget,
     /// Another grant than an exchange.
+    ///
+    /// Use the sidecar: the broker does no other exchange.
     UnsupportedGrantType,
     /// The DPoP proof is not good.
+    ///
+    /// Compare the clocks of the nodes: a proof is good for a short time, and once.
     InvalidDpopProof,
     /// The access token is not good, or no more.
+    ///
+    /// Nothing: the sidecar exchanges the pod's token again.
     InvalidToken,
     /// Too many requests from this address.
+    ///
+    /// Nothing: the sidecar waits and asks again. Where it stays, see what else asks from this address.
     SlowDown,
     /// Not now: what the broker needs is away.
+    ///
+    /// Look into the operator's log: the API server, or the Secret with the database's credential, could not be read.
     TemporarilyUnavailable,
     /// One that this version doesn't know.
     #[serde(other)]
+    ///
+    /// Bring operator and sidecar to versions that fit.
     Unknown,
 }
 

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ObjectMeta, ResourceExt as _};
 use kube::{Api, Client};
+use schemars::JsonSchema;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -36,26 +37,42 @@ const COUNT: &str = "postern.dev/count";
 /// Who reports.
 const CONTROLLER: &str = "postern.dev/operator";
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What happened. The reference shows of each reason what it means and, in a second paragraph, what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
 pub enum EventReason {
     /// A pod gets its sidecars.
     Injected,
     /// An annotated pod can't have its sidecars, and is not made.
+    ///
+    /// The note says what hinders it: correct the pod's template, or the policy that it asks for.
     InjectionRefused,
     /// A sidecar was given a lease for the first time.
     LeaseGranted,
     /// A pod's sidecar gets no lease, or no more.
+    ///
+    /// The note says what is missing: an identity for the pod's service account, a rule of the policy for that
+    /// identity, or a pod that is as it was injected.
     LeaseRefused,
     /// A client's session began.
     SessionStarted,
     /// A session was ended because its lease was over.
+    ///
+    /// See whether the operator's pods are there and can be reached from the application's namespace on port 8443;
+    /// `LeaseRefused` tells of a right that ended.
     LeaseExpired,
     /// A statement was refused, or would be in mode Audit.
+    ///
+    /// The note names the reason's code, which [denials](denials.md) explains; the audit has each statement.
     StatementDenied,
     /// COPY or another bulk export was refused.
+    ///
+    /// If this identity is to export, it needs the verb CopyOut and `bulkExport: {action: Allow}`. If not, look at what
+    /// the workload does.
     CopyBlocked,
     /// A limit ended a statement.
+    ///
+    /// If the work is legitimate, raise the policy's `limits`. If not, look at what the workload
+    /// does.
     LimitReached,
 }
 

@@ -1,8 +1,10 @@
 //! Every metric of the operator, in one place. Labels are of few values: no names of objects, so the number of series
 //! does not grow with the cluster.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -10,10 +12,45 @@ use prometheus::{
 
 use crate::objects::{Kind, Known, Objects};
 
+/// What the reference says of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Prometheus calls it.
+    pub kind: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// What it counts.
+    pub help: String,
+}
+
+/// A registry that knows what is in it, also while nothing was counted yet.
+#[derive(Default)]
+struct Registered {
+    registry: Registry,
+    described: RefCell<Vec<Described>>,
+}
+
+impl Registered {
+    fn register(&self, collector: Box<dyn Collector>) -> prometheus::Result<()> {
+        for (family, desc) in collector.collect().iter().zip(collector.desc()) {
+            self.described.borrow_mut().push(Described {
+                name: desc.fq_name.clone(),
+                kind: format!("{:?}", family.get_field_type()).to_lowercase(),
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            });
+        }
+        self.registry.register(collector)
+    }
+}
+
 /// The operator's metrics. One for a process, handed to who counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Described>,
     /// Admission reviews, by `webhook` and `outcome` (allowed, changed, refused, unreadable).
     pub admissions: IntCounterVec,
     /// How long they took, by `webhook`.
@@ -45,12 +82,15 @@ pub struct Metrics {
 impl Metrics {
     /// None of them counted anything yet.
     pub fn new() -> prometheus::Result<Arc<Self>> {
-        let registry = Registry::new();
+        let registry = Registered::default();
         let build = IntGaugeVec::new(Opts::new("postern_build_info", "1, with the version as a label"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
         let admissions = IntCounterVec::new(
-            Opts::new("postern_operator_admissions_total", "Admission reviews answered"),
+            Opts::new(
+                "postern_operator_admissions_total",
+                "Admission reviews, by webhook and outcome: allowed, changed, refused or unreadable",
+            ),
             &["webhook", "outcome"],
         )?;
         registry.register(Box::new(admissions.clone()))?;
@@ -61,12 +101,18 @@ impl Metrics {
         )?;
         registry.register(Box::new(admission_seconds.clone()))?;
         let objects = IntGaugeVec::new(
-            Opts::new("postern_operator_objects", "Policies and identities by what is in force of them"),
+            Opts::new(
+                "postern_operator_objects",
+                "Policies and identities, by what is in force of them: in_force, last_good or not_in_force",
+            ),
             &["kind", "state"],
         )?;
         registry.register(Box::new(objects.clone()))?;
         let reconciles = IntCounterVec::new(
-            Opts::new("postern_operator_reconciles_total", "Policies and identities that the controllers looked at"),
+            Opts::new(
+                "postern_operator_reconciles_total",
+                "Policies and identities that the controllers looked at, by outcome: done or failed",
+            ),
             &["kind", "outcome"],
         )?;
         registry.register(Box::new(reconciles.clone()))?;
@@ -88,16 +134,26 @@ impl Metrics {
         registry.register(Box::new(polling.clone()))?;
         Ok(Arc::new(Self {
             polling,
-            exchanges: by_outcome("postern_operator_exchanges_total", "Exchanges of pods' tokens answered")?,
-            polls: by_outcome("postern_operator_lease_polls_total", "Polls for a lease answered")?,
-            token_reviews: by_outcome("postern_operator_token_reviews_total", "Reviews of pods' tokens")?,
+            exchanges: by_outcome(
+                "postern_operator_exchanges_total",
+                "Exchanges of pods' tokens, by outcome: granted, or the error's code",
+            )?,
+            polls: by_outcome(
+                "postern_operator_lease_polls_total",
+                "Polls for a lease, by outcome: lease, unchanged, or the error's code",
+            )?,
+            token_reviews: by_outcome(
+                "postern_operator_token_reviews_total",
+                "Reviews of pods' tokens, by outcome: good, refused, failed or remembered",
+            )?,
             audit_events: counter("postern_operator_audit_events_total", "Audit events kept by the sink")?,
             audit_missing: counter("postern_operator_audit_missing_total", "Audit events that never came")?,
             audit_failures: counter(
                 "postern_operator_audit_failures_total",
                 "Audit batches that the sink did not take",
             )?,
-            registry,
+            registry: registry.registry,
+            described: registry.described.into_inner(),
             admissions,
             admission_seconds,
             objects,
@@ -124,6 +180,11 @@ impl Metrics {
             let gauge = self.objects.with_label_values(&[K::KIND, counted]);
             gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         }
+    }
+
+    /// What each of them is, for the reference.
+    pub fn described(&self) -> &[Described] {
+        &self.described
     }
 
     /// What it is served as, and the text of all of them.

@@ -1,23 +1,39 @@
 //! Why a condition is what it is.
 
-/// The `reason` of conditions: for programs, and for people who look one up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use schemars::JsonSchema;
+
+/// The `reason` of conditions: for programs, and for people who look one up. The reference
+/// shows of each what it means and, in a second paragraph, what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Reason {
     /// The spec is in force as it is written.
     InForce,
     /// The spec has mistakes; the last one without any is in force.
+    ///
+    /// Correct the spec: the condition's message has each mistake with its field.
     LastGoodInForce,
     /// The spec has mistakes, and there never was one without any: nothing is in force.
+    ///
+    /// Correct the spec: the condition's message has each mistake with its field. Until then no sidecar gets a lease by
+    /// it.
     Invalid,
     /// A Secret that the policy names can't be read.
+    ///
+    /// Run the `kubectl create role` and `kubectl create rolebinding` of the condition's message, or make the Secret or
+    /// the key that it misses.
     CredentialsUnreadable,
     /// All Secrets that the policy names can be read.
     CredentialsRead,
     /// All of the policy binds to the database.
     Bound,
     /// A part of the policy does not bind to the database, and is closed.
+    ///
+    /// Compare the message's columns with the database: name them as they are now, or take them out of the policy.
+    /// Until then what they are part of is refused.
     NotBound,
     /// It is not known yet.
+    ///
+    /// Look at `Ready` first; this is known once a policy is in force and its Secrets were asked for.
     NotKnown,
     /// Nothing is left to be done.
     Settled,
