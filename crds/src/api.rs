@@ -13,7 +13,7 @@ mod status;
 pub use identity::*;
 pub use policy::*;
 pub use scalar::{IntOrText, Nothing};
-pub use status::{Condition, ConditionStatus, IdentityStatus, PolicyStatus};
+pub use status::{Condition, ConditionStatus, IdentityStatus, PolicyStatus, SidecarReports};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "postern.dev";

@@ -205,10 +205,13 @@ pub struct Report {
     /// What of the policy does not bind to the database; None: it was not tried yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unbound: Option<Vec<Unbound>>,
+    /// Why the newest lease can't be used; None: it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
 }
 
 /// A part of a policy that does not bind: what it is about is closed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Unbound {
     /// The field, such as `spec.masks[0].columns[1]`.
     pub path: String,

@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::events::{EventReason, Events, Told};
 use crate::facts;
-use crate::injection::{self, Asked, INJECT, Refusal, asked_names, copy_annotation, inject};
+use crate::injection::{self, INJECT, Refusal, asked_names, copy_annotation, inject};
 use crate::metrics::Metrics;
 use crate::objects::{Identity, InForce, Kind, Objects, Policy};
 
@@ -132,15 +132,7 @@ impl Webhooks {
         for name in asked_names(&annotation)? {
             policies.push(self.policy(namespace, name).await?);
         }
-        let asked: Vec<Asked<'_>> = policies
-            .iter()
-            .map(|policy| Asked {
-                policy: &policy.checked,
-                sidecar: policy.spec.sidecar.as_ref(),
-                allow_unverified: policy.spec.database.tls.as_ref().is_some_and(|tls| tls.allow_unverified),
-                user: &identity.checked.postgres_role,
-            })
-            .collect();
+        let asked: Vec<_> = policies.iter().map(|policy| policy.asked_by(&identity)).collect();
         let Sidecars { image, image_pull_policy, broker } = self.sidecars.clone();
         let settings = injection::Settings { image, image_pull_policy, broker, broker_ca };
         let injected = inject(namespace, pod, &asked, &settings)?;

@@ -42,7 +42,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::metrics::Metrics;
-use crate::objects::{Change, Objects, Pod};
+use crate::objects::{Change, Identity, InForce, Objects, Pod, Policy};
 use crate::secrets::{SecretError, Secrets};
 use crate::tls::Peer;
 
@@ -98,10 +98,12 @@ pub enum Fact<'a> {
     Polled {
         /// The pod.
         bearer: &'a Bearer,
-        /// The policy.
-        policy: &'a str,
-        /// The identity.
-        identity: &'a str,
+        /// The policy in force.
+        policy: &'a InForce<Policy>,
+        /// The identity in force.
+        identity: &'a InForce<Identity>,
+        /// Whether the newest lease of both has reached it.
+        reached: bool,
         /// How it fares.
         report: &'a Report,
     },
@@ -473,20 +475,23 @@ impl Broker {
             Changes { objects: self.objects.changes(), secrets: self.secrets.changes(), bundle: self.bundle.clone() };
         changes.bundle.mark_unchanged();
         let (bearer, resource) = (&access.bearer, access.resource());
-        let (mut lease, identity) = self.lease(access, &resource, source).await?;
-        (self.tell)(Fact::Polled { bearer, policy: &resource.name, identity: &identity, report: &request.report });
-        while request.version.as_ref() == Some(&lease.version) {
+        loop {
+            let (lease, Right { policy, identity }) = self.lease(access, &resource, source).await?;
+            let reached = request.version.as_ref() == Some(&lease.version);
+            let report = &request.report;
+            (self.tell)(Fact::Polled { bearer, policy: &policy, identity: &identity, reached, report });
+            if !reached {
+                return Ok(Some(lease));
+            }
             tokio::select! {
                 () = changes.of(access) => {}
                 () = tokio::time::sleep_until(until) => return Ok(None),
             }
-            (lease, _) = self.lease(access, &resource, source).await?;
         }
-        Ok(Some(lease))
     }
 
-    /// The lease as it is now, and the name of its identity.
-    async fn lease(&self, access: &Access, resource: &Resource, source: IpAddr) -> Result<(Lease, String), Problem> {
+    /// The lease as it is now, and the right that it is given by.
+    async fn lease(&self, access: &Access, resource: &Resource, source: IpAddr) -> Result<(Lease, Right), Problem> {
         let (pod, right) = self.right(&access.bearer, resource, source).await?;
         let expires_in = access.lease_left(right.identity.checked.max_lease.as_secs(), now());
         if expires_in == 0 {
@@ -508,7 +513,7 @@ impl Broker {
             broker_ca: broker_ca.ok_or_else(|| Problem::later("the broker has just started"))?,
             expires_in,
         });
-        Ok((lease, right.identity.checked.name.clone()))
+        Ok((lease, right))
     }
 
     /// Takes a batch of audit events; the number up to which the sink has them.

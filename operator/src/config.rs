@@ -162,6 +162,17 @@ struct RunArgs {
     #[arg(long, value_name = "POLICY", env = "POSTERN_SIDECAR_IMAGE_PULL_POLICY", help_heading = "Sidecars")]
     sidecar_image_pull_policy: Option<String>,
 
+    /// Evict pods whose sidecars are outdated, where their policy has restartOnChange
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "POSTERN_RESTART_WORKLOADS",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        help_heading = "Sidecars"
+    )]
+    restart_workloads: bool,
+
     /// Where the sidecars' audit goes: stdout, file:PATH or otlp:URL
     #[arg(
         long,
@@ -218,6 +229,8 @@ pub struct Config {
     pub verify_source_address: bool,
     /// What is the same for all sidecars.
     pub sidecars: Sidecars,
+    /// Whether pods are evicted whose sidecars are outdated.
+    pub restart_workloads: bool,
     /// Where the sidecars' audit goes.
     pub audit_sink: String,
     /// Format of the log.
@@ -241,6 +254,7 @@ impl From<RunArgs> for Config {
             verify_source_address,
             sidecar_image,
             sidecar_image_pull_policy,
+            restart_workloads,
             audit_sink,
             log_format,
             log,
@@ -257,6 +271,7 @@ impl From<RunArgs> for Config {
             broker_listen,
             admin_listen,
             verify_source_address,
+            restart_workloads,
             audit_sink,
             log_format,
             log,

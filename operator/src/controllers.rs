@@ -5,6 +5,9 @@
 
 mod plan;
 mod reason;
+mod restart;
+mod sidecars;
+mod survey;
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -22,16 +25,19 @@ use kube::core::ObjectMeta;
 use kube::runtime::scheduler::{ScheduleRequest, scheduler};
 use kube::{Api, Client};
 use postern_crds::api::API_VERSION;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::objects::{self, Change, Identity, InForce, Key, Kind, Known, Objects, Policy, REVISION_OF};
 use crate::timely::{ApiError, timely};
 
 use plan::{Observed, Plan, Readable};
 pub use reason::Reason;
+use sidecars::Sidecars;
+use survey::Survey;
 
 /// Objects that are worked on at a time.
 const AT_ONCE: usize = 8;
@@ -53,6 +59,12 @@ pub struct Controllers {
     pub objects: Arc<Objects>,
     /// Namespace and name of the operator's service account, for the text that says which rights are missing.
     pub account: (String, String),
+    /// Image of the sidecars that are made now.
+    pub image: String,
+    /// Whether pods may be evicted whose sidecars are outdated, where their policy asks for that.
+    pub restarts: bool,
+    /// Where it is told.
+    pub events: Events,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -78,16 +90,21 @@ pub async fn run(controllers: Controllers, mut leading: watch::Receiver<bool>) {
             return;
         }
         controllers.metrics.leading.set(1);
+        let survey = watch::Sender::default();
         tokio::select! {
-            () = controllers.work() => {}
+            () = controllers.work(survey.subscribe()) => {}
+            () = controllers.survey(&survey) => {}
+            () = controllers.restart() => {}
             _ = leading.wait_for(|leading| !*leading) => {}
         }
         controllers.metrics.leading.set(0);
+        controllers.metrics.count_pods(0, 0);
+        controllers.metrics.count_missing(0);
     }
 }
 
 impl Controllers {
-    async fn work(&self) {
+    async fn work(&self, mut survey: watch::Receiver<Arc<Survey>>) {
         let mut changes = self.objects.changes();
         let (requests, due) = futures::channel::mpsc::unbounded();
         let ask = |message: Item, after: Duration| {
@@ -114,9 +131,16 @@ impl Controllers {
                     }
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
+                Ok(()) = survey.changed() => {
+                    let gone = survey.borrow_and_update().gone.clone();
+                    self.reported_by(&gone).into_iter().for_each(|item| ask(item, Duration::ZERO));
+                    count.reset_immediately();
+                }
                 _ = count.tick() => {
-                    let now = Sidecars::counted(&self.objects);
-                    now.differing(&sidecars).into_iter().for_each(|item| ask(item, Duration::ZERO));
+                    let now = Sidecars::counted(&self.objects, &self.image, &survey.borrow());
+                    let whose = if now.surveyed == sidecars.surveyed { now.differing(&sidecars) } else { self.all() };
+                    whose.into_iter().for_each(|item| ask(item, Duration::ZERO));
+                    self.metrics.count_pods(now.current, now.outdated);
                     sidecars = Arc::new(now);
                     self.metrics.count_objects(&self.objects);
                 }
@@ -125,9 +149,9 @@ impl Controllers {
                     if busy.len() < AT_ONCE =>
                 {
                     busy.insert(item.clone());
-                    let sidecars = Arc::clone(&sidecars);
+                    let (sidecars, survey) = (Arc::clone(&sidecars), Arc::clone(&survey.borrow()));
                     under_way.push(async move {
-                        let ended = self.reconcile(&item, &sidecars).await;
+                        let ended = self.reconcile(&item, &sidecars, &survey).await;
                         (item, ended)
                     });
                 }
@@ -156,30 +180,46 @@ impl Controllers {
     }
 
     fn all(&self) -> Vec<Item> {
-        let policies =
-            self.objects.policies().into_iter().map(|it| Item::Policy((it.namespace.clone(), it.name.clone())));
-        let identities =
-            self.objects.identities().into_iter().map(|it| Item::Identity((it.namespace.clone(), it.name.clone())));
-        policies.chain(identities).collect()
+        self.items(|_| true, |_| true)
+    }
+
+    /// Those in whose status reports of these replicas stand.
+    fn reported_by(&self, replicas: &HashSet<String>) -> Vec<Item> {
+        self.items(
+            |policy| survey::replicas(policy).any(|replica| replicas.contains(replica)),
+            |identity| survey::replicas(identity).any(|replica| replicas.contains(replica)),
+        )
+    }
+
+    fn items(
+        &self,
+        policies: impl Fn(&Known<Policy>) -> bool,
+        identities: impl Fn(&Known<Identity>) -> bool,
+    ) -> Vec<Item> {
+        let of_policies = self.objects.policies().into_iter().filter(|it| policies(it));
+        let of_identities = self.objects.identities().into_iter().filter(|it| identities(it));
+        let of_policies = of_policies.map(|it| Item::Policy((it.namespace.clone(), it.name.clone())));
+        of_policies.chain(of_identities.map(|it| Item::Identity((it.namespace.clone(), it.name.clone())))).collect()
     }
 
     /// Brings an object's status, kept specs and finalizer in order. When to look at it again, if it is there.
-    async fn reconcile(&self, item: &Item, sidecars: &Sidecars) -> Result<Option<Duration>, ApiError> {
+    async fn reconcile(&self, item: &Item, sidecars: &Sidecars, survey: &Survey) -> Result<Option<Duration>, ApiError> {
+        let gone = survey.gone.clone();
         match item {
-            Item::Policy((namespace, name)) => {
-                let Some(known) = self.objects.policy(namespace, name) else { return Ok(None) };
+            Item::Policy(key) => {
+                let Some(known) = self.objects.policy(&key.0, &key.1) else { return Ok(None) };
                 let readable = match &known.in_force {
                     Some(policy) => self.readable(policy).await?,
                     None => Readable::Unknown,
                 };
-                let sidecars = sidecars.policies.get(&(namespace.clone(), name.clone())).copied().unwrap_or_default();
                 let again = if matches!(readable, Readable::No(_)) { LOOK_AGAIN } else { RESYNC };
-                self.carry_out(&known, &Observed { sidecars, readable: Some(readable) }, again).await
+                let (sidecars, drift) = (sidecars.of_policy(key), sidecars.drift(key));
+                self.carry_out(&known, &Observed { sidecars, drift, readable: Some(readable), gone }, again).await
             }
-            Item::Identity((namespace, name)) => {
-                let Some(known) = self.objects.identity(namespace, name) else { return Ok(None) };
-                let sidecars = sidecars.identities.get(&(namespace.clone(), name.clone())).copied().unwrap_or_default();
-                self.carry_out(&known, &Observed { sidecars, readable: None }, RESYNC).await
+            Item::Identity(key) => {
+                let Some(known) = self.objects.identity(&key.0, &key.1) else { return Ok(None) };
+                let sidecars = sidecars.of_identity(key);
+                self.carry_out(&known, &Observed { sidecars, drift: None, readable: None, gone }, RESYNC).await
             }
         }
     }
@@ -259,44 +299,6 @@ impl Controllers {
             problems.push(plan::rights(namespace, &policy.checked.name, &forbidden, &self.account));
         }
         Ok(if problems.is_empty() { Readable::Yes } else { Readable::No(problems.join("; ")) })
-    }
-}
-
-/// How many sidecars there are that are ready.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sidecars {
-    policies: HashMap<Key, u32>,
-    identities: HashMap<Key, u32>,
-}
-
-impl Sidecars {
-    fn counted(objects: &Objects) -> Self {
-        let mut counted = Self::default();
-        for pod in objects.pods() {
-            let ready = crate::injection::ready_policies(&pod.raw);
-            if ready.is_empty() {
-                continue;
-            }
-            for policy in ready {
-                *counted.policies.entry((pod.namespace.clone(), policy)).or_default() += 1;
-            }
-            let account = pod.raw.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
-            for identity in objects.identities_of(&pod.namespace, account) {
-                let key = (pod.namespace.clone(), identity.checked.name.clone());
-                *counted.identities.entry(key).or_default() += 1;
-            }
-        }
-        counted
-    }
-
-    /// Whose number is another one than before.
-    fn differing(&self, before: &Self) -> Vec<Item> {
-        let differing = |now: &HashMap<Key, u32>, before: &HashMap<Key, u32>| {
-            let keys: HashSet<Key> = now.keys().chain(before.keys()).cloned().collect();
-            keys.into_iter().filter(|key| now.get(key) != before.get(key)).collect::<Vec<_>>()
-        };
-        let policies = differing(&self.policies, &before.policies).into_iter().map(Item::Policy);
-        policies.chain(differing(&self.identities, &before.identities).into_iter().map(Item::Identity)).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -74,6 +75,8 @@ pub enum EventReason {
     /// If the work is legitimate, raise the policy's `limits`. If not, look at what the workload
     /// does.
     LimitReached,
+    /// A pod is evicted, so that it gets a current sidecar.
+    Restarted,
 }
 
 impl EventReason {
@@ -89,6 +92,7 @@ impl EventReason {
             EventReason::StatementDenied => "StatementDenied",
             EventReason::CopyBlocked => "CopyBlocked",
             EventReason::LimitReached => "LimitReached",
+            EventReason::Restarted => "Restarted",
         }
     }
 
@@ -98,13 +102,17 @@ impl EventReason {
             EventReason::Injected | EventReason::InjectionRefused => "Injecting",
             EventReason::LeaseGranted | EventReason::LeaseRefused | EventReason::LeaseExpired => "Leasing",
             EventReason::SessionStarted => "Serving",
+            EventReason::Restarted => "Restarting",
             EventReason::StatementDenied | EventReason::CopyBlocked | EventReason::LimitReached => "Deciding",
         }
     }
 
     const fn is_warning(self) -> bool {
         match self {
-            EventReason::Injected | EventReason::LeaseGranted | EventReason::SessionStarted => false,
+            EventReason::Injected
+            | EventReason::LeaseGranted
+            | EventReason::SessionStarted
+            | EventReason::Restarted => false,
             EventReason::InjectionRefused
             | EventReason::LeaseRefused
             | EventReason::LeaseExpired
@@ -159,6 +167,7 @@ struct Waiting {
 pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<Told>) {
     let mut waiting: HashMap<Same, Waiting> = HashMap::new();
     let mut written: HashMap<Same, Instant> = HashMap::new();
+    let mut uids = Uids::default();
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -171,13 +180,38 @@ pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<To
                 let now = Instant::now();
                 written.retain(|_, at| now.saturating_duration_since(*at) < MINUTE);
                 let Some(same) = next(&waiting, &written) else { continue };
-                let Some(Waiting { told, count, .. }) = waiting.remove(&same) else { continue };
+                let Some(Waiting { mut told, count, .. }) = waiting.remove(&same) else { continue };
+                told.regarding.uid = uids.of(&client, &told.regarding, now).await;
                 written.insert(same, now);
                 if let Err(error) = publish(&client, &instance, &told, count, Timestamp::now()).await {
                     tracing::debug!(%error, reason = told.reason.as_str(), "an Event could not be written");
                 }
             }
         }
+    }
+}
+
+/// The UIDs of Deployments, which their pods do not name; without one `kubectl describe` does not show an Event.
+#[derive(Default)]
+struct Uids(HashMap<(String, String), (Option<String>, Instant)>);
+
+impl Uids {
+    /// The UID of what an Event is about, if there is such an object.
+    async fn of(&mut self, client: &Client, regarding: &ObjectReference, now: Instant) -> Option<String> {
+        if regarding.uid.is_some() || regarding.kind.as_deref() != Some("Deployment") {
+            return regarding.uid.clone();
+        }
+        let (namespace, name) = (regarding.namespace.clone()?, regarding.name.clone()?);
+        self.0.retain(|_, (_, at)| now.saturating_duration_since(*at) < MINUTE);
+        let key = (namespace, name);
+        if let Some((uid, _)) = self.0.get(&key) {
+            return uid.clone();
+        }
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), &key.0);
+        let found = timely(deployments.get_metadata_opt(&key.1)).await.ok().flatten();
+        let uid = found.and_then(|deployment| deployment.metadata.uid);
+        self.0.insert(key, (uid.clone(), now));
+        uid
     }
 }
 

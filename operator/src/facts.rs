@@ -1,11 +1,11 @@
-//! What the broker learns, told to people: as Events on policy, identity and workload, and in a policy's status who used
-//! it last and what of it does not bind.
+//! What the broker learns, told to people: as Events on policy, identity and workload; and in the status of a policy who
+//! used it last, and of both what their sidecars report, which the controllers make conditions of.
 //!
 //! **Promise.** What is told holds names that a policy, an identity or Kubernetes gave, and reason codes: never the text
 //! of a statement, a name out of one, or a value. **Also.** Learning never waits; what is written is written by a task of
 //! its own, seldom.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,32 +13,39 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
-use postern_crds::api::{API_VERSION, Condition, ConditionStatus};
-use postern_crds::lease::Unbound;
+use postern_crds::api::API_VERSION;
+use postern_crds::lease::{Report, Unbound};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::broker::{Bearer, Fact};
-use crate::controllers::Reason;
 use crate::events::{EventReason, Events, Told};
-use crate::objects::{self, Key, Kind, Known, Objects, Policy};
-use crate::timely::{ApiError, timely};
+use crate::objects::{self, Identity, InForce, Key, Kind, Known, Objects, Policy};
+use crate::timely::timely;
 
-/// How often statuses are written.
+/// How often statuses are looked at, whether or not something was learned.
 const EVERY: Duration = Duration::from_secs(10);
+/// How long what is learned gathers before it is written.
+const GATHER: Duration = Duration::from_secs(1);
 /// How old what stands in a status may become while it is used: so that use alone writes seldom.
 const STALE: i64 = 300;
 /// A sidecar that did not poll for so long is gone.
 const GONE: Duration = Duration::from_secs(60);
 /// Most pods whose first lease was told.
 const MAX_TOLD: usize = 65_536;
-/// Most that is shown of what does not bind.
+/// Most that is taken from a sidecar, and written, of what does not bind.
 const MAX_UNBOUND: usize = 20;
+/// Longest text of a sidecar's that is taken.
+const MAX_TEXT: usize = 1024;
 
 /// What was learned and is not written yet.
 pub struct Facts {
     objects: Arc<Objects>,
     events: Events,
+    /// The name of this replica.
+    replica: String,
     state: Mutex<State>,
+    learned: Notify,
 }
 
 impl std::fmt::Debug for Facts {
@@ -53,20 +60,50 @@ struct State {
     told: HashSet<(String, String)>,
     /// Who used a policy last, and when.
     used: HashMap<Key, (String, Timestamp)>,
-    /// What sidecars reported, by policy and pod.
-    reports: HashMap<Key, HashMap<String, Seen>>,
+    /// What sidecars reported, by policy and by identity. A sidecar is known by its pod and its policy.
+    of_policies: HashMap<Key, HashMap<Sidecar, Seen>>,
+    of_identities: HashMap<Key, HashMap<Sidecar, Seen>>,
 }
 
+type Sidecar = (String, String);
+/// What is to change in a status.
+type Fields = serde_json::Map<String, Value>;
+
+/// What a sidecar reported.
 #[derive(Debug)]
 struct Seen {
     at: tokio::time::Instant,
+    /// The generation that it serves under, once that is known.
+    generation: Option<i64>,
+    unusable: Option<String>,
     unbound: Option<Vec<Unbound>>,
 }
 
+impl Seen {
+    /// Takes a report in; whether it says anything new.
+    fn take(seen: &mut HashMap<Sidecar, Seen>, sidecar: Sidecar, reached: Option<i64>, report: &Report) -> bool {
+        let before = seen.get(&sidecar);
+        let short = |text: &str| -> String { text.chars().take(MAX_TEXT).collect() };
+        let unusable = report.unusable.as_deref().map(short);
+        // What reached it is not yet what it serves under.
+        let reached = reached.filter(|_| unusable.is_none());
+        let generation = reached.or(before.and_then(|before| before.generation));
+        let unbound = report.unbound.as_ref().map(|unbound| {
+            let shortened = |it: &Unbound| Unbound { path: short(&it.path), message: short(&it.message) };
+            unbound.iter().take(MAX_UNBOUND).map(shortened).collect()
+        });
+        let is_news = before.is_none_or(|before| {
+            (before.generation, &before.unusable, &before.unbound) != (generation, &unusable, &unbound)
+        });
+        seen.insert(sidecar, Seen { at: tokio::time::Instant::now(), generation, unusable, unbound });
+        is_news
+    }
+}
+
 impl Facts {
-    /// Nothing is learned yet.
-    pub fn new(objects: Arc<Objects>, events: Events) -> Arc<Self> {
-        Arc::new(Self { objects, events, state: Mutex::default() })
+    /// Nothing is learned yet by the replica of this name.
+    pub fn new(objects: Arc<Objects>, events: Events, replica: String) -> Arc<Self> {
+        Arc::new(Self { objects, events, replica, state: Mutex::default(), learned: Notify::new() })
     }
 
     /// Learns something.
@@ -92,13 +129,35 @@ impl Facts {
                 let note = format!("pod {} gets no lease: {}", bearer.pod, problem.why);
                 self.tell(bearer, &resource.name, None, EventReason::LeaseRefused, &note);
             }
-            Fact::Polled { bearer, policy, report, .. } => {
-                let key = (bearer.namespace.clone(), (*policy).to_owned());
-                let seen = Seen { at: tokio::time::Instant::now(), unbound: report.unbound.clone() };
-                self.state().reports.entry(key).or_default().insert(bearer.pod_uid.clone(), seen);
+            Fact::Polled { bearer, policy, identity, reached, report } => {
+                if self.polled(&bearer.pod_uid, policy, identity, *reached, report) {
+                    self.learned.notify_one();
+                }
             }
             Fact::Audited { event } => self.audited(event),
         }
+    }
+
+    /// Takes a report in; whether it says anything new.
+    fn polled(
+        &self,
+        pod: &str,
+        policy: &InForce<Policy>,
+        identity: &InForce<Identity>,
+        reached: bool,
+        report: &Report,
+    ) -> bool {
+        let namespace = &policy.checked.namespace;
+        let sidecar = (pod.to_owned(), policy.checked.name.clone());
+        let (of_policy, of_identity) = (policy.checked.name.clone(), identity.checked.name.clone());
+        let mut state = self.state();
+        let seen = state.of_policies.entry((namespace.clone(), of_policy)).or_default();
+        let policy = Seen::take(seen, sidecar.clone(), reached.then_some(policy.generation), report);
+        // What binds is a policy's.
+        let report = Report { unbound: None, ..report.clone() };
+        let seen = state.of_identities.entry((namespace.clone(), of_identity)).or_default();
+        let identity = Seen::take(seen, sidecar, reached.then_some(identity.generation), &report);
+        policy || identity
     }
 
     fn audited(&self, event: &Value) {
@@ -141,94 +200,73 @@ impl Facts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what policies' statuses should say, for as long as it is polled.
+    /// Writes what statuses should say, for as long as it is polled.
     pub async fn write(self: Arc<Self>, client: Client) {
-        let mut every = tokio::time::interval(EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
-            for (key, status) in self.statuses(Timestamp::now()) {
-                if let Err(error) = patch(&client, &key, &status).await {
-                    tracing::debug!(%error, namespace = key.0, policy = key.1, "a status could not be written");
-                }
+            _ = tokio::time::timeout(EVERY, self.learned.notified()).await;
+            tokio::time::sleep(GATHER).await;
+            let (policies, identities) = self.statuses();
+            for (key, status) in policies {
+                patch::<Policy>(&client, &key, &status).await;
+            }
+            for (key, status) in identities {
+                patch::<Identity>(&client, &key, &status).await;
             }
         }
     }
 
-    /// The statuses that are not as they should be.
-    fn statuses(&self, now: Timestamp) -> Vec<(Key, Value)> {
+    /// The statuses of policies and of identities that are not as they should be, with what to change.
+    fn statuses(&self) -> (HashMap<Key, Fields>, HashMap<Key, Fields>) {
         let mut state = self.state();
-        for reports in state.reports.values_mut() {
-            reports.retain(|_, seen| seen.at.elapsed() < GONE);
+        let State { used, of_policies, of_identities, .. } = &mut *state;
+        for of_kind in [&mut *of_policies, &mut *of_identities] {
+            for seen in of_kind.values_mut() {
+                seen.retain(|_, seen| seen.at.elapsed() < GONE);
+            }
+            of_kind.retain(|_, seen| !seen.is_empty());
         }
-        state.reports.retain(|_, reports| !reports.is_empty());
-        let mut statuses = Vec::new();
+        let mut policies = self.reports(&self.objects.policies(), of_policies);
         for policy in self.objects.policies() {
             let key = (policy.namespace.clone(), policy.name.clone());
             let status = policy.object.data.get("status").unwrap_or(&Value::Null);
-            let mut patch = serde_json::Map::new();
-            if let Some((identity, at)) = state.used.get(&key)
+            if let Some((identity, at)) = used.get(&key)
                 && is_news(status, identity, *at)
             {
+                let patch = policies.entry(key).or_default();
                 patch.insert("lastUsedBy".into(), json!(identity));
                 patch.insert("lastUsed".into(), json!(whole_second(*at)));
             }
-            if let Some(conditions) = state.reports.get(&key).and_then(|reports| bound(&policy, reports, now)) {
-                patch.insert("conditions".into(), conditions);
-            }
-            if !patch.is_empty() {
-                let version = policy.object.metadata.resource_version.clone();
-                statuses.push((key, json!({"metadata": {"resourceVersion": version}, "status": patch})));
-            }
         }
-        statuses
+        (policies, self.reports(&self.objects.identities(), of_identities))
+    }
+
+    /// What of the reports of this replica's sidecars is not written yet.
+    fn reports<K: Kind>(
+        &self,
+        all: &[Arc<Known<K>>],
+        seen: &HashMap<Key, HashMap<Sidecar, Seen>>,
+    ) -> HashMap<Key, Fields> {
+        let patch = |known: &Arc<Known<K>>| {
+            let key = (known.namespace.clone(), known.name.clone());
+            let reports = json!({&self.replica: seen.get(&key).map_or(Value::Null, summary)});
+            let before = known.object.data.pointer("/status/reports").unwrap_or(&Value::Null);
+            objects::changes(before, &reports).then(|| (key, Fields::from_iter([("reports".to_owned(), reports)])))
+        };
+        all.iter().filter_map(patch).collect()
     }
 }
 
-/// The conditions with `Bound` as the reports have it, if it is another one.
-fn bound(policy: &Known<Policy>, reports: &HashMap<String, Seen>, now: Timestamp) -> Option<Value> {
-    let told: Vec<&Vec<Unbound>> = reports.values().filter_map(|seen| seen.unbound.as_ref()).collect();
-    if told.is_empty() {
-        return None;
-    }
-    let mut unbound: Vec<&Unbound> = told.into_iter().flatten().collect();
-    unbound.sort();
-    unbound.dedup();
-    let (status, reason, message) = if unbound.is_empty() {
-        (ConditionStatus::True, Reason::Bound, "all of it binds to the database".to_owned())
-    } else {
-        let shown: Vec<String> =
-            unbound.iter().take(MAX_UNBOUND).map(|it| format!("{}: {}", it.path, it.message)).collect();
-        let more = unbound.len().saturating_sub(MAX_UNBOUND);
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let message = format!("closed, for it does not bind to the database: {}{more}", shown.join("; "));
-        (ConditionStatus::False, Reason::NotBound, message)
-    };
-    let conditions = policy.object.data.pointer("/status/conditions").cloned().unwrap_or_else(|| json!([]));
-    let mut conditions: Vec<Condition> = serde_json::from_value(conditions).ok()?;
-    let before = conditions.iter().position(|it| it.type_ == BOUND);
-    let since = before
-        .and_then(|index| conditions.get(index))
-        .filter(|before| before.status == status)
-        .map_or_else(|| whole_second(now), |before| before.last_transition_time.clone());
-    let condition = Condition {
-        type_: BOUND.to_owned(),
-        status,
-        observed_generation: Some(policy.in_force.as_ref().map_or(policy.generation, |it| it.generation)),
-        last_transition_time: since,
-        reason: reason.as_str().to_owned(),
-        message: message.chars().take(4096).collect(),
-    };
-    match before.and_then(|index| conditions.get_mut(index)) {
-        Some(before) if *before == condition => return None,
-        Some(before) => *before = condition,
-        None => conditions.push(condition),
-    }
-    serde_json::to_value(conditions).ok()
+/// What sidecars report, as a status has it; with a null for what is not there.
+fn summary(seen: &HashMap<Sidecar, Seen>) -> Value {
+    let all = || seen.values();
+    let unbound: BTreeSet<&Unbound> = all().filter_map(|seen| seen.unbound.as_ref()).flatten().collect();
+    let tried = all().any(|seen| seen.unbound.is_some());
+    json!({
+        "generation": all().filter_map(|seen| seen.generation).min(),
+        "unusable": all().filter_map(|seen| seen.unusable.as_ref()).min(),
+        "unbound": tried.then(|| unbound.into_iter().take(MAX_UNBOUND).collect::<Vec<_>>()),
+    })
 }
-
-/// The condition that sidecars' reports make.
-pub const BOUND: &str = "Bound";
 
 /// Whether a status says of the last use something else, or something old.
 fn is_news(status: &Value, identity: &str, at: Timestamp) -> bool {
@@ -244,12 +282,11 @@ fn whole_second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-async fn patch(client: &Client, (namespace, name): &Key, patch: &Value) -> Result<(), ApiError> {
-    let api = objects::of_namespace::<Policy>(client.clone(), namespace);
-    match timely(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))).await {
-        // It is gone, or somebody else wrote first: the next turn sees what they wrote.
-        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
-        patched => patched.map(|_| ()),
+async fn patch<K: Kind>(client: &Client, (namespace, name): &Key, status: &Fields) {
+    let api = objects::of_namespace::<K>(client.clone(), namespace);
+    let patch = Patch::Merge(json!({"status": status}));
+    if let Err(error) = timely(api.patch_status(name, &PatchParams::default(), &patch)).await {
+        tracing::debug!(%error, kind = K::KIND, namespace, name, "a status could not be written");
     }
 }
 
@@ -297,6 +334,12 @@ pub fn reference<K: Kind>(known: &Known<K>) -> ObjectReference {
     }
 }
 
+/// What people call an object: `Deployment/app`.
+pub fn kind_and_name(reference: &ObjectReference) -> String {
+    let ObjectReference { kind, name, .. } = reference;
+    [kind, name].map(|part| part.as_deref().unwrap_or_default()).join("/")
+}
+
 /// What owns a pod of this namespace; itself, if nothing does.
 pub fn workload(pod: &Value, namespace: &str) -> ObjectReference {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -339,7 +382,7 @@ pub fn workload(pod: &Value, namespace: &str) -> ObjectReference {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
 
@@ -392,6 +435,34 @@ mod tests {
         ] {
             assert_eq!((found.kind.as_deref().unwrap(), found.name.as_deref().unwrap()), expected);
         }
+    }
+
+    #[test]
+    fn a_sidecar_serves_under_what_reached_it_unless_it_says_that_it_cant_use_it() {
+        let mut seen = HashMap::new();
+        let mut take = |pod: &str, reached, report: &Report| {
+            let news = Seen::take(&mut seen, (pod.into(), "shop".into()), reached, report);
+            (news, summary(&seen)["generation"].clone(), summary(&seen)["unusable"].clone())
+        };
+        let well = Report::default();
+        let stuck = Report { unusable: Some("too new".into()), ..Report::default() };
+        assert_eq!(take("a", None, &well), (true, Value::Null, Value::Null), "its first lease is on the way");
+        assert_eq!(take("a", Some(1), &well), (true, json!(1), Value::Null));
+        assert_eq!(take("a", Some(1), &well), (false, json!(1), Value::Null));
+        assert_eq!(take("b", Some(2), &well), (true, json!(1), Value::Null), "the oldest counts");
+        assert_eq!(take("a", None, &well), (false, json!(1), Value::Null));
+        assert_eq!(take("a", Some(2), &stuck), (true, json!(1), json!("too new")));
+        assert_eq!(take("a", Some(2), &well), (true, json!(2), Value::Null));
+    }
+
+    #[test]
+    fn what_a_sidecar_says_is_bounded() {
+        let unbound = vec![Unbound { path: "p".repeat(5000), message: "m".repeat(5000) }; 500];
+        let report = Report { unbound: Some(unbound), unusable: Some("u".repeat(5000)), ..Report::default() };
+        let mut seen = HashMap::new();
+        Seen::take(&mut seen, ("a".into(), "shop".into()), Some(1), &report);
+        assert!(summary(&seen).to_string().len() < 5000);
+        assert!(seen.values().all(|seen| seen.unbound.as_ref().unwrap().len() == MAX_UNBOUND));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod patch;
 mod pod;
 mod predicate;
 mod raw;
+mod revision;
 mod sidecar;
 #[cfg(test)]
 mod tests;
@@ -23,12 +24,16 @@ use serde_json::Value;
 pub use patch::patch;
 pub use pod::{Injected, inject};
 pub use predicate::verify;
+pub use revision::{has_image, of_pod, revision};
 pub use workload::{TEMPLATES, copy_annotation};
 
 /// The annotation that asks for a sidecar: a policy's name, or several with commas between them.
 pub const INJECT: &str = "postern.dev/inject";
 /// The label of a pod that has one, for PodMonitors and for people.
 pub const INJECTED: &str = "postern.dev/injected";
+
+/// The annotation of a pod that says by which [`revision`] its sidecars were made.
+pub const REVISION: &str = "postern.dev/sidecar-revision";
 
 /// Why an object can't be what it asks for; for the one who creates it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,10 +88,15 @@ pub fn asked_names(annotation: &str) -> Result<Vec<&str>, Refusal> {
     }
 }
 
+/// The policies that a pod or a workload asks for, in order; none where it asks for none, or can't.
+pub fn asked_of(object: &Value) -> Vec<&str> {
+    let annotation = object.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
+    annotation.and_then(|annotation| asked_names(annotation).ok()).unwrap_or_default()
+}
+
 /// The policies of a pod whose sidecars are ready, as its status says.
 pub fn ready_policies(pod: &Value) -> Vec<String> {
-    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
-    let Some(names) = annotation.and_then(|annotation| asked_names(annotation).ok()) else { return Vec::new() };
+    let names = asked_of(pod);
     let states = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array);
     let states = states.map(Vec::as_slice).unwrap_or_default();
     let is_ready = |container: &str| {

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub admission_seconds: HistogramVec,
     /// Policies and identities, by `kind` and `state` (in_force, last_good, not_in_force).
     pub objects: IntGaugeVec,
+    /// Pods that ask for a policy, by `sidecar` (current, outdated, missing); on the replica that leads.
+    pods: IntGaugeVec,
     /// Objects that the controllers looked at, by `kind` and `outcome` (done, failed).
     pub reconciles: IntCounterVec,
     /// 1 on the replica that runs the controllers.
@@ -108,6 +110,14 @@ impl Metrics {
             &["kind", "state"],
         )?;
         registry.register(Box::new(objects.clone()))?;
+        let pods = IntGaugeVec::new(
+            Opts::new(
+                "postern_operator_pods",
+                "Pods by whether their sidecar is current or outdated, and what asks for one and has none",
+            ),
+            &["sidecar"],
+        )?;
+        registry.register(Box::new(pods.clone()))?;
         let reconciles = IntCounterVec::new(
             Opts::new(
                 "postern_operator_reconciles_total",
@@ -157,10 +167,23 @@ impl Metrics {
             admissions,
             admission_seconds,
             objects,
+            pods,
             reconciles,
             leading,
             synced,
         }))
+    }
+
+    /// Says how many pods have current and outdated sidecars.
+    pub fn count_pods(&self, current: usize, outdated: usize) {
+        for (sidecar, pods) in [("current", current), ("outdated", outdated)] {
+            self.pods.with_label_values(&[sidecar]).set(i64::try_from(pods).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Says how many ask for a sidecar and have none.
+    pub fn count_missing(&self, missing: usize) {
+        self.pods.with_label_values(&["missing"]).set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
     /// Counts policies and identities by what is in force of them.

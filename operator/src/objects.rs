@@ -175,6 +175,26 @@ impl Objects {
     }
 }
 
+/// Whether a JSON merge patch (RFC 7396) would change anything.
+pub fn changes(before: &Value, patch: &Value) -> bool {
+    match (before, patch) {
+        (Value::Object(before), Value::Object(patch)) => patch.iter().any(|(key, value)| match before.get(key) {
+            Some(before) => changes(before, value),
+            None => leaves_something(value),
+        }),
+        _ => before != patch && (!before.is_null() || leaves_something(patch)),
+    }
+}
+
+/// Whether anything is there after a patch of what was not there.
+fn leaves_something(patch: &Value) -> bool {
+    match patch {
+        Value::Null => false,
+        Value::Object(fields) => fields.values().any(leaves_something),
+        _ => true,
+    }
+}
+
 fn key(namespace: &str, name: &str) -> Key {
     (namespace.to_owned(), name.to_owned())
 }

@@ -82,7 +82,7 @@ pub async fn run(config: Config) -> Result<()> {
         ending.subscribe(),
     )?;
 
-    let facts = Facts::new(Arc::clone(&objects), events);
+    let facts = Facts::new(Arc::clone(&objects), events.clone(), config.pod_name.clone());
     tokio::spawn(Arc::clone(&facts).write(client.clone()));
     let bases = broker_server.names.iter().map(|name| format!("https://{name}:8443"));
     let broker = BrokerParts {
@@ -116,6 +116,9 @@ pub async fn run(config: Config) -> Result<()> {
         client: client.clone(),
         objects: Arc::clone(&objects),
         account: (config.namespace.clone(), config.service_account.clone()),
+        image: config.sidecars.image.clone(),
+        restarts: config.restart_workloads,
+        events: events.clone(),
         metrics: Arc::clone(&metrics),
     };
     tokio::spawn(controllers::run(controllers, leading.subscribe()));

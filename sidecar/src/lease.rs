@@ -145,8 +145,9 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn report(&self) -> Report {
+    fn report(&self, unusable: Option<String>) -> Report {
         Report {
+            unusable,
             sidecar: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: self.metrics.open_sessions(),
             unbound: self.unbound.load().as_deref().cloned(),
@@ -159,7 +160,7 @@ async fn keep(mut asker: Asker, mut keeper: Keeper, reporter: Reporter) {
     let mut failures = 0_u32;
     loop {
         let answered = {
-            let mut asking = pin!(asker.ask(reporter.report()));
+            let mut asking = pin!(asker.ask(reporter.report(keeper.unusable.clone())));
             loop {
                 tokio::select! {
                     answered = &mut asking => break answered,
@@ -367,6 +368,8 @@ struct Keeper {
     /// Why the last attempt failed, for people.
     why: Arc<str>,
     grant: Option<Arc<Grant>>,
+    /// Why the newest lease can't be used.
+    unusable: Option<String>,
     publish: watch::Sender<Standing>,
     metrics: Arc<Metrics>,
 }
@@ -374,7 +377,7 @@ struct Keeper {
 impl Keeper {
     fn new(resource: Resource, publish: watch::Sender<Standing>, metrics: Arc<Metrics>) -> Self {
         let why = "no broker was reached yet".into();
-        Self { resource, held: None, contact: Contact::Away, why, grant: None, publish, metrics }
+        Self { resource, held: None, contact: Contact::Away, why, grant: None, unusable: None, publish, metrics }
     }
 
     /// Returns when the time alone has changed how it stands.
@@ -422,6 +425,7 @@ impl Keeper {
             until: asked + Duration::from_secs(lease.expires_in),
             grace: Duration::from_secs(lease.outage_grace),
         };
+        self.unusable = None;
         if self.grant.as_ref().is_some_and(|grant| grant.version == lease.version) {
             self.held = Some(held);
             return;
@@ -435,7 +439,8 @@ impl Keeper {
             }
             Err(mistake) => {
                 tracing::error!(%version, %mistake, "a lease can't be used; the one before stays until it ends");
-                self.why = mistake.into();
+                self.why = mistake.as_str().into();
+                self.unusable = Some(mistake);
             }
         }
     }
@@ -577,10 +582,12 @@ mod tests {
             keeper.heard(answer(lease));
             assert_eq!((held(&standing).as_deref(), keeper.held), (Some("1"), until), "{why}");
             assert!(keeper.why.contains(why), "{}", keeper.why);
+            assert!(keeper.unusable.as_deref().is_some_and(|unusable| unusable.contains(why)), "the operator is told");
         }
 
         keeper.heard(answer(Lease { expires_in: 600, ..lease("1") }));
         assert!(keeper.held.map(|held| held.until) > until.map(|held| held.until));
+        assert_eq!(keeper.unusable, None);
         keeper.heard(answer(lease("6")));
         assert_eq!(held(&standing).as_deref(), Some("6"));
     }

@@ -552,8 +552,9 @@ pub struct Sidecar {
     /// Requests and limits of the sidecar's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Whether a change of this section restarts the workloads that use the policy, so that it takes effect in pods
-    /// that run. Default false. Changes of rules, masks and limits never need a restart.
+    /// Whether pods are replaced when they would get another sidecar or other variables now, as after a change of this
+    /// section or an upgrade of Postern. Default false; and only where the chart has `restarts.enabled`. Changes of
+    /// rules, masks and limits never need that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart_on_change: bool,
 }

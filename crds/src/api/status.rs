@@ -1,7 +1,11 @@
 //! What controllers report. Shaped so that `kubectl wait`, kstatus and GitOps tools understand it.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::lease::Unbound;
 
 /// What the operator reports of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,8 +29,13 @@ pub struct PolicyStatus {
     /// The identity that it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_by: Option<String>,
-    /// Ready: the policy is in force as written. Stalled: the spec has mistakes, the last good one stays in force.
-    /// Reconciling: a change is on its way to the sidecars.
+    /// What each replica of the operator hears from its sidecars, by the replica's name; the conditions sum it up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, SidecarReports>,
+    /// Ready: the policy is in force as written. Stalled: the spec has mistakes and the last good one stays in force,
+    /// or sidecars can't use it. Reconciling: a change is on its way to the sidecars. CredentialsReadable: the Secrets
+    /// that it names can be read. Bound: all of it binds to the database. SidecarsCurrent: no pod has an outdated
+    /// sidecar, or asks for one and has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -47,18 +56,36 @@ pub struct IdentityStatus {
     /// How many sidecars have the identity: those of running pods that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecars: Option<i64>,
-    /// Ready: leases are given as written. Stalled: the spec has mistakes, the last good one stays in force.
-    /// Reconciling: a change is on its way.
+    /// What each replica of the operator hears from its sidecars, by the replica's name; the conditions sum it up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, SidecarReports>,
+    /// Ready: leases are given as written. Stalled: the spec has mistakes and the last good one stays in force, or
+    /// sidecars can't use it. Reconciling: a change is on its way to the sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What one replica of the operator hears from the sidecars that poll it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarReports {
+    /// The oldest generation of the spec that one of them serves under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Why one of them can't use its newest lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+    /// What does not bind to the database; left out until one of them has tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<Vec<Unbound>>,
 }
 
 /// One aspect of an object's state, in the form that Kubernetes' own objects use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: Ready, Reconciling or Stalled.
+    /// Which aspect, such as Ready, Reconciling or Stalled.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 316))]
     pub type_: String,

@@ -43,6 +43,7 @@ pub fn install(server: &ApiServer, helm: &Path) -> Result<()> {
     let chart = crate::workspace().join("charts/postern");
     let mut command = Command::new(helm);
     command.args(["install", "postern"]).arg(chart).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command.args(["--set", "restarts.enabled=true"]);
     command.arg("--kubeconfig").arg(server.admin().kubeconfig());
     let output = command.output().context("start helm")?;
     ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
@@ -109,7 +110,16 @@ impl Operator {
             format!("--broker-url=https://127.0.0.1:{broker}"),
             format!("--admin-listen=127.0.0.1:{admin}"),
             format!("--sidecar-image={SIDECAR_IMAGE}"),
+            "--restart-workloads=true".into(),
         ];
+        // In its place, for replicas look after each other's pods.
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod_name, "namespace": NAMESPACE},
+            "spec": {"serviceAccountName": "postern", "containers": [{"name": "operator", "image": "none"}]},
+        });
+        server.admin().apply(&pod.to_string())?;
         let environment = [("KUBECONFIG".to_owned(), account.kubeconfig().display().to_string())];
         let ending = Ending { signal: "KILL", folder: None, patience: Duration::from_secs(5) };
         let process = Guard::spawn(&command, &environment, &folder.join("log"), &ending)?;

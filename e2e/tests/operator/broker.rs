@@ -19,6 +19,7 @@ use crate::{Shop, asks, eventually, identity, on_both, pod, policy};
 
 on_both! {
     a_pod_has_a_lease_and_hears_of_each_change => lease_and_changes;
+    what_sidecars_report_is_summed_up_in_conditions => reports;
     an_exchange_is_refused_unless_all_of_it_is_proven => refusals;
     a_pod_that_is_not_what_the_webhook_made_has_no_lease => other_pods;
     an_access_token_is_good_for_its_own_key_and_each_proof_once => proofs;
@@ -151,7 +152,12 @@ impl Sidecar {
     }
 
     fn poll(&self, version: Option<&str>, wait: u64) -> Answer {
-        self.with_token(LEASE_PATH, &json!({"version": version, "wait": wait}).to_string())
+        self.reporting(version, wait, &json!({}))
+    }
+
+    /// Polls, and says how it fares.
+    fn reporting(&self, version: Option<&str>, wait: u64, report: &Value) -> Answer {
+        self.with_token(LEASE_PATH, &json!({"version": version, "wait": wait, "report": report}).to_string())
     }
 
     /// The first lease that is another one than this.
@@ -303,6 +309,47 @@ fn lease_and_changes(shop: &Shop) {
     let lease = sidecar.next(None);
     shop.kubectl(&["delete", "databaseaccesspolicy", "shop"]);
     assert_eq!(sidecar.refusal(version(&lease)).error(), (403, "invalid_target"));
+}
+
+fn reports(shop: &Shop) {
+    running_pod(shop, "app");
+    secrets(shop);
+    let sidecar = Sidecar::new(shop, "app").granted();
+    let lease = sidecar.next(None);
+    let unbound = json!([{"path": "spec.masks[0].columns[0]", "message": "there is no such column"}]);
+    assert_eq!(sidecar.reporting(Some(version(&lease)), 0, &json!({"unbound": unbound})).status, 204);
+    let condition = shop.condition("dap/shop", "Bound", "False");
+    assert!(condition["message"].as_str().unwrap().contains("spec.masks[0].columns[0]: there is no such column"));
+    assert_eq!(sidecar.reporting(Some(version(&lease)), 0, &json!({"unbound": []})).status, 204);
+    shop.condition("dap/shop", "Bound", "True");
+    shop.condition("dap/shop", "Reconciling", "False");
+    assert_eq!(shop.get(&["dap/shop"])["status"]["reports"]["postern-0"]["generation"], 1);
+
+    // A change is on its way until the sidecar has it.
+    let mut changed = policy("shop");
+    changed["spec"]["rules"][0]["allow"] = json!(["Select", "Insert"]);
+    shop.apply(&changed);
+    let condition = shop.condition("dap/shop", "Reconciling", "True");
+    assert_eq!(condition["reason"], "SidecarsBehind");
+    let lease = sidecar.next(Some(version(&lease)));
+    let stuck = json!({"unusable": "it requires time-travel/v2"});
+    assert_eq!(sidecar.reporting(Some(version(&lease)), 0, &stuck).status, 204);
+    let condition = shop.condition("dap/shop", "Stalled", "True");
+    assert_eq!(condition["reason"], "LeaseUnusable");
+    assert!(condition["message"].as_str().unwrap().contains("time-travel/v2"), "{condition}");
+    shop.condition("nhi/report", "Stalled", "True");
+    assert_eq!(sidecar.poll(Some(version(&lease)), 0).status, 204);
+    for object in ["dap/shop", "nhi/report"] {
+        shop.condition(object, "Stalled", "False");
+        shop.condition(object, "Reconciling", "False");
+    }
+
+    // A replica that is gone says nothing any more.
+    let ghost = json!({"status": {"reports": {"ghost": {"generation": 1, "unbound": unbound}}}}).to_string();
+    shop.kubectl(&["patch", "dap", "shop", "--subresource=status", "--type=merge", "-p", &ghost]);
+    let gone = || shop.get(&["dap/shop"])["status"]["reports"]["ghost"].is_null().then_some(());
+    eventually(gone).unwrap_or_else(|| panic!("{}", shop.get(&["dap/shop"])["status"]));
+    shop.condition("dap/shop", "Reconciling", "False");
 }
 
 /// The lease that a poll comes to which waits while something changes.

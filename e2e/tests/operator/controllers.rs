@@ -1,24 +1,26 @@
 //! The controllers: what `kubectl get`, `kubectl wait` and whoever deletes see.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator};
 use postern_e2e::kubernetes::{ApiServer, NEWEST, helm};
 use serde_json::{Value, json};
 
-use crate::{Shop, asks, eventually, identity, on_both, pod, policy};
+use crate::{Shop, UNSEEN, asks, deployment, eventually, identity, on_both, pod, policy, shop};
 
 on_both! {
     a_good_object_is_ready_once_its_secrets_can_be_read_and_it_is_said_how => ready;
     mistakes_stall_a_policy_and_its_last_good_spec_stays => stalled;
     ready_sidecars_are_counted => counted;
+    workloads_that_ask_for_a_sidecar_past_the_webhook_are_told => missing;
     a_deleted_policy_goes_and_so_does_its_namespace => deleted;
     a_second_look_writes_nothing => nothing_written;
 }
 
 impl Shop {
     /// The condition of an object, once its status is as expected.
-    fn condition(&self, object: &str, type_: &str, status: &str) -> Value {
+    pub(crate) fn condition(&self, object: &str, type_: &str, status: &str) -> Value {
         let found = eventually(|| {
             let object = self.get(&[object]);
             let conditions = object["status"]["conditions"].as_array()?;
@@ -99,6 +101,76 @@ fn counted(shop: &Shop) {
     assert!(table.contains("SIDECARS"), "{table}");
 }
 
+#[test]
+fn outdated_sidecars_are_told_and_replaced_one_at_a_time_where_it_is_asked_for() {
+    let Some(shop) = shop(NEWEST) else { return };
+    let mut app = deployment("app", &asks("shop"));
+    app["spec"]["replicas"] = json!(2);
+    shop.apply(&app);
+    let live = || {
+        let pods = shop.get(&["pods", "-l", "app=app"])["items"].as_array().unwrap().clone();
+        pods.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect::<Vec<_>>()
+    };
+    let uids = || live().iter().map(|pod| pod["metadata"]["uid"].to_string()).collect::<BTreeSet<_>>();
+    eventually(|| (live().len() == 2).then_some(())).expect("two pods");
+    let first = uids();
+    shop.condition("dap/shop", "SidecarsCurrent", "True");
+    let mut changed = policy("shop");
+    changed["spec"]["sidecar"]["env"] = json!({"DATABASE_URL": "postgres://{user}@{host}:{port}/{database}"});
+    shop.apply(&changed);
+    let condition = shop.condition("dap/shop", "SidecarsCurrent", "False");
+    assert_eq!(condition["reason"], "SidecarsOutdated");
+    let message = condition["message"].as_str().unwrap();
+    assert!(message.contains("Deployment/app (2); `kubectl rollout restart Deployment/app"), "{message}");
+    let (_, metrics) = shop.operator.admin("/metrics").unwrap();
+    assert!(metrics.contains(r#"postern_operator_pods{sidecar="outdated"}"#), "{metrics}");
+
+    // Asked for, it waits until all are ready. Then one of them goes, and the other one stays until the new one is ready.
+    changed["spec"]["sidecar"]["restartOnChange"] = json!(true);
+    shop.apply(&changed);
+    std::thread::sleep(Duration::from_secs(75));
+    assert_eq!(uids(), first, "nothing is ready");
+    let all_are_ready = || {
+        for pod in live() {
+            let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}).to_string();
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            shop.kubectl(&["patch", "pod", name, "--subresource=status", "-p", &status]);
+        }
+    };
+    all_are_ready();
+    let replaced = |count: usize| {
+        let replaced = eventually(|| (live().len() == 2 && first.difference(&uids()).count() == count).then_some(()));
+        replaced.unwrap_or_else(|| panic!("{count} are not replaced: {}", shop.operator.log()));
+    };
+    replaced(1);
+    std::thread::sleep(Duration::from_secs(35));
+    assert_eq!(first.difference(&uids()).count(), 1, "the other one stays");
+    all_are_ready();
+    replaced(2);
+    shop.condition("dap/shop", "SidecarsCurrent", "True");
+    // On the Deployment, so that describing it shows that.
+    let uid = shop.get(&["deployment", "app"])["metadata"]["uid"].clone();
+    let told = || {
+        let events = shop.get(&["events.events.k8s.io"])["items"].as_array()?.clone();
+        events.iter().any(|it| it["reason"] == "Restarted" && it["regarding"]["uid"] == uid).then_some(())
+    };
+    eventually(told).expect("an Event");
+}
+
+fn missing(shop: &Shop) {
+    shop.condition("dap/shop", "SidecarsCurrent", "True");
+    let mut past = deployment("past", &asks("shop"));
+    past["metadata"]["labels"] = json!({UNSEEN: "true"});
+    shop.apply(&past);
+    let condition = shop.condition("dap/shop", "SidecarsCurrent", "False");
+    assert_eq!(condition["reason"], "SidecarsMissing");
+    assert!(condition["message"].as_str().unwrap().contains("Deployment/past"), "{condition}");
+    // Seen by the webhook it has its annotation in the template too, and is in order.
+    shop.kubectl(&["label", "deployment", "past", &format!("{UNSEEN}-")]);
+    shop.apply(&deployment("past", &asks("shop")));
+    shop.condition("dap/shop", "SidecarsCurrent", "True");
+}
+
 fn deleted(shop: &Shop) {
     let has_finalizer = |object: &str| {
         let finalizers = &shop.get(&[object])["metadata"]["finalizers"];
@@ -138,8 +210,10 @@ fn nothing_written(shop: &Shop) {
 fn another_replica_leads_when_the_leader_is_gone_and_an_uninstall_leaves_nothing_that_cant_be_deleted() {
     let Some(server) = ApiServer::start(NEWEST).unwrap() else { return };
     let Some(helm) = helm().unwrap() else { return };
-    operator::install(&server, &helm).unwrap();
     let admin = server.admin();
+    // Made before Postern was there.
+    admin.apply(&pod("before", &asks("shop")).to_string()).unwrap();
+    operator::install(&server, &helm).unwrap();
     let first = Operator::start(&server, "postern-0").unwrap();
     let holder = || {
         let lease = admin.json(&["get", "lease", "postern-leader", "-n", NAMESPACE]).ok()?;
@@ -154,7 +228,16 @@ fn another_replica_leads_when_the_leader_is_gone_and_an_uninstall_leaves_nothing
     admin.apply(&identity("report", "default").to_string()).unwrap();
     eventually(|| admin.json(&["get", "nhi", "report"]).unwrap()["metadata"]["finalizers"].as_array().map(|_| ()))
         .expect("the new leader works");
+    admin.apply(&policy("shop").to_string()).unwrap();
+    let told = || {
+        let policy = admin.json(&["get", "dap", "shop"]).unwrap();
+        let conditions = policy["status"]["conditions"].as_array()?;
+        let condition = conditions.iter().find(|it| it["type"] == "SidecarsCurrent" && it["status"] == "False")?;
+        Some(condition["message"].as_str()?.to_owned())
+    };
+    let message = eventually(told).unwrap_or_else(|| panic!("{}", second.log()));
+    assert!(message.contains("Pod/before"), "{message}");
     drop(second);
     operator::uninstall(&server, &helm).unwrap();
-    admin.kubectl(&["delete", "nhi", "report", "--timeout=60s"]).unwrap();
+    admin.kubectl(&["delete", "nhi/report", "dap/shop", "--timeout=60s"]).unwrap();
 }

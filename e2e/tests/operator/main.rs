@@ -14,7 +14,7 @@ use postern_e2e::kubernetes::operator::{self, Operator};
 use postern_e2e::kubernetes::{Access, ApiServer, NEWEST, OLDEST, Version, helm};
 use serde_json::{Value, json};
 
-/// The label of objects that are not sent to the validating webhook.
+/// The label of objects that are not sent to the webhooks of definitions and workloads.
 const UNSEEN: &str = "unseen";
 
 /// An API server with the operator, and a namespace with a policy and an identity for a test alone.
@@ -33,9 +33,12 @@ fn shop(version: Version) -> Option<Shop> {
         operator::install(server, &helm).unwrap();
         // What has this label is as what was written while the operator was away.
         let unseen = json!({"matchExpressions": [{"key": UNSEEN, "operator": "DoesNotExist"}]});
-        let patch = json!({"webhooks": [{"name": "validation.postern.dev", "objectSelector": unseen}]}).to_string();
-        let arguments = ["patch", "validatingwebhookconfiguration", "postern", "--type=strategic", "-p", &patch];
-        server.admin().kubectl(&arguments).unwrap();
+        for (kind, webhook) in [("validating", "validation.postern.dev"), ("mutating", "workloads.postern.dev")] {
+            let patch = json!({"webhooks": [{"name": webhook, "objectSelector": unseen}]}).to_string();
+            let configuration = format!("{kind}webhookconfiguration");
+            let arguments = ["patch", &configuration, "postern", "--type=strategic", "-p", &patch];
+            server.admin().kubectl(&arguments).unwrap();
+        }
         Operator::start(server, "postern-0").unwrap()
     });
     let (admin, namespace) = (server.admin(), format!("shop-{}", NEXT.fetch_add(1, Ordering::Relaxed)));

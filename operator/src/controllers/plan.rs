@@ -1,15 +1,16 @@
 //! What has to be written, from what is known: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postern_crds::api::{Condition, ConditionStatus};
+use postern_crds::api::{Condition, ConditionStatus, SidecarReports};
+use postern_crds::lease::Unbound;
 use serde_json::{Value, json};
 
 use super::Reason;
-use crate::facts::BOUND;
-use crate::objects::{FINALIZER, Kind, Known};
+use super::sidecars::Drift;
+use crate::objects::{FINALIZER, Kind, Known, changes};
 
 /// How many good specs are kept.
 const KEPT: usize = 2;
@@ -23,8 +24,12 @@ const MAX_MESSAGE: usize = 4096;
 pub(super) struct Observed {
     /// Sidecars that are ready.
     pub(super) sidecars: u32,
+    /// Where they are not what they would be now; None while that is not known, and for kinds that nobody asks for.
+    pub(super) drift: Option<Drift>,
     /// Whether Secrets can be read; None where none are named.
     pub(super) readable: Option<Readable>,
+    /// Replicas of the operator that are gone: their reports are not heeded, and taken out.
+    pub(super) gone: HashSet<String>,
 }
 
 /// Whether the Secrets that a policy names can be read.
@@ -89,17 +94,6 @@ pub(super) fn plan<K: Kind>(
     }
 }
 
-/// Whether a merge of `status` would change anything.
-fn changes(before: &Value, status: &Value) -> bool {
-    match (before, status) {
-        (Value::Object(before), Value::Object(status)) => status.iter().any(|(key, value)| match before.get(key) {
-            Some(before) => changes(before, value),
-            None => !value.is_null(),
-        }),
-        _ => before != status,
-    }
-}
-
 fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Value {
     let before: Vec<Condition> = known
         .object
@@ -107,6 +101,14 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         .pointer("/status/conditions")
         .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
         .unwrap_or_default();
+    let reports: BTreeMap<String, SidecarReports> = known
+        .object
+        .data
+        .pointer("/status/reports")
+        .and_then(|reports| serde_json::from_value(reports.clone()).ok())
+        .unwrap_or_default();
+    let (gone, reports): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        reports.into_iter().partition(|(replica, _)| observed.gone.contains(replica));
     let condition = |type_: &str, holds: ConditionStatus, reason: Reason, message: &str| {
         let since = before.iter().find(|it| it.type_ == type_ && it.status == holds);
         let since = since.map_or_else(|| second(now), |it| it.last_transition_time.clone());
@@ -135,10 +137,22 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         (None, _, Some(why)) => condition("Ready", no, Reason::CredentialsUnreadable, why),
         (None, _, None) => condition("Ready", yes, Reason::InForce, "is in force as it is written"),
     });
-    conditions.push(condition("Reconciling", no, Reason::Settled, ""));
-    conditions.push(match &known.mistakes {
-        Some(mistakes) => condition("Stalled", yes, Reason::Invalid, mistakes),
-        None => condition("Stalled", no, Reason::Settled, ""),
+    let unusable = reports.values().find_map(|report| report.unusable.as_deref());
+    let oldest = reports.values().filter_map(|report| report.generation).min();
+    conditions.push(match oldest.filter(|oldest| unusable.is_none() && Some(*oldest) < in_force) {
+        Some(oldest) => {
+            let message = format!("sidecars still serve under generation {oldest}");
+            condition("Reconciling", yes, Reason::SidecarsBehind, &message)
+        }
+        None => condition("Reconciling", no, Reason::Settled, ""),
+    });
+    conditions.push(match (&known.mistakes, unusable) {
+        (Some(mistakes), _) => condition("Stalled", yes, Reason::Invalid, mistakes),
+        (None, Some(why)) => {
+            let message = format!("sidecars can't use the newest lease, and keep the one before until it ends: {why}");
+            condition("Stalled", yes, Reason::LeaseUnusable, &message)
+        }
+        (None, None) => condition("Stalled", no, Reason::Settled, ""),
     });
     match &observed.readable {
         Some(Readable::Yes) => {
@@ -153,14 +167,61 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         }
         None => {}
     }
-    // What the sidecars' reports say is written elsewhere.
-    conditions.extend(before.iter().find(|it| it.type_ == BOUND).cloned());
+    // What is not known now is left as it was.
+    let as_before = |type_: &str| before.iter().find(|it| it.type_ == type_).cloned();
+    let tried: Vec<&Vec<Unbound>> = reports.values().filter_map(|report| report.unbound.as_ref()).collect();
+    let unbound: BTreeSet<&Unbound> = tried.iter().copied().flatten().collect();
+    conditions.extend(match (tried.is_empty(), unbound.is_empty()) {
+        (true, _) => as_before("Bound"),
+        (false, true) => Some(condition("Bound", yes, Reason::Bound, "all of it binds to the database")),
+        (false, false) => {
+            let all: Vec<String> = unbound.iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
+            let message = format!("closed, for it does not bind to the database: {}", all.join("; "));
+            Some(condition("Bound", no, Reason::NotBound, &message))
+        }
+    });
+    conditions.extend(match &observed.drift {
+        Some(drift) => {
+            let (reason, message) = drifted(drift, &known.namespace);
+            let holds = if reason == Reason::SidecarsCurrent { yes } else { no };
+            Some(condition("SidecarsCurrent", holds, reason, &message))
+        }
+        None => as_before("SidecarsCurrent"),
+    });
+    let gone: serde_json::Map<String, Value> = gone.into_keys().map(|replica| (replica, Value::Null)).collect();
     json!({
+        "reports": gone,
         "observedGeneration": known.generation,
         "generationInForce": in_force,
         "sidecars": observed.sidecars,
         "conditions": conditions,
     })
+}
+
+/// What to say of pods that are not what they would be now.
+fn drifted(drift: &Drift, namespace: &str) -> (Reason, String) {
+    let Drift { outdated, missing } = drift;
+    if let Some(first) = missing.first() {
+        let all: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let message = format!(
+            "without a sidecar, though they ask for this policy: {}; they were made before Postern was there, or past \
+             it: make them anew, as by `kubectl get {first} -n {namespace} -o yaml | kubectl replace --force -f -`",
+            all.join(", ")
+        );
+        return (Reason::SidecarsMissing, message);
+    }
+    if outdated.is_empty() {
+        return (Reason::SidecarsCurrent, "every pod has the sidecar that it would get now".to_owned());
+    }
+    let all: Vec<String> = outdated.iter().map(|(workload, pods)| format!("{workload} ({pods})")).collect();
+    let is_restarted =
+        |it: &&String| ["Deployment/", "StatefulSet/", "DaemonSet/"].iter().any(|kind| it.starts_with(kind));
+    let remedy = match outdated.keys().find(is_restarted) {
+        Some(workload) => format!("`kubectl rollout restart {workload} -n {namespace}` gives them a new one"),
+        None => "pods that are made anew get a new one".to_owned(),
+    };
+    let message = format!("pods have another sidecar than they would get now: {}; {remedy}", all.join(", "));
+    (Reason::SidecarsOutdated, message)
 }
 
 /// A time as conditions have it.
@@ -212,7 +273,7 @@ mod tests {
     }
 
     fn planned(object: DynamicObject, kept: &BTreeMap<i64, Value>, second: i64) -> Plan {
-        let observed = Observed { sidecars: 2, readable: None };
+        let observed = Observed { sidecars: 2, drift: None, readable: None, gone: HashSet::from(["dead".into()]) };
         plan(&Known::<Identity>::new(object, Some(kept)), kept, &observed, at(second))
     }
 
@@ -273,6 +334,66 @@ mod tests {
         assert_eq!((plan.finalizers, plan.wait), (None, Some(Duration::from_secs(6))));
         let plan = planned(object(1, &good("role"), deleted, Value::Null), &kept, 10);
         assert_eq!((plan.finalizers.unwrap(), plan.status), (vec!["other".to_owned()], None));
+    }
+
+    /// The conditions of an object in generation 2 whose status has these reports.
+    fn conditions(reports: &Value) -> BTreeMap<String, (String, String)> {
+        let kept = BTreeMap::from([(2, good("role"))]);
+        let status = json!({"reports": reports});
+        let status = planned(object(2, &good("role"), json!({}), status), &kept, 0).status.unwrap();
+        let all = status["conditions"].as_array().unwrap().iter();
+        let text = |condition: &Value, key: &str| condition[key].as_str().unwrap().to_owned();
+        all.map(|it| (text(it, "type"), (text(it, "status"), text(it, "reason")))).collect()
+    }
+
+    #[test]
+    fn it_is_reconciling_while_a_sidecar_of_a_replica_that_is_there_serves_under_an_older_generation() {
+        let of = |reports| conditions(&reports)["Reconciling"].0.clone();
+        assert_eq!(of(json!({})), "False");
+        assert_eq!(of(json!({"a": {"generation": 2}, "b": {"generation": 1}})), "True");
+        assert_eq!(of(json!({"a": {"generation": 2}, "b": {}})), "False");
+        assert_eq!(of(json!({"a": {"generation": 2}, "dead": {"generation": 1}})), "False");
+    }
+
+    #[test]
+    fn it_is_stalled_while_a_sidecar_cant_use_its_lease() {
+        let found = conditions(&json!({"a": {"generation": 1, "unusable": "it requires time-travel"}}));
+        assert_eq!(found["Stalled"], ("True".into(), "LeaseUnusable".into()));
+        assert_eq!(found["Reconciling"].0, "False", "by itself nothing will change");
+    }
+
+    #[test]
+    fn it_is_bound_if_all_sidecars_say_so() {
+        let unbound = json!([{"path": "spec.masks[0].columns[0]", "message": "no such column"}]);
+        assert!(!conditions(&json!({"a": {"generation": 2}})).contains_key("Bound"));
+        assert_eq!(conditions(&json!({"a": {"unbound": []}}))["Bound"].1, "Bound");
+        assert_eq!(conditions(&json!({"a": {"unbound": []}, "b": {"unbound": unbound}}))["Bound"].1, "NotBound");
+        assert_eq!(conditions(&json!({"a": {"unbound": []}, "dead": {"unbound": unbound}}))["Bound"].1, "Bound");
+    }
+
+    #[test]
+    fn the_reports_of_replicas_that_are_gone_are_taken_out() {
+        let kept = BTreeMap::from([(1, good("role"))]);
+        let status = json!({"reports": {"a": {"generation": 1}, "dead": {"generation": 1}}});
+        let plan = planned(object(1, &good("role"), json!({}), status), &kept, 0);
+        assert_eq!(plan.status.unwrap()["reports"], json!({"dead": null}));
+    }
+
+    #[test]
+    fn outdated_and_missing_sidecars_are_told_with_what_to_do() {
+        let mut drift = Drift::default();
+        assert_eq!(drifted(&drift, "shop").0, Reason::SidecarsCurrent);
+        drift.outdated.insert("Job/night".into(), 1);
+        assert!(drifted(&drift, "shop").1.contains("made anew"));
+        drift.outdated.insert("Deployment/app".into(), 2);
+        let (reason, message) = drifted(&drift, "shop");
+        assert_eq!(reason, Reason::SidecarsOutdated);
+        assert!(
+            message.contains("Deployment/app (2), Job/night (1); `kubectl rollout restart Deployment/app -n shop`"),
+            "{message}"
+        );
+        drift.missing.insert("Pod/by-hand".into());
+        assert_eq!(drifted(&drift, "shop").0, Reason::SidecarsMissing);
     }
 
     #[test]

@@ -31,6 +31,16 @@ pub enum Reason {
     /// Compare the message's columns with the database: name them as they are now, or take them out of the policy.
     /// Until then what they are part of is refused.
     NotBound,
+    /// Sidecars still serve under a generation before.
+    SidecarsBehind,
+    /// Sidecars can't use the newest lease, and serve under the one before for as long as that holds.
+    LeaseUnusable,
+    /// No pod has an outdated sidecar, or asks for one and has none.
+    SidecarsCurrent,
+    /// Pods have another sidecar than they would get now.
+    SidecarsOutdated,
+    /// Pods or workloads ask for a sidecar, and have none.
+    SidecarsMissing,
     /// It is not known yet.
     ///
     /// Look at `Ready` first; this is known once a policy is in force and its Secrets were asked for.
@@ -50,6 +60,11 @@ impl Reason {
             Reason::CredentialsRead => "CredentialsRead",
             Reason::Bound => "Bound",
             Reason::NotBound => "NotBound",
+            Reason::SidecarsBehind => "SidecarsBehind",
+            Reason::LeaseUnusable => "LeaseUnusable",
+            Reason::SidecarsCurrent => "SidecarsCurrent",
+            Reason::SidecarsOutdated => "SidecarsOutdated",
+            Reason::SidecarsMissing => "SidecarsMissing",
             Reason::NotKnown => "NotKnown",
             Reason::Settled => "Settled",
         }

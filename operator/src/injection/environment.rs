@@ -9,8 +9,8 @@ use super::{Asked, Refusal};
 /// A variable and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
-    name: String,
-    value: String,
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 /// What each container gets: libpq's variables for the first policy, and what each policy asks for. `ports` has the

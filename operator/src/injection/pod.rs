@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::raw::{containers, list_in, name_of, object, object_in, of_spec};
 use super::sidecar::{self, FIRST_PORTS, Parameters};
-use super::{Asked, INJECTED, Refusal, Settings, environment, predicate};
+use super::{Asked, INJECTED, REVISION, Refusal, Settings, environment, predicate, revision};
 
 /// A pod with its sidecar.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +111,7 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
     list_in(spec, "volumes")?.extend(sidecar::volumes());
     let metadata = object(&mut pod, "metadata")?;
     object_in(metadata, "labels")?.insert(INJECTED.to_owned(), json!("true"));
+    object_in(metadata, "annotations")?.insert(REVISION.to_owned(), json!(revision(asked)));
     Ok(Injected { pod, warnings })
 }
 

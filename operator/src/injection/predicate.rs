@@ -165,7 +165,7 @@ fn is_over_http(probe: &Value) -> bool {
 }
 
 /// Whether two names are of one image: the same text, or the same digest in whatever registry.
-fn same_image(one: &str, other: &str) -> bool {
+pub(super) fn same_image(one: &str, other: &str) -> bool {
     let digest = |image: &str| image.split_once('@').map(|(_, digest)| digest.to_owned());
     one == other || digest(one).is_some_and(|one| Some(one) == digest(other))
 }

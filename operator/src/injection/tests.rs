@@ -84,6 +84,31 @@ fn the_sidecar_is_the_first_init_container_and_never_ends() {
 }
 
 #[test]
+fn a_pod_says_by_which_revision_it_was_made_which_is_another_one_where_pods_would_be_others_now() {
+    let revision = |more: Value| {
+        let done = injected_with(&pod(json!({"containers": [{"name": "app"}]})), more).unwrap().pod;
+        done["metadata"]["annotations"][REVISION].as_str().unwrap().to_owned()
+    };
+    let first = revision(json!({}));
+    assert_eq!(revision(json!({"rules": [], "sidecar": {"restartOnChange": true}})), first);
+    let others = [
+        json!({"sidecar": {"env": {"URL": "{host}"}}}),
+        json!({"sidecar": {"resources": {"limits": {"memory": "1Gi"}}}}),
+    ];
+    for more in others {
+        assert_ne!(revision(more.clone()), first, "{more}");
+    }
+}
+
+#[test]
+fn a_mirror_of_the_same_digest_is_the_same_image() {
+    let done = injected(&pod(json!({"containers": [{"name": "app"}]}))).pod;
+    let digest = IMAGE.split_once('@').unwrap().1;
+    assert!(has_image(&done, IMAGE) && has_image(&done, &format!("mirror.example/other@{digest}")));
+    assert!(!has_image(&done, "registry.example/postern-sidecar:2"));
+}
+
+#[test]
 fn it_starts_after_what_sets_a_mesh_up() {
     let inits =
         json!([{"name": "istio-init"}, {"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "migrate"}]);

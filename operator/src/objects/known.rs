@@ -10,6 +10,8 @@ use postern_crds::files::{self, Object};
 use postern_crds::{CheckedIdentity, CheckedPolicy};
 use serde_json::{Value, json};
 
+use crate::injection::Asked;
+
 /// A kind of object that has a spec in force.
 pub trait Kind: fmt::Debug + Send + Sync + 'static {
     /// As it is written.
@@ -87,6 +89,18 @@ impl InForce<Identity> {
     pub fn is_of(&self, service_account: &str) -> bool {
         let mut accounts = self.spec.subjects.iter().filter_map(|subject| subject.service_account.as_ref());
         accounts.any(|account| account.name == service_account)
+    }
+}
+
+impl InForce<Policy> {
+    /// What a pod of this identity that asks for the policy is made by.
+    pub fn asked_by<'a>(&'a self, identity: &'a InForce<Identity>) -> Asked<'a> {
+        Asked {
+            policy: &self.checked,
+            sidecar: self.spec.sidecar.as_ref(),
+            allow_unverified: self.spec.database.tls.as_ref().is_some_and(|tls| tls.allow_unverified),
+            user: &identity.checked.postgres_role,
+        }
     }
 }
 
