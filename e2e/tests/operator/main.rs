@@ -5,6 +5,7 @@
 mod admission;
 mod broker;
 mod controllers;
+mod sidecars;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
