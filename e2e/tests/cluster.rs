@@ -54,7 +54,9 @@ fn a_job_with_a_native_sidecar_completes() {
         json!([{"name": "shared", "mountPath": "/shared"}, {"name": "token", "mountPath": "/token", "readOnly": true}]);
     let mut app = container("app", "test -e /shared/started && test ! -e /token && echo done");
     app["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
-    let token = json!({"serviceAccountToken": {"audience": "postern.dev", "expirationSeconds": 3600, "path": "token"}});
+    // Not of the product's audience: where that is installed already, such a token is refused.
+    let token =
+        json!({"serviceAccountToken": {"audience": "sidecar.test", "expirationSeconds": 3600, "path": "token"}});
     let volumes = json!([{"name": "shared", "emptyDir": {}}, {"name": "token", "projected": {"sources": [token]}}]);
     let spec = json!({"restartPolicy": "Never", "initContainers": [sidecar], "containers": [app], "volumes": volumes});
     let job = json!({
