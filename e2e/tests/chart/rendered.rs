@@ -136,6 +136,42 @@ fn only_the_operators_pods_are_selected() {
     }
 }
 
+/// The tests' own network enforces no policy, so a port that is forgotten in it is found here.
+#[test]
+fn the_network_policy_lets_through_what_is_served_and_from_outside_only_to_webhooks() {
+    let others = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring";
+    for values in [&[][..], &[others]] {
+        let Some(text) = rendered(values) else { return };
+        let objects = objects(&text);
+        let spec = &find(&objects, "NetworkPolicy")[0]["spec"];
+        assert_eq!(spec["policyTypes"], serde_json::json!(["Ingress"]), "what goes out is limited");
+        let rules = spec["ingress"].as_array().unwrap();
+        let of = |port: &Value| rules.iter().filter(|rule| rule["ports"][0]["port"] == *port).collect::<Vec<_>>();
+        let container = &find(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+        let served = container["ports"].as_array().unwrap();
+        assert_eq!(served.len(), 3);
+        for port in served {
+            let rules = of(&port["name"]);
+            assert!(!rules.is_empty(), "{port} is let through by no rule");
+            // The API server may come from anywhere; all else are pods.
+            let from_anywhere = rules.iter().any(|rule| rule["from"].is_null());
+            assert_eq!(from_anywhere, port["name"] == "webhook", "{port}");
+        }
+        let broker = &of(&"broker".into())[0]["from"];
+        assert_eq!(*broker, serde_json::json!([{"namespaceSelector": {}}]), "sidecars are in every namespace");
+
+        // Whoever else may ask for metrics: `helm test` asks whether it is ready.
+        let labels = &find(&objects, "Pod")[0]["metadata"]["labels"];
+        let lets_test = |rule: &&Value| {
+            let selector = rule["from"][0]["podSelector"]["matchLabels"].as_object();
+            selector.is_some_and(|selector| selector.iter().all(|(key, value)| labels[key] == *value))
+        };
+        assert!(of(&"admin".into()).iter().any(lets_test), "helm test does not get through");
+        let metrics = &of(&"admin".into())[0]["from"][0]["namespaceSelector"];
+        assert_eq!(metrics["matchLabels"]["name"] == "monitoring", !values.is_empty(), "{metrics}");
+    }
+}
+
 #[test]
 fn the_operators_program_takes_the_arguments() {
     let Some(text) = rendered(&[]) else { return };
