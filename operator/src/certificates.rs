@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub use authority::{Authority, AuthorityError};
 
 use crate::definitions::MANAGER;
+use crate::metrics::Metrics;
 use crate::timely::{ApiError, timely};
 use crate::tls::CurrentCertificate;
 
@@ -66,7 +67,7 @@ impl Served {
 }
 
 /// Keeps a server's certificate good, for as long as it is polled.
-pub async fn keep(client: Client, namespace: String, served: Served) {
+pub async fn keep(client: Client, namespace: String, served: Served, metrics: Arc<Metrics>) {
     let secrets: Api<Secret> = Api::namespaced(client, &namespace);
     let mut in_use: Option<authority::Leaf> = None;
     loop {
@@ -77,6 +78,8 @@ pub async fn keep(client: Client, namespace: String, served: Served) {
                     match authority.issue(&served.names, jiff::Timestamp::now()) {
                         Ok((leaf, certified)) => {
                             served.certificate.set(certified);
+                            let ends = metrics.certificate_ends.with_label_values(&[served.secret.as_str()]);
+                            ends.set(leaf.ends().as_second());
                             in_use = Some(leaf);
                         }
                         Err(error) => tracing::error!(secret = served.secret, %error, "failed to issue a certificate"),

@@ -151,7 +151,9 @@ impl Controllers {
                     busy.insert(item.clone());
                     let (sidecars, survey) = (Arc::clone(&sidecars), Arc::clone(&survey.borrow()));
                     under_way.push(async move {
+                        let timer = self.metrics.reconcile_seconds.with_label_values(&[item.kind()]).start_timer();
                         let ended = self.reconcile(&item, &sidecars, &survey).await;
+                        timer.observe_duration();
                         (item, ended)
                     });
                 }

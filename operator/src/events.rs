@@ -5,6 +5,7 @@
 //! bounded number that it could not write yet.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
 use crate::timely::{ApiError, timely};
 
 /// What may wait to be taken in; beyond it is lost, which is counted.
@@ -136,19 +138,24 @@ pub struct Told {
 
 /// Where parts of the program tell what happened. Telling never waits.
 #[derive(Clone, Debug)]
-pub struct Events(mpsc::Sender<Told>);
+pub struct Events {
+    told: mpsc::Sender<Told>,
+    metrics: Arc<Metrics>,
+}
 
 impl Events {
     /// The handle, and what the writer reads.
-    pub fn new() -> (Self, mpsc::Receiver<Told>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self(sender), receiver)
+    pub fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Told>) {
+        let (told, receiver) = mpsc::channel(QUEUE);
+        (Self { told, metrics }, receiver)
     }
 
     /// Tells; it is lost where too much is told already.
     pub fn tell(&self, told: Told) {
         // Events are a convenience: the audit has everything.
-        _ = self.0.try_send(told);
+        if self.told.try_send(told).is_err() {
+            self.metrics.events.with_label_values(&["dropped"]).inc();
+        }
     }
 }
 
@@ -164,7 +171,7 @@ struct Waiting {
 }
 
 /// Writes what is told, for as long as it is polled.
-pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<Told>) {
+pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<Told>, metrics: Arc<Metrics>) {
     let mut waiting: HashMap<Same, Waiting> = HashMap::new();
     let mut written: HashMap<Same, Instant> = HashMap::new();
     let mut uids = Uids::default();
@@ -183,7 +190,9 @@ pub async fn write(client: Client, instance: String, mut told: mpsc::Receiver<To
                 let Some(Waiting { mut told, count, .. }) = waiting.remove(&same) else { continue };
                 told.regarding.uid = uids.of(&client, &told.regarding, now).await;
                 written.insert(same, now);
-                if let Err(error) = publish(&client, &instance, &told, count, Timestamp::now()).await {
+                let published = publish(&client, &instance, &told, count, Timestamp::now()).await;
+                metrics.events.with_label_values(&[if published.is_ok() { "written" } else { "failed" }]).inc();
+                if let Err(error) = published {
                     tracing::debug!(%error, reason = told.reason.as_str(), "an Event could not be written");
                 }
             }

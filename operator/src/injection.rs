@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use patch::patch;
 pub use pod::{Injected, inject};
-pub use predicate::verify;
+pub use predicate::{trim, verify};
 pub use revision::{has_image, of_pod, revision};
 pub use workload::{TEMPLATES, copy_annotation};
 

@@ -61,6 +61,14 @@ pub struct Metrics {
     pods: IntGaugeVec,
     /// Objects that the controllers looked at, by `kind` and `outcome` (done, failed).
     pub reconciles: IntCounterVec,
+    /// How long that took, by `kind`.
+    pub reconcile_seconds: HistogramVec,
+    /// Answers of the API server, by `code`.
+    pub api_answers: IntCounterVec,
+    /// Events, by `outcome` (written, failed, dropped).
+    pub events: IntCounterVec,
+    /// When what is served with ends, in Unix time, by `authority`.
+    pub certificate_ends: IntGaugeVec,
     /// 1 on the replica that runs the controllers.
     pub leading: IntGauge,
     /// 1 once everything that there was at the start is known.
@@ -126,6 +134,25 @@ impl Metrics {
             &["kind", "outcome"],
         )?;
         registry.register(Box::new(reconciles.clone()))?;
+        let reconcile_seconds = HistogramVec::new(
+            HistogramOpts::new("postern_operator_reconcile_seconds", "Time to look at a policy or an identity")
+                .buckets(vec![0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0]),
+            &["kind"],
+        )?;
+        registry.register(Box::new(reconcile_seconds.clone()))?;
+        let api_answers = IntCounterVec::new(
+            Opts::new("postern_operator_api_answers_total", "Answers of the API server, by status code"),
+            &["code"],
+        )?;
+        registry.register(Box::new(api_answers.clone()))?;
+        let certificate_ends = IntGaugeVec::new(
+            Opts::new(
+                "postern_operator_certificate_end_timestamp_seconds",
+                "When the certificate that is served with ends; it is renewed long before",
+            ),
+            &["authority"],
+        )?;
+        registry.register(Box::new(certificate_ends.clone()))?;
         let leading = IntGauge::new("postern_operator_leading", "1 on the replica that runs the controllers")?;
         registry.register(Box::new(leading.clone()))?;
         let synced = IntGauge::new("postern_operator_synced", "1 once the first lists of all watches are through")?;
@@ -144,6 +171,10 @@ impl Metrics {
         registry.register(Box::new(polling.clone()))?;
         Ok(Arc::new(Self {
             polling,
+            reconcile_seconds,
+            api_answers,
+            certificate_ends,
+            events: by_outcome("postern_operator_events_total", "Kubernetes Events")?,
             exchanges: by_outcome(
                 "postern_operator_exchanges_total",
                 "Exchanges of pods' tokens, by outcome: granted, or the error's code",

@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use kube::Client;
+use kube::client::ClientBuilder;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tower::util::MapResponseLayer;
 
 use crate::admission::{self, Webhooks};
 use crate::broker::{self, BrokerParts, Keys, Sink};
@@ -32,9 +34,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let client =
-        Client::try_default().await.context("there is no cluster to work for: set KUBECONFIG, or run in a pod")?;
     let metrics = Metrics::new()?;
+    let client = client(&metrics).await.context("there is no cluster to work for: set KUBECONFIG, or run in a pod")?;
     let objects = Objects::new();
     let served = |what: &str, other: Option<&str>| {
         let name = &config.name;
@@ -66,8 +67,8 @@ pub async fn run(config: Config) -> Result<()> {
     );
     tokio::spawn(axum::serve(admin_listener, admin::router(Arc::clone(&metrics), readiness)).into_future());
 
-    let (events, told_events) = Events::new();
-    tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events));
+    let (events, told_events) = Events::new(Arc::clone(&metrics));
+    tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events, Arc::clone(&metrics)));
     let webhooks = Webhooks {
         objects: Arc::clone(&objects),
         sidecars: config.sidecars.clone(),
@@ -104,8 +105,8 @@ pub async fn run(config: Config) -> Result<()> {
         serve(broker_listener, Arc::clone(&broker_server.certificate), broker::router(broker), ending.subscribe())?;
 
     let webhook_bundle = webhook_server.bundle.subscribe();
-    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), webhook_server));
-    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), broker_server));
+    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), webhook_server, Arc::clone(&metrics)));
+    tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), broker_server, Arc::clone(&metrics)));
     tokio::spawn(certificates::keep_webhooks(client.clone(), config.name.clone(), webhook_bundle, told));
     let keys_secret = format!("{}-broker-keys", config.name);
     tokio::spawn(keys.keep(client.clone(), config.namespace.clone(), keys_secret, config.sidecars.image.clone()));
@@ -137,6 +138,16 @@ pub async fn run(config: Config) -> Result<()> {
     ending.send_replace(true);
     _ = tokio::time::timeout(NOTICE + DRAIN, async { tokio::join!(webhooks, broker, lead) }).await;
     Ok(())
+}
+
+/// The client of the cluster, whose answers are counted.
+async fn client(metrics: &Metrics) -> Result<Client> {
+    let answers = metrics.api_answers.clone();
+    let count = MapResponseLayer::new(move |response: axum::http::Response<_>| {
+        answers.with_label_values(&[response.status().as_str()]).inc();
+        response
+    });
+    Ok(ClientBuilder::try_from(kube::Config::infer().await?)?.with_layer(&count).build())
 }
 
 /// Puts the definitions into the cluster, and keeps what they define in sight.

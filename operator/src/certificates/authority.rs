@@ -70,6 +70,11 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// When it ends.
+    pub fn ends(&self) -> Timestamp {
+        self.made.checked_add(LEAF_LIFE).unwrap_or(Timestamp::MAX)
+    }
+
     /// Whether another leaf should follow this one.
     pub fn is_stale(&self, authority: &Authority, now: Timestamp) -> bool {
         authority.certificates.first() != Some(&self.authority) || now.duration_since(self.made) > LEAF_DUE

@@ -32,14 +32,25 @@ pub enum Reason {
     /// Until then what they are part of is refused.
     NotBound,
     /// Sidecars still serve under a generation before.
+    ///
+    /// A change reaches them within seconds. If it stays so, see their logs: they may not reach the operator on port 8443.
     SidecarsBehind,
     /// Sidecars can't use the newest lease, and serve under the one before for as long as that holds.
+    ///
+    /// The message has what a sidecar says. Where it does not know what the lease requires, restart its workload, so that
+    /// it gets the operator's own version; else correct what the policy names.
     LeaseUnusable,
     /// No pod has an outdated sidecar, or asks for one and has none.
     SidecarsCurrent,
-    /// Pods have another sidecar than they would get now.
+    /// Pods have another sidecar than they would get now: an older image, or variables and resources of before a change.
+    ///
+    /// Run the `kubectl rollout restart` of the message when it suits, or let the operator do it: `restarts.enabled` in
+    /// the chart and `sidecar.restartOnChange` in the policy.
     SidecarsOutdated,
-    /// Pods or workloads ask for a sidecar, and have none.
+    /// Pods or workloads ask for a sidecar, and have none: they were made before Postern was there, or past it.
+    ///
+    /// Make them anew, as by the command of the message. Until then they reach databases without the policy, if they
+    /// have credentials of their own.
     SidecarsMissing,
     /// It is not known yet.
     ///

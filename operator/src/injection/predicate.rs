@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::raw::{containers, name_of, of_spec};
 use super::sidecar::{self, Parameters};
-use super::{AUDIENCE, INJECT, asked_names};
+use super::{AUDIENCE, INJECT, REVISION, asked_names};
 
 /// What webhooks and API servers add to a container by themselves, and what may differ: `resources` is the namespace's
 /// own matter (LimitRange), a probe is where it stays a request over HTTP (meshes lead those through themselves).
@@ -33,6 +33,31 @@ pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), Str
     }
     let ours: Vec<String> = (0..names.len()).map(sidecar::name).collect();
     only_ours_mount_ours(pod, &ours)
+}
+
+/// What other containers may say without a word of it being looked at here.
+const UNSEEN: [&str; 9] =
+    ["args", "command", "env", "envFrom", "lifecycle", "livenessProbe", "readinessProbe", "resources", "startupProbe"];
+/// What is looked at in a pod's status.
+const STATUS: [&str; 4] = ["phase", "podIP", "podIPs", "initContainerStatuses"];
+
+/// Takes out of a live pod what neither [`verify`] nor anybody else in this program looks at: it is kept in memory for
+/// each pod, and the variables of applications are nobody's business.
+pub fn trim(pod: &mut Value) {
+    if let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|name, _| name == INJECT || name == REVISION);
+    }
+    if let Some(status) = pod.pointer_mut("/status").and_then(Value::as_object_mut) {
+        status.retain(|field, _| STATUS.contains(&field.as_str()));
+    }
+    for kind in ["initContainers", "containers", "ephemeralContainers"] {
+        let containers = pod.pointer_mut("/spec").and_then(|spec| spec.get_mut(kind)).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter(|container| !sidecar::is_name(name_of(container))) {
+            if let Some(fields) = container.as_object_mut() {
+                fields.retain(|field, _| !UNSEEN.contains(&field.as_str()));
+            }
+        }
+    }
 }
 
 /// No other container mounts the sidecar's volumes, or has a token of its audience; and the volumes are what they were.

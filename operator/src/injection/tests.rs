@@ -329,6 +329,14 @@ fn a_guaranteed_pod_stays_so_and_others_have_requests() {
 fn a_live_pod_is_verified_whoever_made_it() {
     let images = [IMAGE.to_owned()];
     let good = injected(&plain()).pod;
+    // A pod is judged by what is kept of it as by all of it.
+    let verify = |namespace: &str, pod: &Value, images: &[String]| {
+        let mut kept = pod.clone();
+        trim(&mut kept);
+        let judged = verify(namespace, pod, images);
+        assert_eq!(verify(namespace, &kept, images), judged);
+        judged
+    };
     assert_eq!(verify("shop", &good, &images), Ok(()));
     // Made by an older version, for another broker.
     let old = Settings { broker: "https://old".into(), broker_ca: "old".into(), ..settings() };

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, all};
-use crate::injection::INJECTED;
+use crate::injection::{self, INJECTED};
 
 /// Keeps the objects true for as long as it is polled. What the API server can't be asked for is asked for again, with
 /// growing pauses; what is known stays known meanwhile.
@@ -96,7 +96,7 @@ impl Follower<DynamicObject> for Policy {
     const NAME: &'static str = Policy::PLURAL;
 
     fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
-        object.metadata.managed_fields = None;
+        trim(&mut object);
         let kept = object.metadata.uid.as_ref().and_then(|uid| state.revisions.get(uid));
         let known = Arc::new(Known::new(object, kept));
         state.policies.insert(key.clone(), known);
@@ -116,7 +116,7 @@ impl Follower<DynamicObject> for Identity {
     const NAME: &'static str = Identity::PLURAL;
 
     fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
-        object.metadata.managed_fields = None;
+        trim(&mut object);
         let kept = object.metadata.uid.as_ref().and_then(|uid| state.revisions.get(uid));
         let known = Arc::new(Known::new(object, kept));
         state.identities.insert(key.clone(), known);
@@ -129,6 +129,14 @@ impl Follower<DynamicObject> for Identity {
 
     fn keys(state: &State) -> Vec<Key> {
         state.identities.keys().cloned().collect()
+    }
+}
+
+/// Takes out what nobody here looks at.
+fn trim(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
 }
 
@@ -183,7 +191,8 @@ impl Follower<DynamicObject> for Pods {
     fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
         object.metadata.managed_fields = None;
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        let raw = serde_json::to_value(object).ok()?;
+        let mut raw = serde_json::to_value(object).ok()?;
+        injection::trim(&mut raw);
         let (namespace, name) = key.clone();
         state.pods.insert(key.clone(), Arc::new(Pod { namespace, name, uid, raw }));
         Some(Change::Pod(key))
