@@ -41,6 +41,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, broadcast, watch};
 
+use crate::injection::{Genuine, believes_only};
 use crate::metrics::Metrics;
 use crate::objects::{Change, Identity, InForce, Objects, Pod, Policy};
 use crate::secrets::{SecretError, Secrets};
@@ -202,6 +203,7 @@ pub struct Broker {
     keys: Arc<Keys>,
     cluster: Cluster,
     bundle: watch::Receiver<Option<String>>,
+    authorities: watch::Receiver<Vec<String>>,
     /// Where clients reach it, as `https://name:port`.
     bases: Vec<String>,
     verify_source: bool,
@@ -233,6 +235,8 @@ pub struct BrokerParts {
     pub keys: Arc<Keys>,
     /// The bundle to verify it with; None until there is one.
     pub bundle: watch::Receiver<Option<String>>,
+    /// All certificates by which sidecars may believe it.
+    pub authorities: watch::Receiver<Vec<String>>,
     /// Where clients reach it, as `https://name:port`; all names that they use.
     pub bases: Vec<String>,
     /// Whether a request has to come from an address of its pod.
@@ -247,13 +251,15 @@ pub struct BrokerParts {
 
 /// The broker's routes.
 pub fn router(parts: BrokerParts) -> Router {
-    let BrokerParts { client, objects, secrets, keys, bundle, bases, verify_source, sink, tell, metrics } = parts;
+    let BrokerParts { client, objects, secrets, keys, bundle, authorities, bases, verify_source, sink, tell, metrics } =
+        parts;
     let broker = Broker {
         cluster: Cluster::new(client, Arc::clone(&metrics)),
         objects,
         secrets,
         keys,
         bundle,
+        authorities,
         bases,
         verify_source,
         limit: Limit::default(),
@@ -414,10 +420,15 @@ impl Broker {
         }
         let pod = self.live_pod(bearer).await?;
         let source = self.verify_source.then_some(source);
-        rights::is_its_sidecar(bearer, resource, &pod.raw, &self.keys.images(), source)?;
+        let genuine = Genuine { images: &self.keys.images(), brokers: &self.bases };
+        rights::is_its_sidecar(bearer, resource, &pod.raw, genuine, source)?;
+        if !believes_only(&pod.raw, &self.authorities.borrow()) {
+            // A new authority may be known to the replica that made the pod, and not yet here.
+            return Err(Problem::later("the sidecar takes somebody for the broker who is not known here"));
+        }
         let policy = self.objects.policy(&resource.namespace, &resource.name);
         let identities = self.objects.identities_of(&bearer.namespace, &bearer.service_account);
-        let right = rights::right(resource, policy.as_deref(), identities, &bearer.service_account)?;
+        let right = rights::right(resource, policy.as_deref(), identities, &bearer.service_account, &pod.raw)?;
         Ok((pod, right))
     }
 

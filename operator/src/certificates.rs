@@ -18,7 +18,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-pub use authority::{Authority, AuthorityError};
+pub use authority::{Authority, AuthorityError, each};
 
 use crate::definitions::MANAGER;
 use crate::metrics::Metrics;
@@ -55,6 +55,8 @@ pub struct Served {
     pub certificate: Arc<CurrentCertificate>,
     /// The bundle (PEM) to verify it with; None until there is one.
     pub bundle: watch::Sender<Option<String>>,
+    /// All certificates that stood in bundles of those who still get in, as PEM.
+    pub known: watch::Sender<Vec<String>>,
 }
 
 impl Served {
@@ -62,7 +64,13 @@ impl Served {
     pub fn new(secret: String, service: &str, namespace: &str, other: Option<&str>) -> Self {
         let names = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
         let names = names.into_iter().chain(other.map(str::to_owned)).collect();
-        Self { secret, names, certificate: Arc::default(), bundle: watch::Sender::new(None) }
+        Self {
+            secret,
+            names,
+            certificate: Arc::default(),
+            bundle: watch::Sender::new(None),
+            known: watch::Sender::default(),
+        }
     }
 }
 
@@ -85,6 +93,7 @@ pub async fn keep(client: Client, namespace: String, served: Served, metrics: Ar
                         Err(error) => tracing::error!(secret = served.secret, %error, "failed to issue a certificate"),
                     }
                 }
+                served.known.send_replace(authority.known().to_vec());
                 served.bundle.send_if_modified(|bundle| {
                     let new = Some(authority.bundle());
                     let changed = *bundle != new;

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use patch::patch;
 pub use pod::{Injected, inject};
-pub use predicate::{trim, verify};
+pub use predicate::{believes_only, may_reach, trim, verify};
 pub use revision::{has_image, of_pod, revision};
 pub use workload::{TEMPLATES, copy_annotation};
 
@@ -57,6 +57,15 @@ pub struct Settings {
     pub broker: String,
     /// The CA certificates (PEM) that the broker's certificate is signed by.
     pub broker_ca: String,
+}
+
+/// What a genuine sidecar was made of, by whichever version of this program.
+#[derive(Clone, Copy, Debug)]
+pub struct Genuine<'a> {
+    /// The images that it may run.
+    pub images: &'a [String],
+    /// How it may reach the broker, as `https://name:port`.
+    pub brokers: &'a [String],
 }
 
 /// A policy that a pod asks for.

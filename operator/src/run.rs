@@ -92,6 +92,7 @@ pub async fn run(config: Config) -> Result<()> {
         secrets: Secrets::new(client.clone()),
         keys: Arc::clone(&keys),
         bundle: broker_server.bundle.subscribe(),
+        authorities: broker_server.known.subscribe(),
         bases: bases.chain([config.sidecars.broker.trim_end_matches('/').to_owned()]).collect(),
         verify_source: config.verify_source_address,
         sink: Sink::new(&config.audit_sink).context("--audit-sink")?,

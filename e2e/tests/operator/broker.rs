@@ -31,34 +31,34 @@ on_both! {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a sidecar is to the broker: a key, a token, and where it asks.
-struct Sidecar {
-    port: u16,
-    tls: Arc<rustls::ClientConfig>,
+pub(crate) struct Sidecar {
+    pub(crate) port: u16,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     key: EncodingKey,
     jwk: Jwk,
     policy: String,
-    token: String,
+    pub(crate) token: String,
     access: String,
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     body: Value,
 }
 
 impl Answer {
-    fn error(&self) -> (u16, &str) {
+    pub(crate) fn error(&self) -> (u16, &str) {
         (self.status, self.body["error"].as_str().unwrap_or_default())
     }
 
-    fn why(&self) -> &str {
+    pub(crate) fn why(&self) -> &str {
         self.body["error_description"].as_str().unwrap_or_default()
     }
 }
 
 impl Sidecar {
     /// One in a pod, that has exchanged nothing yet.
-    fn new(shop: &Shop, name: &str) -> Self {
+    pub(crate) fn new(shop: &Shop, name: &str) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         let pod = shop.get(&["pod", name]);
@@ -125,12 +125,12 @@ impl Sidecar {
         self.post(TOKEN_PATH, &headers, &form)
     }
 
-    fn exchange(&self) -> Answer {
+    pub(crate) fn exchange(&self) -> Answer {
         self.exchange_with(&[&self.proof(TOKEN_PATH, None)])
     }
 
     /// Exchanges, which has to be granted.
-    fn granted(mut self) -> Self {
+    pub(crate) fn granted(mut self) -> Self {
         let mut last = String::new();
         // The broker may not know yet what was applied just now.
         let answer = eventually(|| {
@@ -161,7 +161,7 @@ impl Sidecar {
     }
 
     /// The first lease that is another one than this.
-    fn next(&self, version: Option<&str>) -> Value {
+    pub(crate) fn next(&self, version: Option<&str>) -> Value {
         let mut last = String::new();
         let lease = eventually(|| {
             let answer = self.poll(version, 8);
@@ -172,7 +172,7 @@ impl Sidecar {
     }
 
     /// The error that polls come to before long, while nothing else changes.
-    fn refusal(&self, version: &str) -> Answer {
+    pub(crate) fn refusal(&self, version: &str) -> Answer {
         let answer = eventually(|| Some(self.poll(Some(version), 8)).filter(|answer| answer.status >= 400));
         answer.expect("it is never refused")
     }
@@ -185,7 +185,7 @@ fn key() -> (EncodingKey, Jwk) {
     (key, jwk)
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub(crate) fn form(fields: &[(&str, &str)]) -> String {
     let escaped = |text: &str| -> String {
         let escape = |byte: u8| match byte {
             byte if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) => char::from(byte).to_string(),
@@ -217,13 +217,13 @@ pub(crate) fn running_pod(shop: &Shop, name: &str) {
     set_address(shop, name, "127.0.0.1");
 }
 
-fn set_address(shop: &Shop, name: &str, address: &str) {
+pub(crate) fn set_address(shop: &Shop, name: &str, address: &str) {
     let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}}).to_string();
     shop.kubectl(&["patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status]);
 }
 
 /// The Secrets that the policy names.
-fn secrets(shop: &Shop) {
+pub(crate) fn secrets(shop: &Shop) {
     secret(shop, "shop-postern", &[("username", "gate"), ("password", "hush"), ("other", "not for sidecars")]);
     secret(shop, "shop-pg-ca", &[("ca.crt", "certificate")]);
     let_read(shop);
@@ -256,7 +256,7 @@ fn values(lease: &Value) -> Vec<String> {
     entries
 }
 
-fn version(lease: &Value) -> &str {
+pub(crate) fn version(lease: &Value) -> &str {
     lease["version"].as_str().unwrap()
 }
 
@@ -408,7 +408,7 @@ fn refusals(shop: &Shop) {
 }
 
 /// A token whose claims say another pod, with the signature that it had.
-fn forged(token: &str) -> String {
+pub(crate) fn forged(token: &str) -> String {
     let parts: Vec<&str> = token.split('.').collect();
     let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap().replace("\"app\"", "\"apq\"");
     format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(claims), parts[2])

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Problem;
-use crate::injection::{INJECT, asked_names, verify};
+use crate::injection::{Genuine, INJECT, asked_names, may_reach, verify};
 use crate::objects::{Identity, InForce, Known, Policy};
 
 /// Who asks, as the pod's token proved it.
@@ -47,13 +47,17 @@ pub(super) fn is_its_sidecar(
     bearer: &Bearer,
     resource: &Resource,
     pod: &Value,
-    images: &[String],
+    genuine: Genuine<'_>,
     source: Option<IpAddr>,
 ) -> Result<(), Problem> {
     if pod.pointer("/metadata/uid").and_then(Value::as_str) != Some(&bearer.pod_uid) {
         return Err(Problem::grant("the token's pod is gone"));
     }
-    verify(&bearer.namespace, pod, images)
+    // No container of such a pod runs any more, and its address may be another's.
+    if matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed")) {
+        return Err(Problem::grant("the token's pod has ended"));
+    }
+    verify(&bearer.namespace, pod, genuine)
         .map_err(|why| Problem::grant(format!("the pod is not as it was made: {why}")))?;
     if resource.namespace != bearer.namespace {
         return Err(Problem::new(ErrorCode::InvalidTarget, "the policy is of another namespace than the pod"));
@@ -78,12 +82,13 @@ fn addresses(pod: &Value) -> impl Iterator<Item = IpAddr> {
     all.filter_map(|one| one.get("ip")?.as_str()?.parse().ok())
 }
 
-/// The policy in force and the one identity of the pod.
+/// The policy in force, for a server that the pod may be led to, and the one identity of the pod.
 pub(super) fn right(
     resource: &Resource,
     policy: Option<&Known<Policy>>,
     mut identities: Vec<Arc<InForce<Identity>>>,
     service_account: &str,
+    pod: &Value,
 ) -> Result<Right, Problem> {
     let target = |why: String| Problem::new(ErrorCode::InvalidTarget, why);
     let known = policy.ok_or_else(|| target(format!("there is no policy {}", resource.name)))?;
@@ -101,6 +106,7 @@ pub(super) fn right(
             return Err(client(message));
         }
     };
+    may_reach(&policy.asked_by(&identity), pod).map_err(|why| target(why.to_string()))?;
     Ok(Right { policy, identity })
 }
 

@@ -23,6 +23,8 @@ const LEAF_DUE: SignedDuration = SignedDuration::from_hours(16);
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 /// Authorities that are trusted at a time, the current one among them: who has the oldest of them still gets in.
 const KEPT: usize = 4;
+/// Authorities that are known: those of whoever has one of the trusted, in bundles of their time.
+const KNOWN: usize = 2 * KEPT - 1;
 
 /// Keys of the Secret.
 const KEY: &str = "ca.key";
@@ -99,7 +101,7 @@ impl Authority {
         let chain_before = self.chain.iter().cloned();
         Ok(Self {
             key: key.serialize_pem().into(),
-            certificates: std::iter::once(certificate).chain(before).take(KEPT).collect(),
+            certificates: std::iter::once(certificate).chain(before).take(KNOWN).collect(),
             chain: std::iter::once(crossed).chain(chain_before).take(KEPT - 1).collect(),
             made: now,
         })
@@ -112,7 +114,12 @@ impl Authority {
 
     /// What to verify leaves with, as PEM.
     pub fn bundle(&self) -> String {
-        self.certificates.concat()
+        self.certificates.iter().take(KEPT).map(String::as_str).collect()
+    }
+
+    /// Every certificate that is in a bundle of whoever can still get in.
+    pub fn known(&self) -> &[String] {
+        &self.certificates
     }
 
     /// What a Secret holds of it.
@@ -120,7 +127,7 @@ impl Authority {
         let text = |text: &str| ByteString(text.as_bytes().to_vec());
         BTreeMap::from([
             (KEY.to_owned(), text(&self.key)),
-            (CERTIFICATES.to_owned(), text(&self.bundle())),
+            (CERTIFICATES.to_owned(), text(&self.certificates.concat())),
             (CHAIN.to_owned(), text(&self.chain.concat())),
         ])
     }
@@ -193,7 +200,7 @@ fn time(now: Timestamp, later: SignedDuration) -> time::OffsetDateTime {
 }
 
 /// The PEM blocks of a text.
-fn each(text: &str) -> Vec<String> {
+pub fn each(text: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----\n";
     text.split_inclusive(END).map(str::to_owned).filter(|block| !block.trim().is_empty()).collect()
 }
@@ -257,9 +264,26 @@ mod tests {
         }
         let read = Authority::read(&authority.data()).unwrap();
         assert_eq!((read.bundle(), read.made), (authority.bundle(), at(9)));
-        assert_eq!((read.certificates.len(), read.chain.len()), (KEPT, KEPT - 1));
+        assert_eq!((read.certificates.len(), read.chain.len()), (KNOWN, KEPT - 1));
+        assert_eq!(each(&read.bundle()).len(), KEPT);
         assert!(!read.is_due(at(100)) && read.is_due(at(200)));
         assert!(matches!(Authority::read(&BTreeMap::new()), Err(AuthorityError::Damaged(KEY))));
+    }
+
+    #[test]
+    fn all_of_a_bundle_is_known_for_as_long_as_who_has_it_gets_in() {
+        let mut authority = Authority::new(at(0)).unwrap();
+        for day in 1..10 {
+            authority = authority.next(at(day)).unwrap();
+        }
+        let bundle = each(&authority.bundle());
+        for day in 10..10 + KEPT as i64 - 1 {
+            authority = authority.next(at(day)).unwrap();
+            let (_, leaf) = authority.issue(&[NAMES.into()], at(day)).unwrap();
+            assert!(believes(&bundle.concat(), &leaf, at(day)));
+            assert!(bundle.iter().all(|certificate| authority.known().contains(certificate)));
+        }
+        assert!(!Authority::new(at(0)).unwrap().known().contains(bundle.first().unwrap()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use postern_crds::api::OnEnvConflict;
 use postern_crds::lease::Resource;
-use postern_crds::{TlsMode, units};
+use postern_crds::units;
 use serde_json::{Map, Value, json};
 
 use super::raw::{containers, list_in, name_of, object, object_in, of_spec};
@@ -51,7 +51,7 @@ pub fn inject(namespace: &str, pod: &Value, asked: &[Asked<'_>], settings: &Sett
     let mut warnings = Vec::new();
     let present = take_out(&mut pod)?;
     for asked in asked {
-        must_be_verified(asked, &pod)?;
+        must_be_reachable(asked, &pod)?;
     }
     for (proxy, remedy) in MESH_PROXIES {
         if of_spec(&pod, "containers").iter().any(|container| name_of(container) == proxy) {
@@ -140,22 +140,13 @@ fn take_out(pod: &mut Value) -> Result<Vec<Value>, Refusal> {
     Ok(taken)
 }
 
-/// An unverified server could be another container of the pod that answers in its place.
-fn must_be_verified(asked: &Asked<'_>, pod: &Value) -> Result<(), Refusal> {
-    let database = &asked.policy.database;
-    if database.host.starts_with('/') {
+/// A policy whose database a pod can reach, as this one is.
+fn must_be_reachable(asked: &Asked<'_>, pod: &Value) -> Result<(), Refusal> {
+    if asked.policy.database.host.starts_with('/') {
         let message = format!("policy {}: its database is a unix socket, which no pod has", asked.policy.name);
         return Err(Refusal::new(message));
     }
-    let verified = matches!(database.tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
-    if verified || asked.allow_unverified || predicate::all_drop_net_raw(pod) {
-        return Ok(());
-    }
-    Err(Refusal::new(format!(
-        "policy {}: its server is not verified (tls.mode), and another container of the pod could pose as it: use \
-         VerifyFull, or drop the capability NET_RAW in all containers, or accept it by tls.allowUnverified",
-        asked.policy.name
-    )))
+    predicate::may_reach(asked, pod)
 }
 
 /// After the meshes' own.

@@ -1,19 +1,24 @@
 //! What must hold of a pod that gets leases: asked when it is made, and of the live pod at every exchange.
 
+use std::net::IpAddr;
+
+use postern_crds::TlsMode;
 use serde_json::Value;
 
 use super::raw::{containers, name_of, of_spec};
 use super::sidecar::{self, Parameters};
-use super::{AUDIENCE, INJECT, REVISION, asked_names};
+use super::{AUDIENCE, Asked, Genuine, INJECT, REVISION, Refusal, asked_names};
+use crate::certificates;
 
 /// What webhooks and API servers add to a container by themselves, and what may differ: `resources` is the namespace's
 /// own matter (LimitRange), a probe is where it stays a request over HTTP (meshes lead those through themselves).
-const FREE: [&str; 5] = ["image", "imagePullPolicy", "resources", "terminationMessagePath", "terminationMessagePolicy"];
+const FREE: [&str; 4] = ["image", "imagePullPolicy", "resources", "terminationMessagePolicy"];
 const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
 
 /// Whether a live pod is what an injection made, by whichever version of this program, and has not become something
-/// else. `images` are those that sidecars may run, as repository-independent digests where they have one.
-pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), String> {
+/// else. It may have been made by hand, where or when no webhook saw it; so nothing is taken from it that would make the
+/// sidecar somebody else's: what it runs, whom it asks, and, by [`believes_only`], whom it takes for the broker.
+pub fn verify(namespace: &str, pod: &Value, genuine: Genuine<'_>) -> Result<(), String> {
     let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
     let names = asked_names(annotation.ok_or("the pod asks for no policy")?).map_err(|refusal| refusal.to_string())?;
     is_a_boundary(pod)?;
@@ -26,13 +31,25 @@ pub fn verify(namespace: &str, pod: &Value, images: &[String]) -> Result<(), Str
         if (parameters.policy.namespace.as_str(), parameters.policy.name.as_str()) != (namespace, *policy) {
             return Err(format!("container {name} is for another policy than {policy}"));
         }
-        if !images.iter().any(|image| same_image(image, &parameters.image)) {
+        if !genuine.images.iter().any(|image| same_image(image, &parameters.image)) {
             return Err(format!("container {name} has an image that is no sidecar's"));
+        }
+        if !genuine.brokers.iter().any(|broker| broker == parameters.broker.trim_end_matches('/')) {
+            return Err(format!("container {name} asks another broker"));
         }
         same_sidecar(found, &sidecar::container(&parameters)).map_err(|why| format!("container {name}: {why}"))?;
     }
     let ours: Vec<String> = (0..names.len()).map(sidecar::name).collect();
     only_ours_mount_ours(pod, &ours)
+}
+
+/// Whether the pod's sidecars take nobody for the broker but who has one of these authorities (certificates as PEM).
+pub fn believes_only(pod: &Value, authorities: &[String]) -> bool {
+    let mut sidecars = of_spec(pod, "initContainers").iter().filter(|container| sidecar::is_name(name_of(container)));
+    sidecars.all(|container| {
+        let believed = parameters(container).map(|parameters| certificates::each(&parameters.broker_ca));
+        believed.is_some_and(|all| !all.is_empty() && all.iter().all(|one| authorities.contains(one)))
+    })
 }
 
 /// What other containers may say without a word of it being looked at here.
@@ -150,12 +167,51 @@ fn added_capabilities(context: &Value) -> impl Iterator<Item = &str> {
     added.into_iter().flatten().map(|capability| capability.as_str().unwrap_or_default())
 }
 
-/// Whether no container can send packets of its own making.
-pub(super) fn all_drop_net_raw(pod: &Value) -> bool {
-    containers(pod).filter(|container| !sidecar::is_name(name_of(container))).all(|container| {
-        let dropped = container.pointer("/securityContext/capabilities/drop").and_then(Value::as_array);
-        dropped.into_iter().flatten().any(|it| matches!(it.as_str(), Some("ALL" | "NET_RAW")))
-    })
+/// Whether a pod may have a sidecar that talks to the policy's server: one that is not verified must be one that nothing
+/// in the pod can pose as. Asked when the pod is made, and for as long as it has a lease, for policies change.
+pub fn may_reach(asked: &Asked<'_>, pod: &Value) -> Result<(), Refusal> {
+    let database = &asked.policy.database;
+    if matches!(database.tls, TlsMode::VerifyCa | TlsMode::VerifyFull) || asked.allow_unverified {
+        return Ok(());
+    }
+    let hindrance = match containers(pod).find(|container| !drops_net_raw(container)) {
+        Some(container) => format!("container {} could pose as it (it does not drop NET_RAW)", name_of(container)),
+        None if says_where_it_is(pod, &database.host) => {
+            "the pod says by itself where it is (hostAliases, dnsPolicy or dnsConfig)".to_owned()
+        }
+        None => return Ok(()),
+    };
+    Err(Refusal::new(format!(
+        "policy {}: its server is not verified (tls.mode), and {hindrance}: use VerifyFull, or drop the capability \
+         NET_RAW in all containers and leave names to the cluster, or accept it by tls.allowUnverified",
+        asked.policy.name
+    )))
+}
+
+/// Whether a container can't send packets of its own making. Sidecars drop everything.
+fn drops_net_raw(container: &Value) -> bool {
+    let dropped = container.pointer("/securityContext/capabilities/drop").and_then(Value::as_array);
+    dropped.into_iter().flatten().any(|it| matches!(it.as_str(), Some("ALL" | "NET_RAW")))
+}
+
+/// Whether the pod's own spec has a say in which address a name stands for.
+fn says_where_it_is(pod: &Value, host: &str) -> bool {
+    if host.parse::<IpAddr>().is_ok() {
+        return false;
+    }
+    let plain = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+    let mut names = of_spec(pod, "hostAliases")
+        .iter()
+        .filter_map(|alias| alias.get("hostnames")?.as_array())
+        .flatten()
+        .filter_map(Value::as_str);
+    let dns = ["nameservers", "searches"].into_iter().filter_map(|key| {
+        let asked = pod.pointer("/spec/dnsConfig")?.get(key)?.as_array()?;
+        (!asked.is_empty()).then_some(())
+    });
+    names.any(|name| plain(name) == plain(host))
+        || pod.pointer("/spec/dnsPolicy").is_some_and(|policy| policy == "None")
+        || dns.count() > 0
 }
 
 /// Whether a container is the sidecar that it should be.
@@ -168,6 +224,10 @@ pub(super) fn same_sidecar(found: &Value, wanted: &Value) -> Result<(), String> 
     };
     if !same_image(&image(found), &image(wanted)) {
         return Err("its image is another one".to_owned());
+    }
+    let resources = found.get("resources").and_then(Value::as_object).into_iter().flatten();
+    if let Some((key, _)) = resources.into_iter().find(|(key, _)| !["requests", "limits"].contains(&key.as_str())) {
+        return Err(format!("its resources can't have {key}"));
     }
     for (key, value) in found {
         if FREE.contains(&key.as_str()) || (PROBES.contains(&key.as_str()) && is_over_http(value)) {

@@ -67,6 +67,8 @@ pub(super) fn container(parameters: &Parameters) -> Value {
             format!("--admin=0.0.0.0:{admin_port}"),
             "--log-format=json",
         ],
+        // Else a file of the sidecar's could be put under it, and shown to who may look at the pod.
+        "terminationMessagePath": "/dev/termination-log",
         // The certificates are public. As a variable they are as unchangeable as the container.
         "env": [{"name": "POSTERN_BROKER_CA", "value": broker_ca}],
         "ports": [{"name": admin_port_name(name), "containerPort": admin_port, "protocol": "TCP"}],

@@ -8,12 +8,14 @@ use super::*;
 
 const IMAGE: &str = "registry.example/postern-sidecar@sha256:aaaa";
 
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
 fn settings() -> Settings {
     Settings {
         image: IMAGE.to_owned(),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         broker: "https://postern-broker.postern-system.svc:8443".to_owned(),
-        broker_ca: "-----BEGIN CERTIFICATE-----\n".to_owned(),
+        broker_ca: AUTHORITY.to_owned(),
     }
 }
 
@@ -304,6 +306,32 @@ fn an_unverified_server_needs_a_pod_that_cant_pose_as_it() {
     let dropped = pod(json!({"containers": [{"name": "app", "securityContext": drops}]}));
     let once = injected_with(&dropped, plaintext(json!({}))).unwrap().pod;
     assert!(injected_with(&once, plaintext(json!({}))).is_ok());
+    // A name like a sidecar's is no excuse, and nor is it to come later.
+    let mut named = dropped.clone();
+    named["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "postern-7"}));
+    assert!(injected_with(&named, plaintext(json!({}))).is_err());
+    let policy = policy("shop", plaintext(json!({})));
+    assert_eq!(may_reach(&asked(&policy), &once), Ok(()));
+    let mut debugged = once.clone();
+    debugged["spec"]["ephemeralContainers"] = json!([{"name": "debug"}]);
+    assert!(may_reach(&asked(&policy), &debugged).is_err());
+    // Who makes the pod says what names mean in it.
+    for (field, value, may) in [
+        ("hostAliases", json!([{"ip": "10.0.0.1", "hostnames": ["other", "PG."]}]), false),
+        ("hostAliases", json!([{"ip": "10.0.0.1", "hostnames": ["other"]}]), true),
+        ("dnsPolicy", json!("None"), false),
+        ("dnsPolicy", json!("ClusterFirst"), true),
+        ("dnsConfig", json!({"nameservers": ["10.0.0.1"]}), false),
+        ("dnsConfig", json!({"searches": ["evil.example"]}), false),
+        ("dnsConfig", json!({"options": [{"name": "ndots", "value": "2"}]}), true),
+    ] {
+        let mut pod = once.clone();
+        pod["spec"][field] = value.clone();
+        trim(&mut pod);
+        assert_eq!(may_reach(&asked(&policy), &pod).is_ok(), may, "{field}: {value}");
+        let verified = super::tests::policy("shop", json!({}));
+        assert_eq!(may_reach(&asked(&verified), &pod), Ok(()), "{field}: {value}");
+    }
 }
 
 #[test]
@@ -327,24 +355,29 @@ fn a_guaranteed_pod_stays_so_and_others_have_requests() {
 
 #[test]
 fn a_live_pod_is_verified_whoever_made_it() {
-    let images = [IMAGE.to_owned()];
+    let (images, brokers) = ([IMAGE.to_owned()], ["https://old".to_owned(), settings().broker]);
+    let genuine = Genuine { images: &images, brokers: &brokers };
     let good = injected(&plain()).pod;
     // A pod is judged by what is kept of it as by all of it.
-    let verify = |namespace: &str, pod: &Value, images: &[String]| {
+    let verify = |namespace: &str, pod: &Value, genuine: Genuine<'_>| {
         let mut kept = pod.clone();
         trim(&mut kept);
-        let judged = verify(namespace, pod, images);
-        assert_eq!(verify(namespace, &kept, images), judged);
+        let judged = verify(namespace, pod, genuine);
+        assert_eq!(verify(namespace, &kept, genuine), judged);
         judged
     };
-    assert_eq!(verify("shop", &good, &images), Ok(()));
-    // Made by an older version, for another broker.
-    let old = Settings { broker: "https://old".into(), broker_ca: "old".into(), ..settings() };
+    assert_eq!(verify("shop", &good, genuine), Ok(()));
+    // Made by an older version, which reached the broker by another of its names.
+    let old = Settings { broker: "https://old/".into(), ..settings() };
     let made = inject("shop", &plain(), &[asked(&policy("shop", json!({})))], &old).unwrap().pod;
-    assert_eq!(verify("shop", &made, &images), Ok(()));
-    assert!(verify("other", &good, &images).is_err());
-    assert!(verify("shop", &good, &["other@sha256:cccc".to_owned()]).is_err());
-    let changes: [(&str, Value); 7] = [
+    assert_eq!(verify("shop", &made, genuine), Ok(()));
+    assert!(verify("shop", &made, Genuine { brokers: &[settings().broker], ..genuine }).is_err());
+    assert!(verify("other", &good, genuine).is_err());
+    assert!(verify("shop", &good, Genuine { images: &["other@sha256:cccc".to_owned()], ..genuine }).is_err());
+    let changes: [(&str, Value); 10] = [
+        ("/spec/initContainers/0/args/1", json!("--broker=https://evil:8443")),
+        ("/spec/initContainers/0/terminationMessagePath", json!("/var/run/postern/token")),
+        ("/spec/initContainers/0/resources", json!({"claims": [{"name": "device"}]})),
         ("/metadata/annotations/postern.dev~1inject", json!("other")),
         ("/metadata/annotations", json!({})),
         ("/spec/initContainers", json!([])),
@@ -359,7 +392,7 @@ fn a_live_pod_is_verified_whoever_made_it() {
     for (path, value) in changes {
         let mut pod = good.clone();
         *pod.pointer_mut(path).unwrap() = value.clone();
-        assert!(verify("shop", &pod, &images).is_err(), "{path}: {value}");
+        assert!(verify("shop", &pod, genuine).is_err(), "{path}: {value}");
     }
     for debugger in [
         json!({"name": "debug", "volumeMounts": [{"name": "postern-token", "mountPath": "/x"}]}),
@@ -367,7 +400,23 @@ fn a_live_pod_is_verified_whoever_made_it() {
     ] {
         let mut pod = good.clone();
         pod["spec"]["ephemeralContainers"] = json!([debugger]);
-        assert!(verify("shop", &pod, &images).is_err(), "{pod}");
+        assert!(verify("shop", &pod, genuine).is_err(), "{pod}");
+    }
+}
+
+#[test]
+fn a_sidecar_takes_nobody_for_the_broker_whose_authority_is_not_known() {
+    let made = |bundle: &str| {
+        let settings = Settings { broker_ca: bundle.to_owned(), ..settings() };
+        inject("shop", &plain(), &[asked(&policy("shop", json!({})))], &settings).unwrap().pod
+    };
+    let known = [AUTHORITY.to_owned(), AUTHORITY.replace("AA==", "AQ==")];
+    let unknown = AUTHORITY.replace("AA==", "Ag==");
+    for bundle in [known[0].clone(), known.concat()] {
+        assert!(believes_only(&made(&bundle), &known), "{bundle}");
+    }
+    for bundle in [String::new(), unknown.clone(), format!("{AUTHORITY}{unknown}"), format!("{AUTHORITY}x")] {
+        assert!(!believes_only(&made(&bundle), &known), "{bundle}");
     }
 }
 

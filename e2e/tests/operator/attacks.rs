@@ -1,0 +1,191 @@
+//! What somebody tries who may make pods in a namespace, and reach the operator's ports: to get leases that are not the
+//! sidecar's, or to be in the way of those that are.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use postern_crds::lease::{GRANT_TYPE, JWT_TYPE, TOKEN_PATH};
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+
+use crate::broker::{Sidecar, forged, form, running_pod, secrets, version};
+use crate::{Shop, asks, eventually, identity, on_both, pod, policy};
+
+on_both! {
+    a_sidecar_made_by_hand_asks_the_broker_and_nobody_else_or_has_no_lease => made_by_hand;
+    a_policy_that_no_longer_verifies_its_server_leaves_pods_that_could_pose_as_it => unverified;
+    a_pod_that_has_ended_has_no_lease => ended;
+    garbage_by_the_thousand_is_refused_without_the_api_server => garbage;
+}
+
+/// A pod with a sidecar as the webhook makes it, where no webhook looks: in a namespace that is left out.
+fn by_hand(shop: &Shop, made: &Value, name: &str, change: impl FnOnce(&mut Value)) {
+    let mut by_hand = pod(name, &asks("shop"));
+    let mut sidecar = made["spec"]["initContainers"][0].clone();
+    sidecar["args"][2] = json!(format!("--resource=postern:{}/shop", shop.namespace));
+    change(&mut sidecar);
+    by_hand["metadata"]["labels"]["postern.dev/injected"] = json!("true");
+    by_hand["spec"]["initContainers"] = json!([sidecar]);
+    let ours = |volume: &&Value| volume["name"].as_str().unwrap().starts_with("postern-");
+    by_hand["spec"]["volumes"] = made["spec"]["volumes"].as_array().unwrap().iter().filter(ours).cloned().collect();
+    shop.apply(&by_hand);
+    crate::broker::set_address(shop, name, "127.0.0.1");
+}
+
+fn made_by_hand(seen: &Shop) {
+    seen.apply(&pod("app", &asks("shop")));
+    let made = seen.get(&["pod", "app"]);
+    let shop = Shop { admin: seen.admin, operator: seen.operator, namespace: "kube-system".into() };
+    shop.apply(&identity("report", "default"));
+    shop.apply(&policy("shop"));
+    by_hand(&shop, &made, "copy", |_| {});
+    Sidecar::new(&shop, "copy").granted();
+
+    by_hand(&shop, &made, "misled", |sidecar| sidecar["args"][1] = json!("--broker=https://127.0.0.1:1"));
+    let answer = Sidecar::new(&shop, "misled").exchange();
+    assert_eq!(answer.error(), (400, "invalid_grant"));
+    assert!(answer.why().contains("another broker"), "{}", answer.why());
+
+    // That takes another server for the broker, too. It might be an authority that a replica does not know yet.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    by_hand(&shop, &made, "credulous", |sidecar| {
+        let ours = sidecar["env"][0]["value"].as_str().unwrap().to_owned();
+        sidecar["env"][0]["value"] = json!(format!("{ours}{authority}"));
+    });
+    let answer = Sidecar::new(&shop, "credulous").exchange();
+    assert_eq!(answer.error(), (503, "temporarily_unavailable"));
+    assert!(answer.why().contains("not known here"), "{}", answer.why());
+}
+
+fn unverified(shop: &Shop) {
+    secrets(shop);
+    running_pod(shop, "app");
+    let sidecar = Sidecar::new(shop, "app").granted();
+    let lease = sidecar.next(None);
+    let mut unverified = policy("shop");
+    unverified["spec"]["database"]["tls"] = json!({"mode": "Require"});
+    shop.apply(&unverified);
+    let answer = sidecar.refusal(version(&lease));
+    assert_eq!(answer.error(), (403, "invalid_target"));
+    assert!(answer.why().contains("NET_RAW"), "{}", answer.why());
+    // Whose author accepts it has it so.
+    unverified["spec"]["database"]["tls"]["allowUnverified"] = json!(true);
+    shop.apply(&unverified);
+    sidecar.next(None);
+}
+
+fn ended(shop: &Shop) {
+    secrets(shop);
+    running_pod(shop, "app");
+    let sidecar = Sidecar::new(shop, "app").granted();
+    let lease = sidecar.next(None);
+    let status = json!({"status": {"phase": "Succeeded"}}).to_string();
+    shop.kubectl(&["patch", "pod", "app", "--subresource=status", "--type=merge", "-p", &status]);
+    let answer = sidecar.refusal(version(&lease));
+    assert_eq!(answer.error(), (403, "invalid_grant"));
+    assert!(answer.why().contains("has ended"), "{}", answer.why());
+    assert_eq!(sidecar.exchange().error(), (400, "invalid_grant"));
+}
+
+/// A connection to the broker from an address of this machine's own.
+pub(crate) struct Client(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+
+impl Client {
+    pub(crate) fn from(address: Ipv4Addr, sidecar: &Sidecar) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let tcp = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::new(IpAddr::V4(address), 0)).unwrap();
+            let stream = socket.connect((Ipv4Addr::LOCALHOST, sidecar.port).into()).await.unwrap();
+            stream.into_std().unwrap()
+        });
+        tcp.set_nonblocking(false).unwrap();
+        tcp.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let connection = rustls::ClientConnection::new(Arc::clone(&sidecar.tls), name).unwrap();
+        Self(rustls::StreamOwned::new(connection, tcp))
+    }
+
+    pub(crate) fn send(&mut self, text: &str) -> std::io::Result<()> {
+        self.0.write_all(text.as_bytes())?;
+        self.0.flush()
+    }
+
+    /// Status and body of the next answer.
+    pub(crate) fn answer(&mut self) -> (u16, String) {
+        let mut read = Vec::new();
+        let mut byte = [0];
+        while !read.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte).unwrap();
+            read.push(byte[0]);
+        }
+        let head = String::from_utf8(read).unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.trim().parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
+    }
+}
+
+/// How often the operator asked the API server about a token.
+fn reviews(shop: &Shop) -> u64 {
+    let (_, metrics) = shop.operator.admin("/metrics").unwrap();
+    let asked = metrics
+        .lines()
+        .filter(|line| line.starts_with("postern_operator_token_reviews_total") && !line.contains("\"remembered\""));
+    asked.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+}
+
+fn garbage(shop: &Shop) {
+    running_pod(shop, "app");
+    let sidecar = Sidecar::new(shop, "app").granted();
+    let header = |kid: &str| URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "kid": kid}).to_string());
+    let (_, rest) = sidecar.token.split_once('.').unwrap();
+    let tokens = [
+        "x".repeat(8 << 10),
+        forged(&sidecar.token),
+        format!("{}.{rest}", header("of-nobody")),
+        format!("{}.{rest}", header(&"k".repeat(4 << 10))),
+        sidecar.token[..sidecar.token.len() - 8].to_owned(),
+    ];
+    let request = |token: &str| {
+        let form = form(&[
+            ("grant_type", GRANT_TYPE),
+            ("subject_token_type", JWT_TYPE),
+            ("subject_token", token),
+            ("resource", "postern:shop/shop"),
+        ]);
+        let head =
+            format!("POST {TOKEN_PATH} HTTP/1.1\r\nHost: broker\r\nContent-Type: application/x-www-form-urlencoded");
+        format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len())
+    };
+    let before = reviews(shop);
+    // Within what each address may: all of it is looked at.
+    for address in 2..=16 {
+        let mut client = Client::from(Ipv4Addr::new(127, 0, 0, address), &sidecar);
+        for token in tokens.iter().cycle().take(150) {
+            client.send(&request(token)).unwrap();
+            let (status, body) = client.answer();
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((status, &body["error"]), (400, &json!("invalid_grant")), "{body}");
+        }
+    }
+    // Beyond it, nothing.
+    let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 2), &sidecar);
+    let slowed = (0..2000).filter(|_| {
+        client.send(&request("x")).unwrap();
+        client.answer().0 == 429
+    });
+    assert!(slowed.count() > 100);
+    // Those of the tests beside this one.
+    let asked = reviews(shop) - before;
+    assert!(asked < 200, "{asked} questions to the API server");
+    let answer = eventually(|| Some(sidecar.exchange()).filter(|answer| answer.status == 200));
+    assert!(answer.is_some(), "others are served");
+}
