@@ -128,6 +128,11 @@ impl Shop {
 
     /// Starts the pod's sidecar as the kubelet would, but for where its files and ports are.
     fn sidecar(&self) -> Sidecar {
+        self.sidecar_with(&[])
+    }
+
+    /// The same with more options.
+    fn sidecar_with(&self, more: &[&str]) -> Sidecar {
         let pod = self.namespace.json(&["get", "pod", "app"]).unwrap();
         let uid = pod["metadata"]["uid"].as_str().unwrap();
         let token = self
@@ -148,7 +153,7 @@ impl Shop {
             ])
             .unwrap();
         fs::write(self.folder.join("token"), token).unwrap();
-        Sidecar::start(&pod["spec"]["initContainers"][0], self.operator().broker(), &self.folder)
+        Sidecar::start(&pod["spec"]["initContainers"][0], more, self.operator().broker(), &self.folder)
     }
 
     /// The audit events that the broker has kept.
@@ -168,7 +173,7 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    fn start(container: &Value, broker: u16, folder: &Path) -> Self {
+    fn start(container: &Value, more: &[&str], broker: u16, folder: &Path) -> Self {
         let (port, admin) = (postern_e2e::free_port().unwrap(), postern_e2e::free_port().unwrap());
         let ours = [
             format!("--broker=https://127.0.0.1:{broker}"),
@@ -183,6 +188,7 @@ impl Sidecar {
             let argument = argument.as_str().unwrap();
             ours.iter().find(|our| option(our) == option(argument)).cloned().unwrap_or_else(|| argument.to_owned())
         }));
+        command.extend(more.iter().map(|option| (*option).to_owned()));
         let environment: Vec<(String, String)> = container["env"]
             .as_array()
             .unwrap()
@@ -304,6 +310,46 @@ fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
     let ends = kept.iter().filter(|event| event["event"] == "session_end").count();
     assert!(ends >= 1, "the second session's end");
     assert!(!fs::read_to_string(shop.folder.join("log")).unwrap().contains("\"event\":\"statement\""));
+}
+
+#[test]
+fn a_spool_stops_statements_at_four_fifths_of_its_volume_until_the_broker_takes_the_audit_again() {
+    let Some(shop) = shop("1h") else { return };
+    let size: u64 = 4 << 20;
+    let sidecar = shop.sidecar_with(&["--spool-size=4Mi"]).started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    // It hangs: as bad as one that is gone, and at the same address when it goes on.
+    let operator = shop.operator().process().unwrap();
+    operator.signal("STOP").unwrap();
+    let long: Vec<_> =
+        (0..100).map(|at| format!("a AS a_column_with_a_name_that_takes_room_in_the_spool_{at}")).collect();
+    let long = long.join(", ");
+    let used = || {
+        let segments = fs::read_dir(shop.folder.join("spool")).unwrap().flatten();
+        segments.filter_map(|segment| segment.metadata().ok()).map(|segment| segment.len()).sum::<u64>()
+    };
+    let mut answered = 0;
+    let refused = loop {
+        match sqlstate(&mut wire, &format!("SELECT {answered}, {long} FROM t")) {
+            None => answered += 1,
+            Some(code) => break code,
+        }
+        assert!(answered < 100_000, "nothing stops it, at {} bytes", used());
+    };
+    println!("{answered} statements were answered; then the spool had {} bytes of {size}", used());
+    assert_eq!(refused, "53100");
+    assert!(used() <= size / 5 * 4 && used() > size / 2, "{}", used());
+    // The session lives on, and is refused as well at its next try.
+    assert_eq!(sqlstate(&mut wire, &format!("SELECT -1, {long} FROM t")).as_deref(), Some("53100"));
+
+    operator.signal("CONT").unwrap();
+    wait_until("statements", || sqlstate(&mut wire, &format!("SELECT -2, {long} FROM t")).is_none());
+    wait_until("the spool's end", || sidecar.metric("postern_audit_unsent") == Some(0.0));
+    let kept = shop.kept();
+    let texts = kept.iter().filter(|event| event["event"] == "statement").count();
+    assert!(texts > answered, "{texts} of {answered} and one more");
+    assert!(kept.iter().all(|event| event["event"] != "gap"));
+    assert_eq!(sidecar.metric("postern_audit_lost_total"), Some(0.0));
 }
 
 #[test]
