@@ -21,9 +21,9 @@ use crate::objects::{Key, Kind, Known};
 use crate::timely::{ApiError, timely};
 
 /// How often it is looked whether replicas are gone.
-const REPLICAS: Duration = Duration::from_secs(30);
+const REPLICAS: Duration = Duration::from_secs(15);
 /// How often everything is looked through, at most; and for how many times as long as that takes it rests in between.
-const EVERYTHING: (Duration, u32) = (Duration::from_secs(60), 20);
+const EVERYTHING: (Duration, u32) = (Duration::from_secs(15), 20);
 /// Objects that are asked for at a time.
 const PAGE: u32 = 500;
 
