@@ -212,7 +212,9 @@ fn another_replica_leads_when_the_leader_is_gone_and_an_uninstall_leaves_nothing
     let Some(helm) = helm().unwrap() else { return };
     let admin = server.admin();
     // Made before Postern was there.
-    admin.apply(&pod("before", &asks("shop")).to_string()).unwrap();
+    for object in [pod("before", &asks("shop")), deployment("before", &asks("shop"))] {
+        admin.apply(&object.to_string()).unwrap();
+    }
     operator::install(&server, &helm).unwrap();
     let first = Operator::start(&server, "postern-0").unwrap();
     let holder = || {
@@ -229,14 +231,29 @@ fn another_replica_leads_when_the_leader_is_gone_and_an_uninstall_leaves_nothing
     eventually(|| admin.json(&["get", "nhi", "report"]).unwrap()["metadata"]["finalizers"].as_array().map(|_| ()))
         .expect("the new leader works");
     admin.apply(&policy("shop").to_string()).unwrap();
-    let told = || {
-        let policy = admin.json(&["get", "dap", "shop"]).unwrap();
-        let conditions = policy["status"]["conditions"].as_array()?;
-        let condition = conditions.iter().find(|it| it["type"] == "SidecarsCurrent" && it["status"] == "False")?;
-        Some(condition["message"].as_str()?.to_owned())
+    let current = |status: &str| {
+        let condition = eventually(|| {
+            let policy = admin.json(&["get", "dap", "shop"]).unwrap();
+            let conditions = policy["status"]["conditions"].as_array()?.clone();
+            conditions.into_iter().find(|it| it["type"] == "SidecarsCurrent" && it["status"] == status)
+        });
+        condition.unwrap_or_else(|| panic!("{}", second.log()))["message"].as_str().unwrap().to_owned()
     };
-    let message = eventually(told).unwrap_or_else(|| panic!("{}", second.log()));
-    assert!(message.contains("Pod/before"), "{message}");
+    // What it says to do helps.
+    let message = current("False");
+    assert!(message.contains("Deployment/before, Pod/before"), "{message}");
+    for command in message.split('`').nth(1).unwrap().split(" && ") {
+        admin.kubectl(&command.split_whitespace().skip(1).collect::<Vec<_>>()).unwrap();
+    }
+    eventually(|| (!current("False").contains("Deployment/before")).then_some(())).expect("the Deployment is mended");
+    let message = current("False");
+    assert!(
+        message.contains("`kubectl get Pod/before -n default -o yaml | kubectl replace --force -f -`"),
+        "{message}"
+    );
+    let whole = admin.kubectl(&["get", "Pod/before", "-o", "yaml"]).unwrap();
+    admin.with_input(&["replace", "--force", "-f", "-"], &whole).unwrap();
+    current("True");
     drop(second);
     operator::uninstall(&server, &helm).unwrap();
     admin.kubectl(&["delete", "nhi/report", "dap/shop", "--timeout=60s"]).unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Reason;
 use super::sidecars::Drift;
+use crate::injection::INJECT;
 use crate::objects::{FINALIZER, Kind, Known, changes};
 
 /// How many good specs are kept.
@@ -182,7 +183,7 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
     });
     conditions.extend(match &observed.drift {
         Some(drift) => {
-            let (reason, message) = drifted(drift, &known.namespace);
+            let (reason, message) = drifted(drift, &known.namespace, &known.name);
             let holds = if reason == Reason::SidecarsCurrent { yes } else { no };
             Some(condition("SidecarsCurrent", holds, reason, &message))
         }
@@ -198,14 +199,25 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
     })
 }
 
+/// What `kubectl rollout restart` takes.
+const RESTARTED: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+
 /// What to say of pods that are not what they would be now.
-fn drifted(drift: &Drift, namespace: &str) -> (Reason, String) {
+fn drifted(drift: &Drift, namespace: &str, policy: &str) -> (Reason, String) {
     let Drift { outdated, missing } = drift;
     if let Some(first) = missing.first() {
         let all: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let annotate = format!("kubectl annotate --overwrite {first} -n {namespace} {INJECT}={policy}");
+        let remedy = match first.split_once('/') {
+            Some((kind, _)) if RESTARTED.contains(&kind) => {
+                format!("`{annotate} && kubectl rollout restart {first} -n {namespace}`")
+            }
+            Some(("CronJob", _)) => format!("`{annotate}`"),
+            _ => format!("`kubectl get {first} -n {namespace} -o yaml | kubectl replace --force -f -`"),
+        };
         let message = format!(
             "without a sidecar, though they ask for this policy: {}; they were made before Postern was there, or past \
-             it: make them anew, as by `kubectl get {first} -n {namespace} -o yaml | kubectl replace --force -f -`",
+             it, which {remedy} mends",
             all.join(", ")
         );
         return (Reason::SidecarsMissing, message);
@@ -382,18 +394,26 @@ mod tests {
     #[test]
     fn outdated_and_missing_sidecars_are_told_with_what_to_do() {
         let mut drift = Drift::default();
-        assert_eq!(drifted(&drift, "shop").0, Reason::SidecarsCurrent);
+        assert_eq!(drifted(&drift, "shop", "orders").0, Reason::SidecarsCurrent);
         drift.outdated.insert("Job/night".into(), 1);
-        assert!(drifted(&drift, "shop").1.contains("made anew"));
+        assert!(drifted(&drift, "shop", "orders").1.contains("made anew"));
         drift.outdated.insert("Deployment/app".into(), 2);
-        let (reason, message) = drifted(&drift, "shop");
+        let (reason, message) = drifted(&drift, "shop", "orders");
         assert_eq!(reason, Reason::SidecarsOutdated);
         assert!(
             message.contains("Deployment/app (2), Job/night (1); `kubectl rollout restart Deployment/app -n shop`"),
             "{message}"
         );
         drift.missing.insert("Pod/by-hand".into());
-        assert_eq!(drifted(&drift, "shop").0, Reason::SidecarsMissing);
+        let (reason, message) = drifted(&drift, "shop", "orders");
+        assert_eq!(reason, Reason::SidecarsMissing);
+        assert!(
+            message.contains("`kubectl get Pod/by-hand -n shop -o yaml | kubectl replace --force -f -`"),
+            "{message}"
+        );
+        drift.missing.insert("CronJob/night".into());
+        let (_, message) = drifted(&drift, "shop", "orders");
+        assert!(message.contains("`kubectl annotate --overwrite CronJob/night -n shop postern.dev/inject=orders`"));
     }
 
     #[test]

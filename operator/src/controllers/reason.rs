@@ -49,7 +49,7 @@ pub enum Reason {
     SidecarsOutdated,
     /// Pods or workloads ask for a sidecar, and have none: they were made before Postern was there, or past it.
     ///
-    /// Make them anew, as by the command of the message. Until then they reach databases without the policy, if they
+    /// Run the command of the message, or make them anew. Until then they reach databases without the policy, if they
     /// have credentials of their own.
     SidecarsMissing,
     /// It is not known yet.
