@@ -2,6 +2,7 @@
 //! (`POSTERN_BLESS=1`) writes it, and without that these tests hold that it is what would be written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod alerts;
 mod commands;
 mod fields;
 mod markdown;
@@ -55,6 +56,7 @@ fn pages() -> Vec<Page> {
              troubles that may pass, and the lease is kept until its end.",
         ),
         metrics::page(),
+        alerts::page(),
         commands::page(),
         values::page(),
     ]
