@@ -139,6 +139,11 @@ CREATE AGGREGATE leak_all (int) (SFUNC = leak_step, STYPE = text);
 CREATE FUNCTION shout(text) RETURNS text LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN $1; END $$;
 CREATE FUNCTION shout(int) RETURNS int LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN $1; END $$;
 
+CREATE FUNCTION is_secret(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM customers WHERE secret = $1)';
+CREATE DOMAIN guess AS text CHECK (NOT is_secret(VALUE));              -- answers guesses
+CREATE DOMAIN guess_again AS text CHECK (VALUE::guess IS NOT NULL);
+CREATE TYPE guessed AS (id int, value guess);
+
 CREATE SCHEMA scratch;
 CREATE SCHEMA other;
 CREATE TABLE other.customers (id int, card text);

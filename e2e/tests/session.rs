@@ -1020,6 +1020,37 @@ fn limits_hold_for_what_went_into_a_temporary_table() {
 }
 
 #[test]
+fn who_may_not_call_what_a_domains_check_calls_makes_no_value_of_it_by_a_parameter() {
+    let server = Server::shared().unwrap();
+    let domain = "CREATE FUNCTION even(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 % 2 = 0';
+        CREATE DOMAIN half AS int CHECK (even(VALUE));";
+    let database = server.database_with(domain).unwrap().name;
+    let oid = server.psql(&database, "SELECT 'half'::regtype::oid").unwrap().trim().parse().unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database, ADMIN, &spec("", "card"))).unwrap();
+    let mut ask = |value: &[u8]| {
+        let mut wire = connect(&gate, &database);
+        wire.send(&wire::parse_typed("", "SELECT $1", &[oid])).unwrap();
+        wire.send(&[wire::bind("", "", &[Some(value)], Format::Text), wire::execute("", 0), wire::sync()].concat())
+            .unwrap();
+        code(&wire.until_ready().unwrap())
+    };
+    assert_eq!((ask(b"2").as_str(), ask(b"3").as_str()), ("42501", "42501"));
+    gate.write_policy(&policy(
+        server,
+        &database,
+        &spec("", "card").replace("  relations", "  functions: [public.even]\n  relations"),
+    ))
+    .unwrap();
+    for _ in 0..300 {
+        if ask(b"2").is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((ask(b"2").as_str(), ask(b"3").as_str()), ("", "23514"));
+}
+
+#[test]
 fn a_reported_application_name_is_the_one_in_force_not_one_on_its_way() {
     let (gate, database) = real("");
     let mut wire = connect(&gate, &database);

@@ -148,3 +148,35 @@ SELECT 1 FROM (SELECT 'x'::name AS id) a NATURAL JOIN (SELECT 'x'::varchar AS id
 
 -- works: those operators as everyone uses them
 SELECT id FROM customers WHERE id BETWEEN 1 AND 3 AND id NOT BETWEEN 5 AND 6 AND id IN (1, 2, 3) AND name NOT IN ('x', 'y') AND id = ANY ('{1,2}') AND name LIKE ANY (ARRAY['A%', 'B%']) AND seen BETWEEN '2020-01-01' AND now() AND balance BETWEEN SYMMETRIC 1000000 AND 1.5 AND CASE region WHEN 'eu' THEN true ELSE false END AND NULLIF(name, '') IS DISTINCT FROM 'z';
+
+-- same refused: a domain whose CHECK looks into a masked table
+SELECT 'SECRETZQX84-1'::guess;
+
+-- same refused: the same by a call of the type's name
+SELECT guess('SECRETZQX84-1');
+
+-- same refused: the same in an array
+SELECT '{SECRETZQX84-1}'::guess[];
+
+-- same refused: the same within a row
+SELECT '(1,SECRETZQX84-1)'::guessed;
+
+-- same refused: the same within a row made of JSON
+SELECT jsonb_populate_record(NULL::guessed, '{"value": "SECRETZQX84-1"}');
+
+-- same refused: the same as a column of what JSON becomes
+SELECT * FROM json_to_record('{"value": "SECRETZQX84-1"}') AS x (value guess);
+
+-- same refused: a domain whose CHECK casts to that one
+SELECT 'SECRETZQX84-1'::guess_again;
+
+-- same refused: a parameter of that type
+PREPARE p (guess) AS SELECT $1;
+EXECUTE p ('SECRETZQX84-1');
+
+-- same refused: a table's own column of that type
+CREATE TEMP TABLE t (value guess);
+INSERT INTO t VALUES ('SECRETZQX84-1');
+
+-- same refused since16: a type that is named by text
+SELECT pg_input_is_valid('SECRETZQX84-1', 'guess');

@@ -1,5 +1,6 @@
 //! Expressions: what each name in them means, which functions and operators they run, and what type they have.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -835,6 +836,7 @@ impl Analyzer<'_> {
         match self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name) {
             Some(found) => {
                 let oid = found.oid;
+                self.may_make(oid)?;
                 Ok(Some(oid))
             }
             None => {
@@ -853,6 +855,23 @@ impl Analyzer<'_> {
                     .sqlstate("42704"))
             }
         }
+    }
+
+    /// Who makes a value of a type calls what CHECKs of domains call on it.
+    pub(super) fn may_make(&mut self, kind: Oid) -> Result<(), Denial> {
+        self.catalog.type_checks.get(&kind).map_or(Ok(()), |functions| self.may_call_all(functions))
+    }
+
+    /// A type that only the server will know: any that has such CHECKs may be meant.
+    pub(super) fn may_make_any(&mut self) -> Result<(), Denial> {
+        self.catalog.type_checks.values().try_for_each(|functions| self.may_call_all(functions))
+    }
+
+    fn may_call_all(&mut self, functions: &BTreeSet<Oid>) -> Result<(), Denial> {
+        functions.iter().try_for_each(|oid| match self.catalog.function(*oid) {
+            Some(function) => self.may_call(function, &[]),
+            None => Err(Denial::new(Reason::Function, "a CHECK of a domain calls a function that is not known")),
+        })
     }
 
     /// A cast whose function is the database's own is decided like a call of it.

@@ -13,7 +13,7 @@ use super::tree::{self, unsupported};
 use crate::catalog::names::{CallForm, quote_name, types};
 use crate::catalog::{Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
-use crate::decide::builtins::{self, FunctionClass};
+use crate::decide::builtins::{self, FunctionClass, Makes};
 use crate::decide::expression::instantiate_with;
 use crate::decide::{Denial, Reason, settings};
 
@@ -54,6 +54,11 @@ impl Analyzer<'_> {
         }
         for function in &chosen {
             self.may_call(function, &call.args)?;
+            match (builtins::makes(function), arguments.first()) {
+                (None, _) => {}
+                (Some(Makes::Argument), Some(Some(kind))) if *kind != types::UNKNOWN => self.may_make(*kind)?,
+                (Some(_), _) => self.may_make_any()?,
+            }
             self.may_return_rows |= function.set_returning;
             self.has_aggregate |= function.kind == 'a' && !windowed;
         }
@@ -91,6 +96,7 @@ impl Analyzer<'_> {
             let target =
                 self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name).cloned();
             if let Some(target) = target {
+                self.may_make(target.oid)?;
                 return Ok(Some(target.oid));
             }
         }

@@ -285,6 +285,16 @@ const CASTS: &str = "\
            coalesce(p.pronamespace <> 'pg_catalog'::regnamespace, false)
     FROM pg_cast c LEFT JOIN pg_proc p ON p.oid = c.castfunc";
 
+/// Functions that CHECKs of domains call, by themselves or by operators, and types that they cast to, whose own CHECKs
+/// they run. What was there when the database was made is in no such list.
+const TYPE_CHECKS: &str = "\
+    SELECT k.contypid, CASE WHEN d.refclassid = 'pg_type'::regclass THEN d.refobjid ELSE 0 END,
+           CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE coalesce(o.oprcode::oid, 0) END
+    FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+    LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    WHERE k.contype = 'c' AND k.contypid <> 0
+      AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)";
+
 /// Says in one row whether anything changed that [`load`] reads: of each catalog how many rows there are and the sum of the
 /// transactions that wrote them. A row that is replaced has a later writer, so with as many rows the sum grows.
 const FINGERPRINT: &str = "\
@@ -387,6 +397,7 @@ const STEPS: &[(&str, &str, Step)] = &[
     (FUNCTIONS, "functions", Loader::function),
     (OPERATORS, "operators", Loader::operator),
     (CASTS, "casts", Loader::cast),
+    (TYPE_CHECKS, "checks of domains", Loader::type_check),
 ];
 
 #[derive(Default)]
@@ -399,6 +410,8 @@ struct Loader {
     columns: Vec<Column>,
     function_extensions: HashMap<Oid, Name>,
     operator_extensions: HashMap<Oid, Name>,
+    /// Types that the CHECKs of domains cast to, by domain.
+    types_in_checks: Vec<(Oid, Oid)>,
     relation_extensions: HashMap<Oid, Name>,
     /// Bytes of bodies so far.
     bodies: usize,
@@ -657,6 +670,17 @@ impl Loader {
         Ok(())
     }
 
+    fn type_check(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let (domain, kind, function) = (row.number()?, row.number()?, row.number()?);
+        if kind != 0 {
+            self.types_in_checks.push((domain, kind));
+        }
+        if function != 0 {
+            self.catalog.type_checks.entry(domain).or_default().insert(function);
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Catalog {
         self.close_columns();
         let mut catalog = self.catalog;
@@ -677,8 +701,25 @@ impl Loader {
             relation.depends_on.shrink_to_fit();
             catalog.add_relation(relation);
         }
+        spread_type_checks(&mut catalog, &self.types_in_checks);
         catalog.settle();
         catalog
+    }
+}
+
+/// Who makes a value of a type runs the CHECKs of all that the type is made of, and of what those cast to.
+fn spread_type_checks(catalog: &mut Catalog, types_in_checks: &[(Oid, Oid)]) {
+    loop {
+        let known = catalog.type_checks.clone();
+        for (domain, functions) in &known {
+            let cast_to_it = types_in_checks.iter().filter(|(_, kind)| kind == domain).map(|(domain, _)| *domain);
+            for kind in catalog.types_made_of(*domain).into_iter().chain(cast_to_it) {
+                catalog.type_checks.entry(kind).or_default().extend(functions);
+            }
+        }
+        if catalog.type_checks == known {
+            return;
+        }
     }
 }
 

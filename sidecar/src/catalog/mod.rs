@@ -11,7 +11,7 @@ pub mod overlay;
 pub mod refresh;
 pub mod snapshot;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ pub struct Catalog {
     pub casts: HashMap<(Oid, Oid), Cast>,
     /// Casts whose function is not in pg_catalog, by (source, target).
     pub user_casts: HashMap<(Oid, Oid), Oid>,
+    /// Functions outside pg_catalog that CHECKs of domains call, by domain and by each type that holds one.
+    pub type_checks: HashMap<Oid, BTreeSet<Oid>>,
     /// Collations by name, those of pg_catalog included.
     pub collations: HashMap<Name, Vec<Collation>>,
     /// Extensions installed.

@@ -5,7 +5,7 @@
 //! **Also.** Two databases with the same objects give the same text but for their built-in parts' version: objects are
 //! sorted by name, one a line, and the oids of what users made are worked out from names.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -42,6 +42,9 @@ struct File {
     operators: Vec<Operator>,
     casts: Vec<FileCast>,
     collations: BTreeMap<String, Vec<Collation>>,
+    /// [`Catalog::type_checks`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    type_checks: BTreeMap<Oid, BTreeSet<Oid>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,6 +135,11 @@ pub fn write(catalog: &Catalog) -> Result<String, SnapshotError> {
         operators,
         casts,
         collations,
+        type_checks: catalog
+            .type_checks
+            .iter()
+            .map(|(kind, functions)| (map(*kind), functions.iter().copied().map(map).collect()))
+            .collect(),
     };
     let mut text = String::new();
     lines(&serde_json::to_value(file)?, 0, &mut text)?;
@@ -158,6 +166,7 @@ pub fn read(text: &str) -> Result<Catalog, SnapshotError> {
         extensions: file.extensions.into_iter().map(Name::from).collect(),
         roles: file.roles.into_iter().map(|(name, superuser)| (name.into(), superuser)).collect(),
         collations: file.collations.into_iter().map(|(name, list)| (name.into(), list)).collect(),
+        type_checks: file.type_checks.into_iter().collect(),
         ..Catalog::default()
     };
     for relation in file.relations {

@@ -86,6 +86,29 @@ pub fn classify(function: &Function) -> FunctionClass {
     }
 }
 
+/// Of which type a function makes values out of parts, running the CHECKs of domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// That of its first argument.
+    Argument,
+    /// One that it is told by name as it runs.
+    Named,
+}
+
+/// What a function makes values of, where the type is not written as one.
+pub fn makes(function: &Function) -> Option<Makes> {
+    match &*function.name {
+        "json_populate_record"
+        | "json_populate_recordset"
+        | "jsonb_populate_record"
+        | "jsonb_populate_recordset"
+        | "jsonb_populate_record_valid"
+        | "populate_record" => Some(Makes::Argument),
+        "pg_input_is_valid" | "pg_input_error_info" => Some(Makes::Named),
+        _ => None,
+    }
+}
+
 /// The class of a function of pg_catalog by its name and, where known, its number of arguments.
 pub fn classify_builtin(name: &str, arity: Option<usize>) -> FunctionClass {
     let by_name = || BUILTINS.get(name).copied();

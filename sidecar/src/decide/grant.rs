@@ -5,6 +5,7 @@ use std::sync::Arc;
 use postern_crds::{BulkAction, Limits, NamePattern, Verb};
 
 use super::bound::{BoundPolicy, ColumnView, Grant, RelationView};
+use super::builtins::{self, FunctionClass};
 use super::{Denial, Reason};
 use crate::catalog::names::quote_text;
 use crate::catalog::{Function, Oid, Relation, RelationKind};
@@ -77,6 +78,16 @@ impl BoundPolicy {
         Err(Denial::new(Reason::Function, message)
             .hint(format!("a rule for {identity} with `functions: [{schema}.{name}]`{needs} would allow it"))
             .object(format!("{schema}.{name}")))
+    }
+
+    /// Whether a parameter may be of a type: CHECKs of domains are run on it, and call functions.
+    pub fn parameter(&self, kind: Oid) -> Result<(), Denial> {
+        let functions = self.catalog.type_checks.get(&kind).into_iter().flatten();
+        functions.map(|oid| self.catalog.function(*oid)).try_for_each(|function| match function {
+            Some(function) if builtins::classify(function) == FunctionClass::Compute => Ok(()),
+            Some(function) => self.function(function).map(|_| ()),
+            None => Err(Denial::new(Reason::Function, "a CHECK of a domain calls a function that is not known")),
+        })
     }
 
     /// Whether a rule lets the client set this custom setting.

@@ -204,6 +204,15 @@ where
         Ok(Some(prepared))
     }
 
+    /// Whether the types that a client names for parameters are such as it may make values of.
+    pub(super) fn may_take_parameters(&self, types: &[u32]) -> Result<(), Denial> {
+        if !self.is_enforcing() {
+            return Ok(());
+        }
+        let bound = self.shared.gate.bound();
+        types.iter().try_for_each(|kind| bound.parameter(*kind))
+    }
+
     /// Before a statement that runs what is prepared under a name is bound: its columns are settled as it is bound.
     pub(super) async fn prepare_again(&mut self, decided: &Decided) -> Result<(), Hindrance> {
         for name in decided.statements.iter().filter_map(runs_prepared) {
@@ -222,6 +231,7 @@ where
         if let Some(denial) = &decided.denial {
             return Err(denial.clone().into());
         }
+        self.may_take_parameters(&prepared.param_types)?;
         let same = decided.rewritten == prepared.decided.rewritten && !prepared.lost.load(Ordering::Relaxed);
         if !same && !self.pending.is_empty() {
             return Err(Hindrance::Barrier);

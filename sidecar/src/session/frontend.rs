@@ -417,6 +417,9 @@ where
             self.up.skip(header.frame_len());
             return Ok(Step::Done);
         }
+        if let Err(denial) = self.may_take_parameters(&param_types) {
+            return self.refused(header, StatementKind::Parse, &text, denial).await;
+        }
         let prepared = Prepared {
             text: Arc::clone(&text),
             decided: Arc::clone(&decided),
