@@ -318,8 +318,8 @@ impl Decide for Gate {
         self.metrics.cache_miss();
         let mut bound = Guard::into_inner(bound);
         let mut analysis = self.analyse(&bound, view, text).await;
-        if let Ok(Analysis::Lookup(names)) = &analysis {
-            self.keeper.look_again(names).await;
+        if matches!(analysis, Ok(Analysis::Lookup(_))) {
+            self.keeper.look_again().await;
             self.follow_catalog();
             let now = self.bound.load_full();
             if now.version != bound.version {

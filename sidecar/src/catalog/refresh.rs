@@ -6,9 +6,7 @@
 //! [`KeeperOptions::least_gap`], all of them together.
 //! **Not covered.** Before the first load the snapshot is empty: everything is unknown, so everything is refused.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use super::Catalog;
 use super::load::{LoadError, Rows, fingerprint, load};
-use super::{Catalog, WrittenName};
 
 /// Makes the keeper's connection; asked again whenever it is lost, so that a credential may change.
 pub trait Connect: Send + Sync + 'static {
@@ -36,8 +34,6 @@ pub struct KeeperOptions {
     pub patience: Duration,
     /// How long to wait between checks that clients' unknown names ask for.
     pub least_gap: Duration,
-    /// How long a name counts as unknown after a check that didn't find it.
-    pub negative: Duration,
     /// How long a caller waits for a check.
     pub caller_patience: Duration,
 }
@@ -48,7 +44,6 @@ impl Default for KeeperOptions {
             period: Duration::from_secs(30),
             patience: Duration::from_secs(120),
             least_gap: Duration::from_millis(250),
-            negative: Duration::from_secs(2),
             caller_patience: Duration::from_secs(5),
         }
     }
@@ -67,8 +62,6 @@ pub struct CatalogStatus {
     pub relations: usize,
 }
 
-/// The names that were not found lately; more than this are forgotten together.
-const MAX_NEGATIVE: usize = 8192;
 /// Callers that wait for a check; more of them wait to wait.
 const MAX_WAITING: usize = 1024;
 /// A check that takes long makes the next one wait this many times as long, up to [`MAX_GAP`]. A load doesn't count: it
@@ -95,8 +88,6 @@ struct Shared {
     current: watch::Receiver<Arc<Catalog>>,
     state: Arc<Mutex<State>>,
     requests: mpsc::Sender<Request>,
-    negative: Mutex<HashMap<u64, Instant>>,
-    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -134,9 +125,7 @@ impl CatalogKeeper {
             waiting: Vec::new(),
         };
         tokio::spawn(task.run(asked));
-        let shared =
-            Shared { options, current, state, requests, negative: Mutex::default(), hasher: RandomState::new() };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(Shared { options, current, state, requests }) }
     }
 
     /// The snapshot in force.
@@ -171,39 +160,25 @@ impl CatalogKeeper {
         }
     }
 
-    /// For names that the snapshot doesn't know: checks whether the server does. Returns the snapshot then in force.
-    pub async fn look_again(&self, names: &[WrittenName]) -> Arc<Catalog> {
-        let asked = Instant::now();
-        let keys: Vec<u64> = names.iter().map(|name| self.shared.hasher.hash_one(name)).collect();
-        let fresh = {
-            let negative = lock(&self.shared.negative);
-            keys.iter().all(|key| negative.get(key).is_some_and(|at| at.elapsed() < self.shared.options.negative))
-        };
-        if fresh && !keys.is_empty() {
-            return self.current();
-        }
-        if self.check(false).await {
-            let mut negative = lock(&self.shared.negative);
-            if negative.len().saturating_add(keys.len()) > MAX_NEGATIVE {
-                negative.clear();
-            }
-            negative.extend(keys.into_iter().take(MAX_NEGATIVE).map(|key| (key, asked)));
-        }
+    /// For names that the snapshot doesn't know: checks whether the server does. Returns the snapshot then in force. No
+    /// answer is remembered: others make relations, too, and who asks again may know of it.
+    pub async fn look_again(&self) -> Arc<Catalog> {
+        self.check(false).await;
         self.current()
     }
 
     /// After DDL was committed: loads what it made. Returns the snapshot then in force.
     pub async fn changed(&self) -> Arc<Catalog> {
-        lock(&self.shared.negative).clear();
         self.check(true).await;
         self.current()
     }
 
-    async fn check(&self, certain: bool) -> bool {
+    async fn check(&self, certain: bool) {
         let (done, answer) = oneshot::channel();
         let request = Request { certain, done };
         let asked = async { self.shared.requests.send(request).await.is_ok() && answer.await.is_ok() };
-        timeout(self.shared.options.caller_patience, asked).await.unwrap_or(false)
+        // The snapshot in force is the answer in any case.
+        _ = timeout(self.shared.options.caller_patience, asked).await;
     }
 }
 
