@@ -1130,19 +1130,32 @@ fn every_event_of_a_statement_is_recorded_before_and_after() {
     wire.simple("SELECT id FROM orders").unwrap();
     wire.extended_with("SELECT id FROM orders WHERE id = $1", &[Some(b"3")], Format::Text).unwrap();
     wire.simple("DELETE FROM nowhere").unwrap();
+    // A function call by its own message is refused, and recorded as any refusal.
+    wire.send(&frame(b'F', &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0])).unwrap();
+    wire.until_ready().unwrap();
     drop(wire);
     std::thread::sleep(Duration::from_millis(500));
     let events = gate.audit().unwrap();
     let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!(
         kinds,
-        ["session_start", "statement", "statement_end", "statement", "statement_end", "statement", "session_end"],
+        [
+            "session_start",
+            "statement",
+            "statement_end",
+            "statement",
+            "statement_end",
+            "statement",
+            "statement",
+            "session_end"
+        ],
         "{events:#?}"
     );
     assert_eq!((&events[2]["limit"], &events[2]["rows"]), (&"rows".into(), &5.into()));
     assert_eq!(events[3]["parameters"][0]["hash"].as_str().unwrap().len(), 32);
     assert_eq!((&events[5]["decision"], &events[5]["reason"]), (&"deny".into(), &"unknown_relation".into()));
-    assert_eq!((&events[6]["statements"], &events[6]["rows"]), (&3.into(), &6.into()));
+    assert_eq!((&events[6]["decision"], &events[6]["reason"]), (&"deny".into(), &"protocol".into()));
+    assert_eq!((&events[7]["statements"], &events[7]["rows"]), (&4.into(), &6.into()));
 }
 
 #[test]

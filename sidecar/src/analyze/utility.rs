@@ -14,6 +14,7 @@ use super::scope::{Column, Item, Scope, Source};
 use super::tree::{self, string_of, unsupported};
 use super::view::select;
 use super::{Analyzer, Effect, Place, Statement, function};
+use crate::catalog::load::is_system_schema;
 use crate::catalog::{Relation, RelationKind};
 use crate::decide::bound::ColumnView;
 use crate::decide::settings::{self, SetDecision, ShowDecision};
@@ -133,7 +134,7 @@ impl Analyzer<'_> {
                     let relation = self.maintains(range)?;
                     self.no_verbose(&cluster.params, &relation)
                 }
-                None => Err(name_the_tables("CLUSTER")),
+                None => self.maintains_all(None, &cluster.params),
             },
             NodeEnum::RefreshMatViewStmt(refresh) => {
                 let range = refresh.relation.as_mut().ok_or_else(|| unsupported("REFRESH"))?;
@@ -672,6 +673,27 @@ impl Analyzer<'_> {
         Ok(relation)
     }
 
+    /// Where no table is named each one that is there must be one to maintain.
+    fn maintains_all(&mut self, schema: Option<&str>, options: &[Node]) -> Result<(), Denial> {
+        use RelationKind::{MaterializedView, PartitionedTable, Table};
+        let mut all: Vec<Arc<Relation>> = self.catalog.relations.values().cloned().collect();
+        all.retain(|relation| {
+            matches!(relation.kind, Table | PartitionedTable | MaterializedView)
+                && !relation.system
+                && schema.is_none_or(|schema| *relation.schema == *schema)
+        });
+        // In one order, so that the same text always gets the same answer.
+        all.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        for relation in all {
+            let grant = self.ask(&relation, Verb::Maintenance)?;
+            self.record(&relation, &grant, Verb::Maintenance);
+            self.no_verbose(options, &relation)?;
+        }
+        let grant = self.allows(Verb::Maintenance)?;
+        self.granted(&grant, Verb::Maintenance);
+        Ok(())
+    }
+
     /// VERBOSE counts all rows.
     fn no_verbose(&self, options: &[Node], relation: &Relation) -> Result<(), Denial> {
         let verbose = options.iter().any(|option| match &option.node {
@@ -696,7 +718,7 @@ impl Analyzer<'_> {
 
     fn vacuum(&mut self, vacuum: &mut pb::VacuumStmt) -> Result<(), Denial> {
         if vacuum.rels.is_empty() {
-            return Err(name_the_tables("VACUUM and ANALYZE"));
+            return self.maintains_all(None, &vacuum.options);
         }
         let options = vacuum.options.clone();
         for node in &mut vacuum.rels {
@@ -715,13 +737,14 @@ impl Analyzer<'_> {
                 let relation = self.maintains(range)?;
                 self.no_verbose(&reindex.params, &relation)
             }
-            _ => Err(name_the_tables("REINDEX")),
+            (Ok(Kind::ReindexObjectSchema), _) if !is_system_schema(&reindex.name) => {
+                self.maintains_all(Some(&reindex.name), &reindex.params)
+            }
+            // The server knows no other name than that of its own database.
+            (Ok(Kind::ReindexObjectDatabase), _) => self.maintains_all(None, &reindex.params),
+            _ => Err(forbidden("maintenance of a catalog relation")),
         }
     }
-}
-
-fn name_the_tables(what: &str) -> Denial {
-    forbidden(&format!("{what} of the whole database")).hint("Name the tables.")
 }
 
 /// The columns of a relation, as ones that hold what the client gives.

@@ -231,9 +231,9 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
             Some(_) => Err(role_denial("role", context.role)),
         },
         Check::Only(wanted) => match one()? {
+            // RESET goes back to what the session's start-up asked for, whatever the role's or the database's default is.
+            None => Ok(SetDecision::Pass),
             Some(value) if boolean(value) == Some(wanted) => Ok(SetDecision::Pass),
-            // The default may have been changed for the role or the database.
-            None => Ok(SetDecision::Value(if wanted { "on" } else { "off" }.to_owned())),
             Some(_) => Err(refused(&name, if wanted { "it stays on" } else { "it stays off" }).sqlstate("22023")),
         },
         Check::OneOf(words) => match one()? {
@@ -242,7 +242,7 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
             Some(_) => Err(refused(&name, "this value is not known to the proxy")),
         },
         Check::Encoding => match one()? {
-            None => Ok(SetDecision::Value("UTF8".to_owned())),
+            None => Ok(SetDecision::Pass),
             Some(value) if is_utf8(value) => Ok(SetDecision::Pass),
             Some(_) => Err(refused(&name, "the encoding stays UTF8").sqlstate("22023")),
         },
@@ -595,8 +595,8 @@ mod tests {
     #[test]
     fn a_reset_keeps_what_must_hold() {
         let reset = |name| set(&context(None), name, None);
-        assert_eq!(reset("client_encoding"), Ok(SetDecision::Value("UTF8".into())));
-        assert_eq!(reset("standard_conforming_strings"), Ok(SetDecision::Value("on".into())));
+        assert_eq!(reset("client_encoding"), Ok(SetDecision::Pass));
+        assert_eq!(reset("standard_conforming_strings"), Ok(SetDecision::Pass));
         assert_eq!(reset("role"), Ok(SetDecision::Pass));
         assert_eq!(reset("search_path"), Ok(SetDecision::SearchPath(None)));
         assert_eq!(reset("application_name"), Ok(SetDecision::ApplicationName(None)));

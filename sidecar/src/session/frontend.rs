@@ -132,10 +132,7 @@ where
             FUNCTION_CALL => {
                 let denial = Denial::new(Reason::Protocol, "function calls by the fast-path protocol are not offered")
                     .hint("Call the function by SELECT.");
-                self.shared.metrics.denial(denial.reason);
-                self.refuse_query(denial);
-                self.up.skip(whole);
-                return Ok(Step::Done);
+                return self.refused_query(header, None, denial).await;
             }
             _ => {}
         }
