@@ -1103,6 +1103,22 @@ fn a_policy_file_that_changes_reaches_sessions_that_are_open() {
     assert_eq!(tags(&wire.simple("SELECT 1").unwrap()), "TDCZ");
 }
 
+/// The catalog's own period, by default half a minute, is not waited for.
+#[test]
+fn what_another_session_closed_and_opened_again_is_open_at_once() {
+    let (gate, database) = real("");
+    let server = Server::shared().unwrap();
+    let mut wire = connect(&gate, &database);
+    let read = "SELECT email FROM customers WHERE id = 1";
+    assert_eq!(code(&wire.simple(read).unwrap()), "");
+    server.psql(&database, "ALTER TABLE customers RENAME card TO pan").unwrap();
+    // A name that is not known makes the gate look.
+    wire.simple("SELECT 1 FROM nowhere").unwrap();
+    assert_eq!(code(&wire.simple(read).unwrap()), "42501");
+    server.psql(&database, "ALTER TABLE customers RENAME pan TO card").unwrap();
+    assert_eq!(code(&wire.simple(read).unwrap()), "");
+}
+
 #[test]
 fn a_window_is_one_budget_for_all_sessions() {
     let (gate, database) = real("window: {every: 1h, rows: 50}");

@@ -318,7 +318,7 @@ impl Decide for Gate {
         self.metrics.cache_miss();
         let mut bound = Guard::into_inner(bound);
         let mut analysis = self.analyse(&bound, view, text).await;
-        if matches!(analysis, Ok(Analysis::Lookup(_))) {
+        if matches!(&analysis, Ok(analysis) if may_be_out_of_date(analysis)) {
             self.keeper.look_again().await;
             self.follow_catalog();
             let now = self.bound.load_full();
@@ -359,6 +359,15 @@ impl Decide for Gate {
 fn behind_sign(text: &str, at: usize) -> Option<usize> {
     let rest = text.get(at..)?.strip_prefix('-')?;
     Some(text.len() - rest.trim_start().len())
+}
+
+/// Whether the database may have been changed in a way that lifts the refusal: names were unknown, or something is closed
+/// because the policy does not bind to it.
+fn may_be_out_of_date(analysis: &Analysis) -> bool {
+    match analysis {
+        Analysis::Lookup(_) => true,
+        Analysis::Decided(decided) => decided.denial.as_ref().is_some_and(|denial| denial.reason == Reason::Closed),
+    }
 }
 
 /// EXECUTE and FETCH mean what the session prepared and declared.
