@@ -49,7 +49,6 @@ const PATIENCE: KeeperOptions = KeeperOptions {
     period: Duration::from_secs(1 << 20),
     patience: Duration::from_secs(60),
     least_gap: Duration::ZERO,
-    negative: Duration::from_secs(1 << 20),
     caller_patience: Duration::from_millis(1),
 };
 
