@@ -1027,7 +1027,7 @@ fn who_may_not_call_what_a_domains_check_calls_makes_no_value_of_it_by_a_paramet
     let database = server.database_with(domain).unwrap().name;
     let oid = server.psql(&database, "SELECT 'half'::regtype::oid").unwrap().trim().parse().unwrap();
     let gate = Gate::start(&GateOptions::new(server, &database, ADMIN, &spec("", "card"))).unwrap();
-    let mut ask = |value: &[u8]| {
+    let ask = |value: &[u8]| {
         let mut wire = connect(&gate, &database);
         wire.send(&wire::parse_typed("", "SELECT $1", &[oid])).unwrap();
         wire.send(&[wire::bind("", "", &[Some(value)], Format::Text), wire::execute("", 0), wire::sync()].concat())
