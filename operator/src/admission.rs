@@ -10,19 +10,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{self, ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::events::{EventReason, Events, Told};
 use crate::facts;
 use crate::injection::{self, INJECT, Refusal, asked_names, copy_annotation, inject};
 use crate::metrics::Metrics;
 use crate::objects::{Identity, InForce, Kind, Objects, Policy};
+use crate::server::{Bounds, Crowd, Peer, in_time};
 
 use review::{Answer, Request};
 
@@ -71,7 +73,50 @@ pub fn router(webhooks: Arc<Webhooks>) -> Router {
         .route(WORKLOADS, post(workloads))
         .route(VALIDATE, post(validate))
         .layer(DefaultBodyLimit::max(MAX_REVIEW))
+        .layer(middleware::from_fn_with_state(Arc::new(Memory::default()), bounded))
         .with_state(webhooks)
+}
+
+/// What reviews take up: anybody may send some.
+struct Memory {
+    /// Bytes that came in or are to come.
+    bodies: Arc<Crowd>,
+    /// KiB that are being read; a review read takes up many times what it has.
+    reading: Semaphore,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let bodies = Crowd::new(Bounds { of_one: 2 * MAX_REVIEW, of_all: 12 * MAX_REVIEW });
+        Self { bodies, reading: Semaphore::new(2 * MAX_REVIEW / 1024) }
+    }
+}
+
+/// Lets a review through once it is here, with room for it until it is answered.
+async fn bounded(
+    State(memory): State<Arc<Memory>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    request: extract::Request,
+    next: Next,
+) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: usize = length.unwrap_or(MAX_REVIEW);
+    if length > MAX_REVIEW {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "no review is as large").into_response();
+    }
+    let Some(_place) = memory.bodies.enter(peer.ip(), length) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too much comes in at a time").into_response();
+    };
+    let (head, body) = request.into_parts();
+    let body = match in_time(to_bytes(body, length)).await {
+        Ok(body) => body,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    let size = u32::try_from(length / 1024 + 1).unwrap_or(u32::MAX);
+    let Ok(_turn) = memory.reading.acquire_many(size).await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    next.run(extract::Request::from_parts(head, body.into())).await
 }
 
 async fn pods(State(webhooks): State<Arc<Webhooks>>, body: Bytes) -> Response {

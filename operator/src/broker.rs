@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest as _, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -45,7 +45,7 @@ use crate::injection::{Genuine, believes_only};
 use crate::metrics::Metrics;
 use crate::objects::{Change, Identity, InForce, Objects, Pod, Policy};
 use crate::secrets::{SecretError, Secrets};
-use crate::tls::Peer;
+use crate::server::{Peer, in_time};
 
 use access::{Access, Confirmation};
 use cluster::Cluster;
@@ -293,15 +293,17 @@ struct Exchange {
 async fn token(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    form: Result<Form<Exchange>, axum::extract::rejection::FormRejection>,
+    request: Request,
 ) -> Response {
-    let exchanged = match form {
-        _ if !broker.limit.allows(peer.ip(), Instant::now()) => {
-            Err(Problem::new(ErrorCode::SlowDown, "too many exchanges from this address"))
-        }
+    if !broker.limit.allows(peer.ip(), Instant::now()) {
+        let problem = Problem::new(ErrorCode::SlowDown, "too many exchanges from this address");
+        broker.metrics.exchanges.with_label_values(&[problem.outcome()]).inc();
+        return Endpoint::Token.answer(problem);
+    }
+    let headers = request.headers().clone();
+    let exchanged = match in_time(Form::from_request(request, &())).await {
         Ok(Form(form)) => broker.exchange(form, peer.ip(), &headers).await,
-        Err(rejection) => Err(Problem::request(rejection.body_text())),
+        Err(why) => Err(Problem::request(why)),
     };
     let outcome = exchanged.as_ref().map_or_else(Problem::outcome, |_| "granted");
     broker.metrics.exchanges.with_label_values(&[outcome]).inc();
@@ -317,12 +319,11 @@ async fn token(
 async fn lease(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
     let polled = async {
-        let body = body.map_err(|rejection| Problem::request(rejection.body_text()))?;
-        let access = broker.bearer_of(&headers, LEASE_PATH).await?;
+        let access = broker.bearer_of(request.headers(), LEASE_PATH).await?;
+        let body = in_time(Bytes::from_request(request, &())).await.map_err(Problem::request)?;
         let request = serde_json::from_slice(&body).map_err(|error| Problem::request(error.to_string()))?;
         broker.poll(&access, &request, peer.ip()).await
     };

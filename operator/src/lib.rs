@@ -16,6 +16,7 @@ pub mod objects;
 pub mod ready;
 pub mod run;
 pub mod secrets;
+pub mod server;
 pub mod timely;
 pub mod tls;
 pub mod uninstall;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use axum::Router;
 use kube::Client;
 use kube::client::ClientBuilder;
 use tokio::net::TcpListener;
@@ -22,13 +21,20 @@ use crate::facts::Facts;
 use crate::metrics::Metrics;
 use crate::objects::{self, Objects};
 use crate::secrets::Secrets;
-use crate::tls::{CurrentCertificate, Peer, TlsListener};
+use crate::server::{self, Bounds};
 use crate::{admin, definitions, leader};
 
 /// How long a replica that ends is still asked: until everybody knows that it is not ready.
 const NOTICE: Duration = Duration::from_secs(5);
 /// How long requests that are under way may go on after that.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Connections of the API servers, which may all come by one proxy.
+const WEBHOOK_BOUNDS: Bounds = Bounds { of_one: 256, of_all: 2048 };
+/// Of sidecars, with a poll and an audit each; those of a node may come by its address.
+const BROKER_BOUNDS: Bounds = Bounds { of_one: 1024, of_all: 16_384 };
+/// Of probes and scrapers.
+const ADMIN_BOUNDS: Bounds = Bounds { of_one: 32, of_all: 256 };
 
 /// Runs until SIGTERM.
 pub async fn run(config: Config) -> Result<()> {
@@ -65,7 +71,8 @@ pub async fn run(config: Config) -> Result<()> {
         admin = %config.admin_listen,
         "starting"
     );
-    tokio::spawn(axum::serve(admin_listener, admin::router(Arc::clone(&metrics), readiness)).into_future());
+    let admin = admin::router(Arc::clone(&metrics), readiness);
+    tokio::spawn(server::serve(admin_listener, None, admin, ADMIN_BOUNDS, std::future::pending()));
 
     let (events, told_events) = Events::new(Arc::clone(&metrics));
     tokio::spawn(events::write(client.clone(), config.pod_name.clone(), told_events, Arc::clone(&metrics)));
@@ -76,12 +83,13 @@ pub async fn run(config: Config) -> Result<()> {
         events: events.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let webhooks = serve(
+    let webhooks = tokio::spawn(server::serve(
         webhook_listener,
-        Arc::clone(&webhook_server.certificate),
+        Some(Arc::clone(&webhook_server.certificate)),
         admission::router(Arc::new(webhooks)),
-        ending.subscribe(),
-    )?;
+        WEBHOOK_BOUNDS,
+        end(ending.subscribe()),
+    ));
 
     let facts = Facts::new(Arc::clone(&objects), events.clone(), config.pod_name.clone());
     tokio::spawn(Arc::clone(&facts).write(client.clone()));
@@ -102,8 +110,13 @@ pub async fn run(config: Config) -> Result<()> {
         }),
         metrics: Arc::clone(&metrics),
     };
-    let broker =
-        serve(broker_listener, Arc::clone(&broker_server.certificate), broker::router(broker), ending.subscribe())?;
+    let broker = tokio::spawn(server::serve(
+        broker_listener,
+        Some(Arc::clone(&broker_server.certificate)),
+        broker::router(broker),
+        BROKER_BOUNDS,
+        end(ending.subscribe()),
+    ));
 
     let webhook_bundle = webhook_server.bundle.subscribe();
     tokio::spawn(certificates::keep(client.clone(), config.namespace.clone(), webhook_server, Arc::clone(&metrics)));
@@ -175,23 +188,9 @@ async fn watch_objects(client: Client, objects: Arc<Objects>, metrics: Arc<Metri
     tokio::join!(objects::watch(client, Arc::clone(&objects)), synced);
 }
 
-/// Serves routes over HTTPS until the replica ends.
-fn serve(
-    listener: TcpListener,
-    certificate: Arc<CurrentCertificate>,
-    router: Router,
-    mut ending: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>> {
-    let listener = TlsListener::new(listener, certificate)?;
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let end = async move {
-        // An error means that nobody is left to say so: the process is at its end.
-        _ = ending.wait_for(|ending| *ending).await;
-        tokio::time::sleep(NOTICE).await;
-    };
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(end).await {
-            tracing::error!(%error, "a server ended");
-        }
-    }))
+/// Holds until the replica ends, and who looks at its probes had time to see that.
+async fn end(mut ending: watch::Receiver<bool>) {
+    // An error means that nobody is left to say so: the process is at its end.
+    _ = ending.wait_for(|ending| *ending).await;
+    tokio::time::sleep(NOTICE).await;
 }

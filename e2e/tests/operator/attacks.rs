@@ -4,11 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use postern_crds::lease::{GRANT_TYPE, JWT_TYPE, TOKEN_PATH};
-use rustls::pki_types::ServerName;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use postern_crds::lease::{GRANT_TYPE, JWT_TYPE, LEASE_PATH, TOKEN_PATH};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
 use crate::broker::{Sidecar, forged, form, running_pod, secrets, version};
@@ -19,6 +21,7 @@ on_both! {
     a_policy_that_no_longer_verifies_its_server_leaves_pods_that_could_pose_as_it => unverified;
     a_pod_that_has_ended_has_no_lease => ended;
     garbage_by_the_thousand_is_refused_without_the_api_server => garbage;
+    who_is_silent_slow_or_large_is_in_nobodys_way => crowds;
 }
 
 /// A pod with a sidecar as the webhook makes it, where no webhook looks: in a namespace that is left out.
@@ -93,32 +96,36 @@ fn ended(shop: &Shop) {
     assert_eq!(sidecar.exchange().error(), (400, "invalid_grant"));
 }
 
-/// A connection to the broker from an address of this machine's own.
-pub(crate) struct Client(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+/// A connection from an address of this machine's own.
+fn connected(address: Ipv4Addr, port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(IpAddr::V4(address), 0)).unwrap();
+        socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// The same, over TLS.
+struct Client(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
 
 impl Client {
-    pub(crate) fn from(address: Ipv4Addr, sidecar: &Sidecar) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let tcp = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.bind(SocketAddr::new(IpAddr::V4(address), 0)).unwrap();
-            let stream = socket.connect((Ipv4Addr::LOCALHOST, sidecar.port).into()).await.unwrap();
-            stream.into_std().unwrap()
-        });
-        tcp.set_nonblocking(false).unwrap();
-        tcp.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    fn from(address: Ipv4Addr, port: u16, tls: &Arc<rustls::ClientConfig>) -> Self {
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let connection = rustls::ClientConnection::new(Arc::clone(&sidecar.tls), name).unwrap();
-        Self(rustls::StreamOwned::new(connection, tcp))
+        let connection = rustls::ClientConnection::new(Arc::clone(tls), name).unwrap();
+        Self(rustls::StreamOwned::new(connection, connected(address, port)))
     }
 
-    pub(crate) fn send(&mut self, text: &str) -> std::io::Result<()> {
+    fn send(&mut self, text: &str) -> std::io::Result<()> {
         self.0.write_all(text.as_bytes())?;
         self.0.flush()
     }
 
     /// Status and body of the next answer.
-    pub(crate) fn answer(&mut self) -> (u16, String) {
+    fn answer(&mut self) -> (u16, String) {
         let mut read = Vec::new();
         let mut byte = [0];
         while !read.ends_with(b"\r\n\r\n") {
@@ -168,7 +175,7 @@ fn garbage(shop: &Shop) {
     let before = reviews(shop);
     // Within what each address may: all of it is looked at.
     for address in 2..=16 {
-        let mut client = Client::from(Ipv4Addr::new(127, 0, 0, address), &sidecar);
+        let mut client = Client::from(Ipv4Addr::new(127, 0, 0, address), sidecar.port, &sidecar.tls);
         for token in tokens.iter().cycle().take(150) {
             client.send(&request(token)).unwrap();
             let (status, body) = client.answer();
@@ -177,7 +184,7 @@ fn garbage(shop: &Shop) {
         }
     }
     // Beyond it, nothing.
-    let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 2), &sidecar);
+    let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 2), sidecar.port, &sidecar.tls);
     let slowed = (0..2000).filter(|_| {
         client.send(&request("x")).unwrap();
         client.answer().0 == 429
@@ -188,4 +195,84 @@ fn garbage(shop: &Shop) {
     assert!(asked < 200, "{asked} questions to the API server");
     let answer = eventually(|| Some(sidecar.exchange()).filter(|answer| answer.status == 200));
     assert!(answer.is_some(), "others are served");
+}
+
+/// The authority of the webhooks.
+fn webhooks_tls(shop: &Shop) -> Arc<rustls::ClientConfig> {
+    let secret = shop.admin.json(&["get", "secret", "postern-webhook-ca", "-n", "postern-system"]).unwrap();
+    let bundle = STANDARD.decode(secret["data"]["ca.crt"].as_str().unwrap()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bundle) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn crowds(shop: &Shop) {
+    running_pod(shop, "app");
+    let sidecar = Sidecar::new(shop, "app").granted();
+    let (broker, webhooks) = (sidecar.port, shop.operator.webhooks());
+    let webhooks_tls = webhooks_tls(shop);
+    let served = |name: &str| {
+        let answer = eventually(|| Some(sidecar.exchange()).filter(|answer| answer.status == 200));
+        assert!(answer.is_some(), "the broker serves others");
+        shop.apply(&pod(name, &asks("shop")));
+    };
+
+    // Connections on which nothing comes, more than one address may have, and heads that never end.
+    let of_one = Ipv4Addr::new(127, 0, 0, 40);
+    let mut silent: Vec<TcpStream> = (0..300).map(|_| connected(of_one, webhooks)).collect();
+    silent.extend((0..300).map(|_| connected(of_one, broker)));
+    let mut slow: Vec<Client> =
+        (0..50).map(|_| Client::from(Ipv4Addr::new(127, 0, 0, 41), broker, &sidecar.tls)).collect();
+    for client in &mut slow {
+        client.send(&format!("POST {TOKEN_PATH} HTTP/1.1\r\nHost: bro")).unwrap();
+    }
+    served("beside-the-silent");
+    let mut one_more = connected(of_one, webhooks);
+    let closed = one_more.read(&mut [0]);
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}: one address has all connections");
+    assert!(connected(Ipv4Addr::new(127, 0, 0, 42), webhooks).write(b"x").is_ok());
+    drop((silent, slow, one_more));
+
+    // Bodies that do not come.
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 43), broker, &sidecar.tls);
+    client.send(&format!("POST {TOKEN_PATH} HTTP/1.1\r\nHost: b\r\n{form}\r\nContent-Length: 100\r\n\r\nx")).unwrap();
+    let (status, body) = client.answer();
+    assert!(status == 400 && body.contains("did not come in"), "{status}: {body}");
+    // Bodies that are too large, and one that nobody without a token may send: refused before they come.
+    for (port, tls, head, expected) in [
+        (broker, &sidecar.tls, format!("POST {TOKEN_PATH} HTTP/1.1\r\nHost: b\r\n{form}"), 400),
+        (broker, &sidecar.tls, format!("POST {LEASE_PATH} HTTP/1.1\r\nHost: b"), 401),
+        (webhooks, &webhooks_tls, "POST /mutate/pods HTTP/1.1\r\nHost: b".to_owned(), 413),
+    ] {
+        let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 44), port, tls);
+        client.send(&format!("{head}\r\nContent-Length: {}\r\n\r\n", 64 << 20)).unwrap();
+        let (status, body) = client.answer();
+        assert_eq!(status, expected, "{head}: {body}");
+    }
+
+    // Reviews that take up many times their size when they are read.
+    let review = format!("[{}{{}}]", "[],".repeat((7 << 20) / 3));
+    let head = format!("POST /mutate/pods HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n", review.len());
+    std::thread::scope(|scope| {
+        for number in 0..24 {
+            let (review, head, tls) = (&review, &head, &webhooks_tls);
+            scope.spawn(move || {
+                let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 50 + number / 4), webhooks, tls);
+                // Where there is no room it is refused before it was sent.
+                if client.send(head).and_then(|()| client.send(review)).is_ok() {
+                    let (status, _) = client.answer();
+                    assert!(status == 400 || status == 503, "{status}");
+                }
+            });
+        }
+    });
+    served("beside-the-large");
+    let most = shop.operator.process().unwrap().peak().unwrap();
+    println!("the operator had {} MiB at most", most >> 20);
+    assert!(most < 512 << 20, "{} MiB: more than the chart gives it", most >> 20);
 }

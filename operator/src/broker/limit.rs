@@ -1,9 +1,11 @@
 //! How often an address may ask for an exchange.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::server::network;
 
 /// Exchanges at once: a node's worth of pods behind one address, each with several sidecars.
 const BURST: f64 = 200.0;
@@ -60,14 +62,6 @@ impl Limit {
         let allowed = left >= 1.0;
         *bucket = Bucket { left: if allowed { left - 1.0 } else { left }, at: now };
         allowed
-    }
-}
-
-/// One that has an IPv6 address has a whole /64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
