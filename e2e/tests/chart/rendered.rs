@@ -12,7 +12,7 @@ use crate::cluster::{chart, helm_says, run_helm};
 /// Everything that can be switched on.
 const EVERYTHING: &str = "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,\
                           monitoring.grafanaDashboard.enabled=true,audit.sink=otlp:https://otel:4318,\
-                          networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,priorityClassName=high,\
+                          networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,networkPolicy.webhooksFrom[0].ipBlock.cidr=10.0.0.0/24,priorityClassName=high,\
                           images.registry=registry.example.com/mirror/,images.pullSecrets[0].name=mirror,log.format=text,\
                           podLabels.team=data,podAnnotations.note=x,nodeSelector.disk=ssd,serviceAccount.annotations.role=x";
 
