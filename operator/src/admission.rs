@@ -87,8 +87,9 @@ struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        let bodies = Crowd::new(Bounds { of_one: 2 * MAX_REVIEW, of_all: 12 * MAX_REVIEW });
-        Self { bodies, reading: Semaphore::new(2 * MAX_REVIEW / 1024) }
+        let bodies = Crowd::new(Bounds { of_one: 2 * MAX_REVIEW, of_all: 8 * MAX_REVIEW });
+        // One of the largest, or many of the usual ones.
+        Self { bodies, reading: Semaphore::new(MAX_REVIEW / 1024 + 1) }
     }
 }
 

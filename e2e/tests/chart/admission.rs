@@ -11,6 +11,9 @@ on_both! {
     an_ephemeral_container_stays_out_of_the_sidecar => ephemeral;
     nobody_gets_into_a_sidecar => exec;
     a_token_for_postern_is_the_sidecars_alone => tokens;
+    nobody_gets_a_token_for_postern_in_another_name => impersonated;
+    whatever_makes_a_pod_it_is_held_to_the_same => wrapped;
+    no_subresource_of_a_pod_is_a_way_around => subresources;
     an_annotated_pod_has_a_sidecar_whose_volumes_are_its_own => volumes;
     a_policys_secret_is_for_no_pod => secrets;
     a_pod_too_large_to_be_looked_through_is_refused_where_policies_are => too_large;
@@ -170,6 +173,122 @@ fn tokens(cluster: &Cluster) {
     let binding = ["create", "rolebinding", "node", "--clusterrole=edit", &format!("--user={node}"), "-n", namespace];
     cluster.admin.kubectl(&binding).unwrap();
     kubelet.kubectl(&[&ask[..], &bound].concat()).unwrap();
+}
+
+/// `edit` may act as the service accounts of its namespaces, and so as far as they may.
+fn impersonated(cluster: &Cluster) {
+    let namespace = cluster.unseen.as_str();
+    create(cluster.editor, &injected(namespace, "app", &["shop"])).unwrap();
+    let account = format!("--as=system:serviceaccount:{namespace}:default");
+    let ask = ["create", "token", "default", "-n", namespace, "--audience=postern.dev", &account];
+    let said = cluster.editor.refused(&ask, "").unwrap();
+    assert!(said.contains("cannot create resource \"serviceaccounts/token\""), "{said}");
+    // With all the rights of the namespace it is no kubelet.
+    let binding = ["create", "rolebinding", "all", "--clusterrole=admin", "-n", namespace];
+    let subject = format!("--serviceaccount={namespace}:default");
+    cluster.admin.kubectl(&[&binding[..], &[&subject]].concat()).unwrap();
+    until("the right is there", || cluster.editor.kubectl(&[&ask[..5], &[&account]].concat()).is_ok());
+    let said = cluster.editor.refused(&ask, "").unwrap();
+    assert!(said.contains("are for Postern's sidecars alone"), "{said}");
+    let said = cluster.editor.refused(&[&ask[..], &["--as-group=system:nodes"]].concat(), "").unwrap();
+    assert!(said.contains("cannot impersonate resource \"groups\""), "{said}");
+}
+
+/// Workloads are nothing to these policies; their pods are, whoever makes them, and by whatever name.
+fn wrapped(cluster: &Cluster) {
+    let namespace = cluster.unseen.as_str();
+    let mut thief = plain(namespace, "thief");
+    thief["spec"]["volumes"] = json!([token("mine", "postern.dev")]);
+    let mut generated = thief.clone();
+    generated["metadata"] = json!({"generateName": "thief-", "namespace": namespace});
+    let said = refusal(cluster.editor, &generated);
+    assert!(said.contains("for Postern's sidecar alone"), "{said}");
+    // A node's own pod has no service account, so no token.
+    let mut mirror = injected(namespace, "mirror", &["shop"]);
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
+    mirror["spec"]["nodeName"] = json!("node");
+    let said = refusal(cluster.editor, &mirror);
+    assert!(said.contains("mirror pod"), "{said}");
+
+    let template = |more: Value| {
+        let mut spec = thief["spec"].clone();
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"metadata": {"labels": {"app": "thief"}}, "spec": spec})
+    };
+    let workload = |version: &str, kind: &str, spec: Value| {
+        json!({
+            "apiVersion": version, "kind": kind, "metadata": {"name": "thief", "namespace": namespace}, "spec": spec,
+        })
+    };
+    let labels = json!({"app": "thief"});
+    let selector = json!({"matchLabels": labels});
+    for (object, what) in [
+        (
+            workload("apps/v1", "ReplicaSet", json!({"selector": selector, "template": template(json!({}))})),
+            "ReplicaSet",
+        ),
+        (
+            workload("v1", "ReplicationController", json!({"selector": labels, "template": template(json!({}))})),
+            "ReplicationController",
+        ),
+        (
+            workload(
+                "apps/v1",
+                "StatefulSet",
+                json!({"selector": selector, "serviceName": "x", "template": template(json!({}))}),
+            ),
+            "StatefulSet",
+        ),
+        (workload("batch/v1", "Job", json!({"template": template(json!({"restartPolicy": "Never"}))})), "Job"),
+    ] {
+        create(cluster.editor, &object).unwrap();
+        until(&format!("the {what}'s pod is refused"), || {
+            let selected = format!("--field-selector=reason=FailedCreate,involvedObject.kind={what}");
+            let events = cluster.admin.kubectl(&[
+                "get",
+                "events",
+                "-n",
+                namespace,
+                &selected,
+                "-o",
+                "jsonpath={.items[*].message}",
+            ]);
+            events.unwrap().contains("for Postern's sidecar alone")
+        });
+    }
+    assert_eq!(cluster.admin.kubectl(&["get", "pods", "-n", namespace, "-o", "name"]).unwrap(), "");
+}
+
+fn subresources(cluster: &Cluster) {
+    let namespace = cluster.unseen.as_str();
+    create(cluster.editor, &injected(namespace, "app", &["shop"])).unwrap();
+    for (verb, of_a_pod) in [("create", "binding"), ("update", "status"), ("patch", "status")] {
+        let may = cluster.editor.command(&["auth", "can-i", verb, "pods", "--subresource", of_a_pod, "-n", namespace]);
+        assert!(!{ may }.output().unwrap().status.success(), "{verb} {of_a_pod}");
+    }
+    // What a subresource changes is nothing but its own.
+    let resize = ["--verb=patch", "--resource=pods/resize", "-n", namespace];
+    cluster.admin.kubectl(&[&["create", "role", "resize"], &resize[..]].concat()).unwrap();
+    cluster
+        .admin
+        .kubectl(&["create", "rolebinding", "resize", "--role=resize", "--group=editors", "-n", namespace])
+        .unwrap();
+    let change = json!({
+        "metadata": {"annotations": {"postern.dev/inject": "other"}, "labels": {"postern.dev/injected": "no"}},
+        "spec": {"initContainers": [{"name": "postern", "image": "busybox", "resources": {"requests": {"cpu": "21m"}}}]},
+    });
+    let before = cluster.admin.json(&["get", "pod", "app", "-n", namespace]).unwrap();
+    for of_a_pod in ["--subresource=resize", "--subresource=ephemeralcontainers"] {
+        let change = change.to_string();
+        let patch = ["patch", "pod", "app", "-n", namespace, of_a_pod, "--type=strategic", "-p", &change];
+        // Taken or refused: it comes to nothing, and that is not for want of a right.
+        let answer = cluster.editor.kubectl(&patch).map_err(|error| format!("{error:#}"));
+        assert!(!answer.is_err_and(|said| said.contains("cannot patch resource")), "{of_a_pod}");
+        let after = cluster.admin.json(&["get", "pod", "app", "-n", namespace]).unwrap();
+        for path in ["/metadata/annotations", "/metadata/labels", "/spec/initContainers/0/image"] {
+            assert_eq!(after.pointer(path), before.pointer(path), "{of_a_pod}");
+        }
+    }
 }
 
 fn volumes(cluster: &Cluster) {
