@@ -288,6 +288,7 @@ fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
     let mut wire = first.connect(&shop.database).unwrap();
     assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
     // The one before is gone when the next one starts.
+    let broker = shop.operator().broker();
     shop.operator = None;
     for number in 0..500 {
         assert_eq!(sqlstate(&mut wire, &format!("SELECT a, {number} FROM t")), None);
@@ -295,7 +296,7 @@ fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
     first.guard.process().unwrap().signal("KILL").unwrap();
     wait_until("the sidecar's end", || first.guard.ended());
 
-    shop.operator = Some(Operator::start(shop.server, "postern-0").unwrap());
+    shop.operator = Some(Operator::start_again(shop.server, "postern-0", broker).unwrap());
     let mut second = shop.sidecar().started();
     let mut wire = second.connect(&shop.database).unwrap();
     assert_eq!(sqlstate(&mut wire, "SELECT a, 500 FROM t"), None);

@@ -82,10 +82,20 @@ pub fn uninstall(server: &ApiServer, helm: &Path) -> Result<()> {
 impl Operator {
     /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
     pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
+        Self::start_with(server, pod_name, None)
+    }
+
+    /// The same, with its broker where that of one which is gone was: pods know no other address, as they know no other
+    /// than the Service's.
+    pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16) -> Result<Self> {
+        Self::start_with(server, pod_name, Some(broker))
+    }
+
+    fn start_with(server: &ApiServer, pod_name: &str, broker: Option<u16>) -> Result<Self> {
         // Between finding a free port and its use somebody else may take it.
         let mut last = anyhow!("no attempt");
         for _ in 0..5 {
-            match Self::attempt(server, pod_name) {
+            match Self::attempt(server, pod_name, broker) {
                 Ok(operator) => return Ok(operator),
                 Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
                 Err(error) => return Err(error),
@@ -94,11 +104,12 @@ impl Operator {
         Err(last)
     }
 
-    fn attempt(server: &ApiServer, pod_name: &str) -> Result<Self> {
+    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>) -> Result<Self> {
         let folder = crate::temporary_folder("operator")?;
         let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
         let account = Access::by_token(&folder, server, token.trim())?;
-        let (admin, broker, webhooks) = (crate::free_port()?, crate::free_port()?, crate::free_port()?);
+        let (admin, webhooks) = (crate::free_port()?, crate::free_port()?);
+        let broker = broker.map_or_else(crate::free_port, Ok)?;
         let command = [
             program()?.display().to_string(),
             "run".into(),
