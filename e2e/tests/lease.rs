@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postern_e2e::gate::{http_get, sidecar};
 use postern_e2e::guard::{Ending, Guard};
-use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator};
+use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator, SIDECAR_IMAGE};
 use postern_e2e::kubernetes::{ApiServer, NEWEST, Namespace, helm};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use postern_e2e::wire::{self, Wire, error};
@@ -296,7 +296,7 @@ fn no_event_is_lost_though_the_operator_is_away_and_the_sidecar_is_killed() {
     first.guard.process().unwrap().signal("KILL").unwrap();
     wait_until("the sidecar's end", || first.guard.ended());
 
-    shop.operator = Some(Operator::start_again(shop.server, "postern-0", broker).unwrap());
+    shop.operator = Some(Operator::start_again(shop.server, "postern-0", broker, SIDECAR_IMAGE).unwrap());
     let mut second = shop.sidecar().started();
     let mut wire = second.connect(&shop.database).unwrap();
     assert_eq!(sqlstate(&mut wire, "SELECT a, 500 FROM t"), None);

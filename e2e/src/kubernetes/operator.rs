@@ -82,20 +82,20 @@ pub fn uninstall(server: &ApiServer, helm: &Path) -> Result<()> {
 impl Operator {
     /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
     pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
-        Self::start_with(server, pod_name, None)
+        Self::start_with(server, pod_name, None, SIDECAR_IMAGE)
     }
 
     /// The same, with its broker where that of one which is gone was: pods know no other address, as they know no other
-    /// than the Service's.
-    pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16) -> Result<Self> {
-        Self::start_with(server, pod_name, Some(broker))
+    /// than the Service's. Sidecars get this image.
+    pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16, image: &str) -> Result<Self> {
+        Self::start_with(server, pod_name, Some(broker), image)
     }
 
-    fn start_with(server: &ApiServer, pod_name: &str, broker: Option<u16>) -> Result<Self> {
+    fn start_with(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str) -> Result<Self> {
         // Between finding a free port and its use somebody else may take it.
         let mut last = anyhow!("no attempt");
         for _ in 0..5 {
-            match Self::attempt(server, pod_name, broker) {
+            match Self::attempt(server, pod_name, broker, image) {
                 Ok(operator) => return Ok(operator),
                 Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
                 Err(error) => return Err(error),
@@ -104,7 +104,7 @@ impl Operator {
         Err(last)
     }
 
-    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>) -> Result<Self> {
+    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str) -> Result<Self> {
         let folder = crate::temporary_folder("operator")?;
         let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
         let account = Access::by_token(&folder, server, token.trim())?;
@@ -120,7 +120,7 @@ impl Operator {
             format!("--broker-listen=127.0.0.1:{broker}"),
             format!("--broker-url=https://127.0.0.1:{broker}"),
             format!("--admin-listen=127.0.0.1:{admin}"),
-            format!("--sidecar-image={SIDECAR_IMAGE}"),
+            format!("--sidecar-image={image}"),
             "--restart-workloads=true".into(),
         ];
         // In its place, for replicas look after each other's pods.
@@ -135,7 +135,7 @@ impl Operator {
         let ending = Ending { signal: "KILL", folder: None, patience: Duration::from_secs(5) };
         let process = Guard::spawn(&command, &environment, &folder.join("log"), &ending)?;
         let mut operator = Self { process, admin, broker, webhooks, folder };
-        send_webhooks(server.admin(), webhooks)?;
+        send_webhooks(server.admin(), Some(webhooks))?;
         let ready = || crate::gate::http_get(admin, "/readyz").is_ok_and(|(status, _)| status == 200);
         operator.process.wait_until("postern-operator", PATIENCE, ready)?;
         Ok(operator)
@@ -178,8 +178,9 @@ impl Operator {
     }
 }
 
-/// The webhooks of the cluster go to a port of this machine.
-fn send_webhooks(admin: &Access, port: u16) -> Result<()> {
+/// The webhooks of the cluster go to a port of this machine; without one to the Service that the chart says, as before a
+/// chart's upgrade.
+pub fn send_webhooks(admin: &Access, port: Option<u16>) -> Result<()> {
     for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
         let configuration = admin.json(&["get", kind, "postern"])?;
         let webhooks = configuration.get("webhooks").and_then(Value::as_array).context("no webhooks")?;
@@ -188,8 +189,14 @@ fn send_webhooks(admin: &Access, port: u16) -> Result<()> {
             let client = webhook.get("clientConfig").context("a webhook without a client")?;
             let path = client.pointer("/service/path").and_then(Value::as_str);
             let path = path.map(str::to_owned).or_else(|| path_of(client)).context("a webhook without a path")?;
-            let url = format!("https://127.0.0.1:{port}{path}");
-            sent.push(json!({"name": webhook.get("name"), "clientConfig": {"url": url, "service": null}}));
+            let to = match port {
+                Some(port) => json!({"url": format!("https://127.0.0.1:{port}{path}"), "service": null}),
+                None => json!({
+                    "url": null,
+                    "service": {"name": "postern-webhook", "namespace": NAMESPACE, "path": path, "port": 443},
+                }),
+            };
+            sent.push(json!({"name": webhook.get("name"), "clientConfig": to}));
         }
         // The operator writes its bundle beside.
         let patch = json!({"webhooks": sent}).to_string();

@@ -18,7 +18,7 @@ on_both! {
     a_second_look_writes_nothing => nothing_written;
 }
 
-impl Shop {
+impl Shop<'_> {
     /// The condition of an object, once its status is as expected.
     pub(crate) fn condition(&self, object: &str, type_: &str, status: &str) -> Value {
         let found = eventually(|| {

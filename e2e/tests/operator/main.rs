@@ -7,6 +7,7 @@ mod attacks;
 mod broker;
 mod controllers;
 mod sidecars;
+mod upgrade;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,13 +21,13 @@ use serde_json::{Value, json};
 const UNSEEN: &str = "unseen";
 
 /// An API server with the operator, and a namespace with a policy and an identity for a test alone.
-struct Shop {
-    admin: &'static Access,
-    operator: &'static Operator,
+struct Shop<'a> {
+    admin: &'a Access,
+    operator: &'a Operator,
     namespace: String,
 }
 
-fn shop(version: Version) -> Option<Shop> {
+fn shop(version: Version) -> Option<Shop<'static>> {
     static OPERATORS: [OnceLock<Operator>; 2] = [const { OnceLock::new() }; 2];
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let server = ApiServer::shared(version).unwrap()?;
@@ -66,7 +67,7 @@ fn ready(shop: &Shop) {
     }
 }
 
-impl Shop {
+impl Shop<'_> {
     fn apply(&self, object: &Value) {
         self.admin.with_input(&["apply", "-n", &self.namespace, "-f", "-"], &object.to_string()).unwrap();
     }
