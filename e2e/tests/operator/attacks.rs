@@ -88,7 +88,7 @@ fn copies(shop: &Shop) {
     running_pod(shop, "app");
     let debug = |copy: &str, more: &[&str]| {
         let to = format!("--copy-to={copy}");
-        let arguments = ["debug", "app", "-n", &shop.namespace, &to, "--profile=general", "--attach=false"];
+        let arguments = ["debug", "app", "-n", &shop.namespace, &to, "--profile=baseline", "--attach=false"];
         [&arguments[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let refused = |copy: &str, more: &[&str], part: &str| {
@@ -96,10 +96,18 @@ fn copies(shop: &Shop) {
         let said = shop.admin.refused(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), "").unwrap();
         assert!(said.contains(part), "{more:?}: {said}");
     };
-    refused("swapped", &["--set-image=postern=busybox"], "its image is another one");
-    refused("shared", &["--image=busybox", "--share-processes"], "spec.shareProcessNamespace");
+    // kubectl itself swaps no init container's image.
+    let mut swapped = shop.get(&["pod", "app"]);
+    let annotations = swapped["metadata"]["annotations"].clone();
+    swapped["metadata"] = json!({"name": "swapped", "annotations": annotations});
+    swapped["spec"]["initContainers"][0]["image"] = json!("busybox");
+    let said = shop.refused(&swapped);
+    assert!(said.contains("its image is another one"), "{said}");
+    // A copy without annotations has the token's volume still, and with them all processes together.
+    refused("bare", &["--image=busybox"], "--keep-annotations --share-processes=false --profile=baseline");
+    refused("shared", &["--image=busybox", "--keep-annotations"], "spec.shareProcessNamespace");
     // A copy of the application with the sidecar that it would have is as good as the application.
-    let arguments = debug("copy", &["--set-image=app=busybox", "--share-processes=false", "--container=app"]);
+    let arguments = debug("copy", &["--image=busybox", "--keep-annotations", "--share-processes=false"]);
     shop.admin.kubectl(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     crate::broker::set_address(shop, "copy", "127.0.0.1");
     Sidecar::new(shop, "copy").granted();

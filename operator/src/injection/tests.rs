@@ -404,6 +404,21 @@ fn a_live_pod_is_verified_whoever_made_it() {
     }
 }
 
+/// As an API server gave them, one for each version whose sidecars are made otherwise than those of the version before.
+const RECORDED: [&str; 1] = [include_str!("recorded/0.1.0.json")];
+
+#[test]
+fn a_pod_that_an_older_version_made_is_still_what_an_injection_makes() {
+    for recorded in RECORDED {
+        let pod: Value = serde_json::from_str(recorded).unwrap();
+        let sidecar = &pod["spec"]["initContainers"][0];
+        let images = [sidecar["image"].as_str().unwrap().to_owned()];
+        let genuine = Genuine { images: &images, brokers: &[settings().broker] };
+        assert_eq!(verify("shop", &pod, genuine), Ok(()), "pods outlive an upgrade of the operator");
+        assert!(believes_only(&pod, &crate::certificates::each(sidecar["env"][0]["value"].as_str().unwrap())));
+    }
+}
+
 #[test]
 fn a_sidecar_takes_nobody_for_the_broker_whose_authority_is_not_known() {
     let made = |bundle: &str| {
