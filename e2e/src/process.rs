@@ -55,6 +55,11 @@ impl Process {
         self.status("VmRSS:")
     }
 
+    /// Those of them that no file has: its own, where pages of programs are shared by all that run them.
+    pub fn anonymous(&self) -> Result<u64> {
+        self.status("RssAnon:")
+    }
+
     /// The most bytes of it that were in memory since [`Process::forget_peak`].
     pub fn peak(&self) -> Result<u64> {
         self.status("VmHWM:")

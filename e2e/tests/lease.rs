@@ -243,7 +243,9 @@ fn end_of(wire: &mut Wire) -> Option<String> {
 fn a_change_of_the_policy_acts_at_once_and_a_revoked_identity_ends_sessions() {
     let Some(shop) = shop("1h") else { return };
     let sidecar = shop.sidecar().started();
-    println!("idle, it holds {} KiB", sidecar.guard.process().unwrap().resident().unwrap() >> 10);
+    let process = sidecar.guard.process().unwrap();
+    let (all, own) = (process.resident().unwrap() >> 10, process.anonymous().unwrap() >> 10);
+    println!("idle, it holds {all} KiB, of which {own} KiB are its own and no file's");
     let mut wire = sidecar.connect(&shop.database).unwrap();
     assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
     assert_eq!(sqlstate(&mut wire, "TABLE u").as_deref(), Some("42501"));
