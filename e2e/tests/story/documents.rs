@@ -13,15 +13,16 @@ use super::{SHOP, Story, eventually};
 const OWN: (&str, &str) = ("…", "change-me");
 
 #[test]
+#[ignore = "some minutes; the installation is always done as the document says"]
 fn what_the_documents_say_works_as_it_is_written() {
     let Some(story) = Story::begin() else { return };
     let reader = Reader::new(&story);
     let readme = fenced(&fs::read_to_string(workspace().join("README.md")).unwrap(), "## In a cluster", "sh");
     assert!(reader.does(&readme[0]).contains("***************9012"));
-    reader.does(&uninstalls("docs/install.md"));
+    reader.does(&uninstallation());
     story.admin.kubectl(&["delete", "namespace", SHOP, "--timeout=180s"]).unwrap();
 
-    reader.does(&indented("docs/install.md", "# Install", "\n## "));
+    reader.does(&installation());
     let first_policy = fs::read_to_string(workspace().join("docs/first-policy.md")).unwrap();
     reader.does(&indented("docs/first-policy.md", "# A first policy", "\n## "));
     story.rolled_out("nightly-report");
@@ -58,12 +59,12 @@ fn what_the_documents_say_works_as_it_is_written() {
             reader.does("kubectl -n shop exec deploy/nightly-report -c app -- psql -c 'SELECT email FROM customers'");
         (!rows.contains("ada@example.com")).then_some(())
     });
-    reader.does(&uninstalls("docs/install.md"));
+    reader.does(&uninstallation());
     story.admin.kubectl(&["delete", "namespace", SHOP, "--timeout=180s"]).unwrap();
 }
 
 /// A folder as the repository is, but for images that can't be pulled here.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     story: &'a Story,
     folder: PathBuf,
 }
@@ -75,7 +76,7 @@ impl Drop for Reader<'_> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(story: &'a Story) -> Self {
+    pub(super) fn new(story: &'a Story) -> Self {
         let folder = postern_e2e::temporary_folder("reader").unwrap();
         let (samples, bin) = (folder.join("docs/samples/shop"), folder.join("bin"));
         fs::create_dir_all(&samples).unwrap();
@@ -96,7 +97,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Types these commands; what they print. Each has to succeed.
-    fn does(&self, commands: &str) -> String {
+    pub(super) fn does(&self, commands: &str) -> String {
         assert!(!commands.trim().is_empty(), "no commands are left in the document");
         let mut shell = Command::new("sh");
         shell.args(["-euc", commands]).current_dir(&self.folder).env("KUBECONFIG", self.story.admin.kubeconfig());
@@ -133,6 +134,10 @@ fn fenced(text: &str, heading: &str, kind: &str) -> Vec<String> {
     blocks.filter_map(|block| Some(block.strip_prefix(kind)?.strip_prefix('\n')?.to_owned())).collect()
 }
 
-fn uninstalls(file: &str) -> String {
-    indented(file, "## Upgrade and uninstall", "\n## ")
+pub(super) fn installation() -> String {
+    indented("docs/install.md", "# Install", "\n## ")
+}
+
+fn uninstallation() -> String {
+    indented("docs/install.md", "## Upgrade and uninstall", "\n## ")
 }

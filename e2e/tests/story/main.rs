@@ -14,6 +14,8 @@ use postern_e2e::kubernetes::{Access, Cluster, Image, helm};
 use postern_e2e::{built, gate, workspace};
 use serde_json::{Value, json};
 
+use documents::Reader;
+
 const SYSTEM: &str = "postern-system";
 const SHOP: &str = "shop";
 /// Generous: the machine may be busy with everything else.
@@ -48,8 +50,7 @@ fn queries_go_on_for_five_minutes_without_an_operator() {
 
 fn tell(form: Form) {
     let Some(mut story) = Story::begin() else { return };
-    story.chart("install", &[]);
-    story.the_charts_own_test_passes();
+    story.it_is_installed_as_the_document_says();
     story.the_shop_is_applied();
     story.the_application_sees_its_own_database();
     story.no_credential_is_found_in_the_application();
@@ -183,8 +184,9 @@ impl Story {
         self.helm(&arguments);
     }
 
-    fn the_charts_own_test_passes(&self) {
-        self.helm(&["test", "postern", "--timeout=4m"]);
+    fn it_is_installed_as_the_document_says(&self) {
+        Reader::new(self).does(&documents::installation());
+        // The chart's own test has passed, and leaves nothing.
         self.admin.refused(&["get", "pod", "postern-test", "-n", SYSTEM], "").unwrap();
     }
 
