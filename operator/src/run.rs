@@ -30,11 +30,11 @@ const NOTICE: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Connections of the API servers, which may all come by one proxy.
-const WEBHOOK_BOUNDS: Bounds = Bounds { of_one: 256, of_all: 2048 };
-/// Of sidecars, with a poll and an audit each; those of a node may come by its address.
-const BROKER_BOUNDS: Bounds = Bounds { of_one: 1024, of_all: 16_384 };
+const WEBHOOK_BOUNDS: Bounds = Bounds { of_one: 256, of_all: 4096 };
+/// Of sidecars, with a poll and an audit each; those of many pods may come by one address.
+const BROKER_BOUNDS: Bounds = Bounds { of_one: 2560, of_all: 8192 };
 /// Of probes and scrapers.
-const ADMIN_BOUNDS: Bounds = Bounds { of_one: 32, of_all: 256 };
+const ADMIN_BOUNDS: Bounds = Bounds { of_one: 32, of_all: 4096 };
 
 /// Runs until SIGTERM.
 pub async fn run(config: Config) -> Result<()> {

@@ -31,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// again where one ends just as it is used.
 const IDLE: Duration = Duration::from_secs(600);
 /// Largest head of a request: access tokens and proofs have some four thousand characters.
-const MAX_HEAD: usize = 32 << 10;
+const MAX_HEAD: usize = 16 << 10;
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(10);
 
