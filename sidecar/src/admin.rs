@@ -4,6 +4,7 @@
 //! it does not follow the database, since a database that is away is no reason to take every client's pod out of
 //! service; what is wrong stands in its body. `/live` answers as long as the process does.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,21 +13,25 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
 use serde::Serialize;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::decide::bound::BindProblem;
 use crate::metrics::Metrics;
 
-/// Most connections at a time; probes and a scraper need two.
-const MAX_CONNECTIONS: usize = 32;
+/// Most connections at a time; probes and a scraper need two. One more ends the oldest: the port is open to a whole network, and
+/// whoever opens connections and says nothing must not keep the probes out, which would be taken for the sidecar's death.
+const MAX_CONNECTIONS: usize = 64;
 /// Longest life of a connection, so that silent ones can't use them up.
 const CONNECTION_LIFE: Duration = Duration::from_secs(30);
 /// Most bind problems that are listed; the count is always right.
@@ -132,7 +137,8 @@ impl Health {
         self.facts().draining = true;
     }
 
-    fn report(&self) -> (bool, bool, String) {
+    /// Whether it has started, whether it is ready, and what `peer` is told.
+    fn report(&self, peer: Peer) -> (bool, bool, String) {
         let facts = self.facts();
         let status = match (facts.started, facts.draining) {
             (_, true) => "draining",
@@ -140,6 +146,10 @@ impl Health {
             (true, false) => "ready",
             (false, false) => "starting",
         };
+        let told = (facts.started, facts.started && !facts.draining);
+        if !peer.is_here() {
+            return (told.0, told.1, json!({"status": status}).to_string() + "\n");
+        }
         let report = Report {
             status,
             policy: &facts.policy,
@@ -155,7 +165,7 @@ impl Health {
             upstream_reachable: facts.upstream_reachable,
         };
         let body = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
-        (facts.started, facts.started && !facts.draining, body)
+        (told.0, told.1, body)
     }
 }
 
@@ -167,11 +177,7 @@ struct Shared {
 
 /// Serves the admin port until the process ends.
 pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>) -> io::Result<()> {
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    serve_on(Bounded { listener, free, life: CONNECTION_LIFE }, health, metrics).await
-}
-
-async fn serve_on(listener: Bounded, health: Arc<Health>, metrics: Arc<Metrics>) -> io::Result<()> {
+    let listener = Bounded { listener, open: VecDeque::new() };
     let routes = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/startup", get(startup))
@@ -179,7 +185,7 @@ async fn serve_on(listener: Bounded, health: Arc<Health>, metrics: Arc<Metrics>)
         .route("/ready", get(ready))
         .route("/state", get(state))
         .with_state(Shared { health, metrics });
-    axum::serve(listener, routes).await
+    axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>()).await
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {
@@ -198,30 +204,48 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn startup(State(shared): State<Shared>) -> Response {
-    let (started, _, body) = shared.health.report();
-    json(started, body)
+async fn startup(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    let (started, _, body) = shared.health.report(peer);
+    answer(started, body)
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
-    let (_, ready, body) = shared.health.report();
-    json(ready, body)
+async fn ready(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    let (_, ready, body) = shared.health.report(peer);
+    answer(ready, body)
 }
 
-async fn state(State(shared): State<Shared>) -> Response {
-    json(true, shared.health.report().2)
+async fn state(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    answer(true, shared.health.report(peer).2)
 }
 
-fn json(good: bool, body: String) -> Response {
+fn answer(good: bool, body: String) -> Response {
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+impl Peer {
+    /// Whether it is somebody on this machine or in this pod, as who forwards a port is: what does not fit of a policy is
+    /// for him, and not for the whole network.
+    fn is_here(self) -> bool {
+        self.0.ip().to_canonical().is_loopback()
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Peer(*stream.remote_addr())
+    }
 }
 
 /// Accepts so many connections at a time, and each for so long.
 struct Bounded {
     listener: TcpListener,
-    free: Arc<Semaphore>,
-    life: Duration,
+    /// Those that are open, the oldest first: one ends when its sender is dropped.
+    open: VecDeque<oneshot::Sender<()>>,
 }
 
 impl axum::serve::Listener for Bounded {
@@ -230,11 +254,16 @@ impl axum::serve::Listener for Bounded {
 
     async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
         loop {
-            let Ok(permit) = Arc::clone(&self.free).acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let end = Box::pin(tokio::time::sleep(self.life));
-                    return (BoundedStream { stream, end, _permit: permit }, address);
+                    self.open.retain(|open| !open.is_closed());
+                    if self.open.len() >= MAX_CONNECTIONS {
+                        self.open.pop_front();
+                    }
+                    let (open, room) = oneshot::channel();
+                    self.open.push_back(open);
+                    let end = Box::pin(tokio::time::sleep(CONNECTION_LIFE));
+                    return (BoundedStream { stream, end, room, ended: false }, address);
                 }
                 // Out of descriptors, most likely; trying again at once would only spin.
                 Err(error) => {
@@ -253,15 +282,16 @@ impl axum::serve::Listener for Bounded {
 struct BoundedStream {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    room: oneshot::Receiver<()>,
+    ended: bool,
 }
 
 impl BoundedStream {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
+        // Neither may be asked again once it has come.
+        self.ended =
+            self.ended || self.end.as_mut().poll(cx).is_ready() || Pin::new(&mut self.room).poll(cx).is_ready();
+        if self.ended { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -343,16 +373,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_connections_do_not_keep_others_out_for_long() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let bounded = Bounded { listener, free, life: Duration::from_millis(300) };
-        tokio::spawn(serve_on(bounded, Health::new(), Metrics::new("shop/shop").unwrap()));
+    async fn silent_connections_keep_nobody_out() {
+        let (address, _health) = start().await;
         let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
+        for _ in 0..3 * MAX_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
-        assert_eq!(ask(address, "/live").await.0, 200);
+        // Far sooner than one of them ends by itself.
+        let answer = tokio::time::timeout(CONNECTION_LIFE / 2, ask(address, "/live")).await;
+        assert_eq!(answer.unwrap().0, 200);
+        let mut oldest = silent.remove(0);
+        assert!(oldest.read(&mut [0]).await.is_ok_and(|read| read == 0), "the oldest made room");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_on_the_machine_itself_and_not_to_the_network() {
+        let health = Health::new();
+        health.serves("shop/shop".into(), "shop/report".into(), "Enforce");
+        health.bound(1, 1, &[BindProblem { path: "spec.masks[0]".into(), message: "no column ssn".into() }]);
+        for (address, told) in
+            [("127.0.0.1:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true), ("10.0.0.1:1", false)]
+        {
+            let (started, ready, body) = health.report(Peer(address.parse().unwrap()));
+            assert!(started && ready && body.contains("\"ready\""), "{address}: {body}");
+            assert_eq!(body.contains("ssn") && body.contains("shop/report"), told, "{address}: {body}");
+        }
     }
 }
