@@ -211,7 +211,7 @@ fn garbage(shop: &Shop) {
     // Within what each address may: all of it is looked at.
     for address in 2..=16 {
         let mut client = Client::from(Ipv4Addr::new(127, 0, 0, address), sidecar.port, &sidecar.tls);
-        for token in tokens.iter().cycle().take(150) {
+        for token in tokens.iter().cycle().take(70) {
             client.send(&request(token)).unwrap();
             let (status, body) = client.answer();
             let body: Value = serde_json::from_str(&body).unwrap();
@@ -220,7 +220,7 @@ fn garbage(shop: &Shop) {
     }
     // Beyond it, nothing.
     let mut client = Client::from(Ipv4Addr::new(127, 0, 0, 2), sidecar.port, &sidecar.tls);
-    let slowed = (0..2000).filter(|_| {
+    let slowed = (0..600).filter(|_| {
         client.send(&request("x")).unwrap();
         client.answer().0 == 429
     });
