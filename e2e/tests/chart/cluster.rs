@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Where the chart is installed.
 pub(crate) const RELEASE: &str = "postern-system";
 /// Namespaces in which the webhooks see nothing, so that a test can make an annotated pod though no operator is there.
-const UNSEEN: usize = 40;
+const UNSEEN: usize = 100;
 
 /// The test for each version; both run before either's failure is told.
 #[macro_export]
