@@ -194,6 +194,12 @@ fn words_of_newer_grammars_leak_nothing_on_older_servers() {
             let answer = if extended { wire.extended(sql, Format::Text) } else { wire.simple(sql) }.unwrap();
             assert!(!holds(&answer, "raw-secret"), "{sql}: {answer:?}");
         }
+        // What SQL prepares is kept as text, and decided again under another path.
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        for message in ["BEGIN", &format!("PREPARE p AS {sql}"), "EXECUTE p", "SET search_path = public", "EXECUTE p"] {
+            let answer = wire.simple(message).unwrap();
+            assert!(!holds(&answer, "raw-secret"), "{message} of {sql}: {answer:?}");
+        }
     }
     // Where the words are the grammar's own less is shown without a gate.
     let version = server.version().unwrap();
@@ -201,6 +207,9 @@ fn words_of_newer_grammars_leak_nothing_on_older_servers() {
     let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
     let is_column = rows(&wire.simple("SELECT system_user FROM words").unwrap()) == [["masked"]];
     assert_eq!(is_column, version < 16);
+    wire.simple("PREPARE p AS SELECT system_user FROM words").unwrap();
+    wire.simple("SET search_path = public").unwrap();
+    assert_eq!(rows(&wire.simple("EXECUTE p").unwrap()) == [["masked"]], is_column);
 }
 
 #[test]
