@@ -143,6 +143,8 @@ CREATE FUNCTION is_secret(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (
 CREATE DOMAIN guess AS text CHECK (NOT is_secret(VALUE));              -- answers guesses
 CREATE DOMAIN guess_again AS text CHECK (VALUE::guess IS NOT NULL);
 CREATE TYPE guessed AS (id int, value guess);
+CREATE TABLE guesses (id int PRIMARY KEY, one guess, several guess[], whole guessed);
+INSERT INTO guesses VALUES (1, 'x', '{y}', '(1,z)');
 
 CREATE SCHEMA scratch;
 CREATE SCHEMA other;

@@ -180,3 +180,47 @@ INSERT INTO t VALUES ('SECRETZQX84-1');
 
 -- same refused since16: a type that is named by text
 SELECT pg_input_is_valid('SECRETZQX84-1', 'guess');
+
+-- same refused: a literal that a window function takes for the domain
+SELECT lag(one, 1, 'SECRETZQX84-1') OVER () FROM guesses;
+
+-- same refused: a literal that becomes an item of an array
+SELECT array_append(several, 'SECRETZQX84-1') FROM guesses;
+
+-- same refused: a literal beside an array
+SELECT several @> '{SECRETZQX84-1}' FROM guesses;
+
+-- same refused: a literal in a list beside an array
+SELECT several IN ('{SECRETZQX84-1}', '{a}') FROM guesses;
+
+-- same refused: a literal in COALESCE beside an array
+SELECT COALESCE(several, '{SECRETZQX84-1}'), CASE WHEN id > 5 THEN several ELSE '{SECRETZQX84-1}' END FROM guesses;
+
+-- same refused: a literal beside an array in UNION
+SELECT several FROM guesses UNION ALL SELECT '{SECRETZQX84-1}';
+
+-- same refused: a literal beside an array in VALUES
+VALUES ((SELECT several FROM guesses)), ('{SECRETZQX84-1}');
+
+-- same refused: a literal beside a row
+SELECT COALESCE(whole, '(1,SECRETZQX84-1)') FROM guesses;
+
+-- same refused: a literal beside an array in a row
+SELECT (id, several) = (1, '{SECRETZQX84-1}') FROM guesses;
+
+-- same refused: a literal beside an array in a subquery's comparison
+SELECT '{SECRETZQX84-1}' = ANY (SELECT several FROM guesses);
+
+-- same refused: a literal beside an array in CASE
+SELECT CASE several WHEN '{SECRETZQX84-1}' THEN 1 END FROM guesses;
+
+-- same refused: a literal beside an array in BETWEEN
+SELECT several BETWEEN '{SECRETZQX84-1}' AND '{a}' FROM guesses;
+
+-- same refused: a row made of JSON over a table's own
+SELECT jsonb_populate_record(g, '{"one": "SECRETZQX84-1"}') FROM guesses g;
+
+-- works: what is compared with a column of such a domain is of the type under it
+SELECT id, one, several, whole FROM guesses WHERE one = 'SECRETZQX84-1' OR one IN ('x', 'y') OR one LIKE 'x%';
+SELECT COALESCE(one, 'SECRETZQX84-1'), upper(one), one || '!' FROM guesses;
+UPDATE guesses SET one = 'b' WHERE one = 'x';

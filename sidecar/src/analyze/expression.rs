@@ -56,19 +56,20 @@ impl Analyzer<'_> {
             Some(NodeEnum::SubLink(_)) => self.sub_link(node, place),
             Some(NodeEnum::CaseExpr(case)) => {
                 let compared = self.optional(&mut case.arg, inner)?;
-                let mut result = Some(types::UNKNOWN);
+                let mut results = Vec::with_capacity(case.args.len() + 1);
                 for when in &mut case.args {
                     let Some(NodeEnum::CaseWhen(when)) = &mut when.node else { return Err(unsupported("CASE")) };
                     let with = self.optional(&mut when.expr, inner)?;
                     if case.arg.is_some() {
                         self.implied_operator("=", compared, with)?;
                     }
-                    result = merge(result, self.optional(&mut when.result, inner)?);
+                    results.push(self.optional(&mut when.result, inner)?);
                 }
                 if let Some(other) = case.defresult.as_deref_mut() {
-                    result = merge(result, self.expression(other, inner)?);
+                    results.push(self.expression(other, inner)?);
                 }
-                Ok(result.map(text_if_untyped))
+                self.may_become(&results, false)?;
+                Ok(results.into_iter().fold(Some(types::UNKNOWN), merge).map(text_if_untyped))
             }
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
@@ -197,12 +198,10 @@ impl Analyzer<'_> {
     }
 
     fn same_type(&mut self, nodes: &mut [Node], place: Place) -> Result<Option<Oid>, Denial> {
-        let mut result = None;
-        for (index, node) in nodes.iter_mut().enumerate() {
-            let this = self.expression(node, place)?;
-            result = if index == 0 { this } else { merge(result, this) };
-        }
-        Ok(result.map(text_if_untyped))
+        let all: Vec<Option<Oid>> =
+            nodes.iter_mut().map(|node| self.expression(node, place)).collect::<Result<_, Denial>>()?;
+        self.may_become(&all, false)?;
+        Ok(all.into_iter().reduce(merge).flatten().map(text_if_untyped))
     }
 
     fn json_output(&mut self, output: Option<&pb::JsonOutput>) -> Result<(), Denial> {
@@ -581,6 +580,7 @@ impl Analyzer<'_> {
             [schema, name] => (Some(*schema), *name),
             _ => return Err(unsupported("an operator's name")),
         };
+        self.may_become(&[left.unwrap_or(right), right], false)?;
         let choice = self.catalog.operator(&self.session.search_path, schema, name, left, right);
         // Where none fits the types as they are known here, any of that name may be the one that the server takes.
         let candidates = match choice.all() {
@@ -865,6 +865,18 @@ impl Analyzer<'_> {
     /// A type that only the server will know: any that has such CHECKs may be meant.
     pub(super) fn may_make_any(&mut self) -> Result<(), Denial> {
         self.catalog.type_checks.values().try_for_each(|functions| self.may_call_all(functions))
+    }
+
+    /// What has no type of its own, a literal or a parameter, becomes a value of the type that it stands beside: of a
+    /// domain's base type, but where a function takes its types from its arguments, of the domain.
+    pub(super) fn may_become(&mut self, kinds: &[Option<Oid>], domains: bool) -> Result<(), Denial> {
+        let is_untyped = |kind: &Option<Oid>| kind.is_none_or(|kind| kind == types::UNKNOWN);
+        if self.catalog.type_checks.is_empty() || !kinds.iter().any(is_untyped) {
+            return Ok(());
+        }
+        let is_domain = |kind: &Oid| self.catalog.types.get(kind).is_some_and(|of| of.kind == 'd');
+        let made: Vec<Oid> = kinds.iter().flatten().copied().filter(|kind| domains || !is_domain(kind)).collect();
+        made.into_iter().try_for_each(|kind| self.may_make(kind))
     }
 
     fn may_call_all(&mut self, functions: &BTreeSet<Oid>) -> Result<(), Denial> {

@@ -10,7 +10,7 @@ use super::Analyzer;
 use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
-use crate::catalog::names::{CallForm, quote_name, types};
+use crate::catalog::names::{CallForm, is_polymorphic, quote_name, types};
 use crate::catalog::{Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass, Makes};
@@ -54,6 +54,9 @@ impl Analyzer<'_> {
         }
         for function in &chosen {
             self.may_call(function, &call.args)?;
+            if function.arguments.iter().any(|parameter| is_polymorphic(*parameter)) {
+                self.may_become(arguments, true)?;
+            }
             match (builtins::makes(function), arguments.first()) {
                 (None, _) => {}
                 (Some(Makes::Argument), Some(Some(kind))) if *kind != types::UNKNOWN => self.may_make(*kind)?,

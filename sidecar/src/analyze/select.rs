@@ -64,7 +64,7 @@ impl Analyzer<'_> {
             let other = self.select_raw(right, false)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
-                column.type_oid = self.common_type([column.type_oid, more.type_oid]);
+                column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
             }
             output.complete &= other.complete;
             // UNION, INTERSECT and EXCEPT compare whole rows, UNION ALL does not.
@@ -127,23 +127,24 @@ impl Analyzer<'_> {
             self.group_by_key(select)?;
         }
         if !select.values_lists.is_empty() {
-            let column = |(index, types): (usize, Vec<Option<Oid>>)| Column {
-                name: Some(Arc::from(format!("column{}", index + 1))),
-                type_oid: self.common_type(types),
-                origins: Vec::new(),
-            };
-            return Ok(Output { columns: values.into_iter().enumerate().map(column).collect(), complete: true });
+            let mut columns = Vec::with_capacity(values.len());
+            for (index, types) in values.iter().enumerate() {
+                let name = Some(Arc::from(format!("column{}", index + 1)));
+                columns.push(Column { name, type_oid: self.common_type(types)?, origins: Vec::new() });
+            }
+            return Ok(Output { columns, complete: true });
         }
         Ok(output)
     }
 
     /// The type that the server gives what is of each of these types in turn, where it is certain.
-    fn common_type(&self, of: impl IntoIterator<Item = Option<Oid>>) -> Option<Oid> {
-        let of: Vec<Oid> = of.into_iter().collect::<Option<_>>()?;
-        match of.iter().all(|oid| *oid == types::UNKNOWN) {
+    fn common_type(&mut self, of: &[Option<Oid>]) -> Result<Option<Oid>, Denial> {
+        self.may_become(of, false)?;
+        let Some(of) = of.iter().copied().collect::<Option<Vec<Oid>>>() else { return Ok(None) };
+        Ok(match of.iter().all(|oid| *oid == types::UNKNOWN) {
             true => of.first().copied(),
             false => self.catalog.common_type(&of),
-        }
+        })
     }
 
     /// Whether FROM is one relation and WHERE pins a unique key of it.
