@@ -467,6 +467,7 @@ impl Analyzer<'_> {
             if !COPY_OPTIONS.contains(&option.defname.to_ascii_lowercase().as_str()) {
                 return Err(unsupported(&format!("COPY with the option {}", option.defname)));
             }
+            has_value_to_write(option)?;
         }
         if copy.is_from { self.copy_in(copy) } else { self.copy_out(copy) }
     }
@@ -765,6 +766,38 @@ fn is_on(option: &pb::DefElem) -> bool {
         Some(NodeEnum::Integer(number)) => number.ival != 0,
         Some(NodeEnum::Boolean(value)) => value.boolval,
         _ => true,
+    }
+}
+
+/// Whether an option of COPY has a value of a kind that it can have. The deparser takes that for granted, and would read
+/// another as if it were one.
+fn has_value_to_write(option: &pb::DefElem) -> Result<(), Denial> {
+    let value = option.arg.as_ref().and_then(|value| value.node.as_ref());
+    let fits = match (option.defname.as_str(), value) {
+        ("format", Some(NodeEnum::String(text))) => {
+            if !matches!(text.sval.as_str(), "text" | "csv" | "binary") {
+                let message = format!("COPY format \"{}\" not recognized", text.sval);
+                return Err(Denial::new(Reason::Syntax, message).sqlstate("22023"));
+            }
+            true
+        }
+        ("delimiter" | "null" | "quote" | "escape" | "encoding", value) => matches!(value, Some(NodeEnum::String(_))),
+        ("force_quote" | "force_not_null" | "force_null", value) => {
+            matches!(value, Some(NodeEnum::List(_) | NodeEnum::AStar(_)))
+        }
+        ("freeze" | "header", value) => {
+            matches!(value, None | Some(NodeEnum::String(_) | NodeEnum::Integer(_) | NodeEnum::Boolean(_)))
+        }
+        ("format", _) => false,
+        // These are written by the kind of their value.
+        _ => true,
+    };
+    match fits {
+        true => Ok(()),
+        false => {
+            let message = format!("COPY option \"{}\" can't have this value, or needs one", option.defname);
+            Err(Denial::new(Reason::Syntax, message).sqlstate("42601"))
+        }
     }
 }
 
