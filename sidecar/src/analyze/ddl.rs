@@ -966,16 +966,17 @@ impl Analyzer<'_> {
 
     fn drop_objects(&mut self, drop: &mut pb::DropStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
-        let kind = Of::try_from(drop.remove_type);
+        let kind = Of::try_from(drop.remove_type).ok();
         let mut all_temporary = true;
         for object in &mut drop.objects {
             let temporary = match (kind, &mut object.node) {
                 (
-                    Ok(Of::ObjectTable | Of::ObjectView | Of::ObjectMatview | Of::ObjectIndex | Of::ObjectSequence),
+                    Some(Of::ObjectTable | Of::ObjectView | Of::ObjectMatview | Of::ObjectIndex | Of::ObjectSequence),
                     Some(NodeEnum::List(list)),
                 ) => {
                     let mut range = range_of(&list.items)?;
-                    let relation = self.defined(&mut range, drop.missing_ok, names)?;
+                    let relation = self.defined(&mut range, drop.missing_ok, names);
+                    let relation = relation.map_err(|denial| as_dropped(denial, kind, &range.relname))?;
                     // The name as it was resolved.
                     let mut parts = Vec::new();
                     if !range.schemaname.is_empty() {
@@ -986,7 +987,7 @@ impl Analyzer<'_> {
                     list.items = parts;
                     relation.is_some_and(|relation| relation.temporary)
                 }
-                (Ok(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
+                (Some(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
                     let listed = name.names.clone();
                     match self.changed_type(&listed) {
                         Err(denial) if drop.missing_ok && self.session.looked && denial.sqlstate == "42704" => {
@@ -998,7 +999,7 @@ impl Analyzer<'_> {
                         other => other?,
                     }
                 }
-                (Ok(Of::ObjectSchema), Some(NodeEnum::String(name))) => {
+                (Some(Of::ObjectSchema), Some(NodeEnum::String(name))) => {
                     let name = name.sval.clone();
                     self.drop_schema(&name, drop.behavior == pb::DropBehavior::DropCascade as i32)?;
                     false
@@ -1076,6 +1077,21 @@ impl Analyzer<'_> {
         }
         Ok(relation.is_some_and(|relation| relation.temporary))
     }
+}
+
+/// What is to be dropped and is not there is called by its kind, as the server does.
+fn as_dropped(denial: Denial, kind: Option<pb::ObjectType>, name: &str) -> Denial {
+    use pb::ObjectType as Of;
+    let (what, sqlstate) = match kind {
+        _ if denial.sqlstate != "42P01" => return denial,
+        Some(Of::ObjectTable) => ("table", "42P01"),
+        Some(Of::ObjectView) => ("view", "42P01"),
+        Some(Of::ObjectMatview) => ("materialized view", "42P01"),
+        Some(Of::ObjectSequence) => ("sequence", "42P01"),
+        Some(Of::ObjectIndex) => ("index", "42704"),
+        _ => return denial,
+    };
+    Denial { message: format!("{what} \"{name}\" does not exist"), sqlstate, ..denial }
 }
 
 fn named(name: &str) -> Column {
