@@ -131,18 +131,31 @@ $(CARGO_FUZZ):
 FUZZ_TARGETS := frontend startup backend decision
 FUZZ_SECONDS := 60
 
+fuzz-run = $(CARGO_FUZZ) run --fuzz-dir sidecar/fuzz --sanitizer none
+
 .PHONY: fuzz-seeds
 fuzz-seeds: setup
-	$(say) "seeds of the fuzz targets, from the test corpora and a server's answers"
+	$(say) "seeds of the fuzz targets: from the test corpora, a server's answers, and what was kept"
 	cargo run --quiet --locked -p postern-e2e --example fuzz-seeds
 
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) fuzz-seeds ## fuzz the protocol and the decision, each target for FUZZ_SECONDS (60)
 	@set -e; for target in $(FUZZ_TARGETS); do \
 		printf '\033[1m== fuzz %s, %s s\033[0m\n' $$target $(FUZZ_SECONDS); \
-		$(CARGO_FUZZ) run --fuzz-dir sidecar/fuzz --sanitizer none $$target -- \
+		$(fuzz-run) $$target sidecar/fuzz/corpus/$$target sidecar/fuzz/seeds/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
+
+# What covers more than the seeds, the smallest first.
+.PHONY: fuzz-keep
+fuzz-keep: $(CARGO_FUZZ) fuzz-seeds
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		merged=sidecar/fuzz/merged/$$target; rm -rf $$merged; mkdir -p $$merged; \
+		for from in seeds corpus; do \
+			$(fuzz-run) $$target $$merged sidecar/fuzz/$$from/$$target -- -merge=1 -max_len=4096 -timeout=10 -rss_limit_mb=2048; \
+		done; \
+	done
+	cargo run --quiet --locked -p postern-e2e --example fuzz-seeds keep
 
 .PHONY: capture
 capture: setup ## record the transparency corpus anew from real programs (needs pip, npm and mvn)

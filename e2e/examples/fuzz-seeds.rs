@@ -1,5 +1,6 @@
 //! Makes what the fuzz targets of `sidecar/fuzz` start from: the catalog and policy that the target `decision` decides
-//! under, and seeds of all targets, out of the test corpora and the answers of a real server.
+//! under; seeds of all targets, out of the test corpora and the answers of a real server; and what fuzzing once found
+//! beyond them, from `sidecar/fuzz/kept`. With `keep` it writes that: what stands in `sidecar/fuzz/merged` and is no seed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,20 +9,24 @@
     reason = "a tool of the tests"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use postern_e2e::gate::GateOptions;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use postern_e2e::wire::{Format, Message, Wire, frame};
-use postern_e2e::{corpus, replay, workspace};
+use postern_e2e::{corpus, kept, replay, workspace};
 use postern_sidecar::catalog::load::{EachRow, LoadError, Rows, fingerprint, load};
 use serde_json::{Map, Value};
 use tokio_postgres::SimpleQueryMessage;
 
 /// Longer inputs make a fuzzer slow.
 const LONGEST: usize = 4096;
+/// Longer ones, and all of a target that are more, are not kept: they are in the tree.
+const LONGEST_KEPT: usize = 1024;
+/// See [`LONGEST_KEPT`].
+const ROOM: usize = 200 << 10;
 /// Messages of one seed of the wire targets.
 const TOGETHER: usize = 6;
 
@@ -47,15 +52,37 @@ impl Rows for Recorder {
     }
 }
 
-/// Writes seeds, numbered.
-fn write(folder: &Path, seeds: impl IntoIterator<Item = Vec<u8>>) {
+/// Writes inputs, numbered.
+fn write(folder: &Path, name: &str, inputs: impl IntoIterator<Item = Vec<u8>>) {
     fs::create_dir_all(folder).unwrap();
     let mut count = 0;
-    for seed in seeds.into_iter().filter(|seed| seed.len() <= LONGEST) {
+    for input in inputs.into_iter().filter(|input| input.len() <= LONGEST) {
         count += 1;
-        fs::write(folder.join(format!("seed-{count:04}")), seed).unwrap();
+        fs::write(folder.join(format!("{name}-{count:04}")), input).unwrap();
     }
-    println!("{count} seeds in {}", folder.display());
+    println!("{count} of {name} in {}", folder.display());
+}
+
+/// The inputs in a folder, in an order that doesn't depend on their names.
+fn inputs(folder: &Path) -> BTreeSet<Vec<u8>> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| fs::read(entry.path()).unwrap()).collect()
+}
+
+/// Keeps what fuzzing found beyond the seeds, the smallest first, as far as there is room.
+fn keep(fuzz: &Path) {
+    for target in kept::TARGETS {
+        let seeds = inputs(&fuzz.join("seeds").join(target));
+        let merged = inputs(&fuzz.join("merged").join(target));
+        let mut found: Vec<_> = merged.difference(&seeds).filter(|input| input.len() <= LONGEST_KEPT).collect();
+        found.sort_by_key(|input| input.len());
+        let mut room = ROOM;
+        found.retain(|input| {
+            room = room.saturating_sub(input.escape_ascii().count() + 1);
+            room > 0
+        });
+        let bytes = kept::write(target, found.iter().copied()).unwrap();
+        println!("{} inputs of {target} in {bytes} bytes", found.len());
+    }
 }
 
 /// Every statement of the corpora.
@@ -92,6 +119,12 @@ fn start(parameters: &Map<String, Value>) -> Vec<u8> {
 #[tokio::main]
 async fn main() {
     let (corpora, fuzz) = (workspace().join("e2e/corpus"), workspace().join("sidecar/fuzz"));
+    if std::env::args().nth(1).is_some_and(|argument| argument == "keep") {
+        return keep(&fuzz);
+    }
+    for target in kept::TARGETS {
+        write(&fuzz.join("corpus").join(target), "kept", kept::read(target).unwrap());
+    }
     let read = |name: &str| fs::read_to_string(corpora.join(name)).unwrap();
     let server = Server::shared().unwrap();
     server.psql("postgres", "CREATE ROLE app LOGIN").unwrap();
@@ -108,8 +141,8 @@ async fn main() {
     fs::write(recorded.join("policy.yaml"), format!("{}---\n{}", options.policy, options.identities)).unwrap();
 
     let statements = statements(&corpora);
-    let seeds = fuzz.join("corpus");
-    write(&seeds.join("decision"), statements.iter().map(|text| text.clone().into_bytes()));
+    let seeds = fuzz.join("seeds");
+    write(&seeds.join("decision"), "seed", statements.iter().map(|text| text.clone().into_bytes()));
 
     let (mut frontend, mut startup) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(corpora.join("transparency")).unwrap().flatten() {
@@ -133,8 +166,8 @@ async fn main() {
     }
     frontend
         .push([frame(b'd', b"1\tx\n"), frame(b'c', b""), frame(b'f', b"why\0"), frame(b'F', b"\0\0\0\x01")].concat());
-    write(&seeds.join("frontend"), streams(frontend));
-    write(&seeds.join("startup"), startup);
+    write(&seeds.join("frontend"), "seed", streams(frontend));
+    write(&seeds.join("startup"), "seed", startup);
 
     let mut wire = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
     for text in statements.iter().step_by(3).filter(|text| !text.contains("COPY")) {
@@ -148,5 +181,5 @@ async fn main() {
     wire.simple("COPY customers TO STDOUT").unwrap();
     wire.simple("LISTEN a; NOTIFY a, 'b'").unwrap();
     let answers = wire.received.iter().map(|Message { tag, body }| frame(*tag, body)).collect();
-    write(&seeds.join("backend"), streams(answers));
+    write(&seeds.join("backend"), "seed", streams(answers));
 }

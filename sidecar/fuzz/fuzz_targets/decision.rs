@@ -5,9 +5,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use postern_fuzz::decision::Decisions;
+use postern_fuzz::check::decision::Decisions;
+use postern_fuzz::recorded;
 
-static DECISIONS: LazyLock<Decisions> = LazyLock::new(Decisions::new);
+static DECISIONS: LazyLock<Decisions> = LazyLock::new(recorded::decisions);
 
 fuzz_target!(|text: &[u8]| {
     // What isn't UTF-8 is refused before it is a text; a NUL byte ends it.

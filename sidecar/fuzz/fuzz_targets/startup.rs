@@ -1,30 +1,8 @@
 //! The packets before the first message. What is read, written again, is what was read, and takes memory in proportion.
 #![no_main]
 
-use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
+use postern_fuzz::check::startup::check;
 use postern_fuzz::memory;
-use postern_sidecar::wire::startup::{self, LATEST, MAX_STARTUP, Packet};
 
-fuzz_target!(|stream: &[u8]| memory::in_proportion(stream.len(), || {
-    let mut rest = stream;
-    while let Ok(Some(length)) = startup::peek(rest) {
-        assert!(length <= MAX_STARTUP as usize);
-        let Some((packet, after)) = rest.split_at_checked(length) else { break };
-        if let Ok(read) = startup::read(packet) {
-            let mut out = BytesMut::new();
-            assert_eq!(read.write(&mut out), Ok(()));
-            assert_eq!(out, packet);
-            if let Packet::Startup(startup) = &read {
-                assert_eq!(startup.agreed_version() >> 16, 3);
-                assert!(startup.agreed_version() <= LATEST);
-                let named = startup.parameters.iter().all(|(name, _)| startup.parameter(name).is_some());
-                assert!(named);
-            }
-            for end in 0..packet.len() {
-                assert!(startup::read(&packet[..end]).is_err());
-            }
-        }
-        rest = after;
-    }
-}));
+fuzz_target!(|stream: &[u8]| memory::in_proportion(stream.len(), || check(stream)));

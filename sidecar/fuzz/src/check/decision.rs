@@ -1,10 +1,5 @@
-//! A gate over a recorded catalog, and what must hold of each of its decisions.
-//!
-//! The catalog and the policy are what `make fuzz` recorded of the masking corpus's database, beside the seeds.
+//! A gate over the masking corpus's database, and what must hold of each of its decisions.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,37 +7,12 @@ use pg_query::protobuf as pb;
 use pg_query::{NodeEnum, NodeRef};
 use postern_crds::files::{self, Object};
 use postern_sidecar::analyze::{Analysis, Decided, SessionView, analyze};
-use postern_sidecar::catalog::load::{EachRow, LoadError, Rows};
 use postern_sidecar::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
 use postern_sidecar::gate::Gate;
 use postern_sidecar::metrics::Metrics;
 use postern_sidecar::policy_files::Loaded;
 use postern_sidecar::session::Decide;
 use postern_sidecar::sql::{self, ParseLimits};
-
-/// Rows by the query that asks for them.
-type Answers = Arc<HashMap<String, Vec<Vec<Option<String>>>>>;
-
-/// A server that answers the catalog's queries as another once did.
-struct Recorded(Answers);
-
-impl Rows for Recorded {
-    async fn rows(&mut self, sql: &str, each: EachRow<'_>) -> Result<(), LoadError> {
-        for row in self.0.get(sql).into_iter().flatten() {
-            let fields: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
-            each(&fields)?;
-        }
-        Ok(())
-    }
-}
-
-impl Connect for Recorded {
-    type Rows = Self;
-
-    async fn connect(&self) -> Result<Self, LoadError> {
-        Ok(Self(Arc::clone(&self.0)))
-    }
-}
 
 /// Nothing changes, so nothing is waited for.
 const PATIENCE: KeeperOptions = KeeperOptions {
@@ -96,16 +66,10 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// From what `make fuzz` recorded.
-    pub fn new() -> Self {
-        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recorded"));
-        let read = |name: &str| {
-            fs::read_to_string(folder.join(name))
-                .unwrap_or_else(|error| panic!("{name}: {error}; `make fuzz` records it"))
-        };
-        let answers: Answers = Arc::new(serde_json::from_str(&read("catalog.json")).expect("a catalog"));
+    /// Under the corpus's policy and an identity, over its database.
+    pub fn new(connect: impl Connect, documents: &str) -> Self {
         let (mut policy, mut identity) = (None, None);
-        for object in files::read(&read("policy.yaml")).expect("policy and identity") {
+        for object in files::read(documents).expect("policy and identity") {
             match object {
                 Object::Policy(manifest) => policy = manifest.compile().ok(),
                 Object::Identity(manifest) => identity = manifest.compile().ok(),
@@ -113,9 +77,9 @@ impl Decisions {
         }
         let loaded =
             Loaded { policy: Arc::new(policy.expect("a policy")), identity: Arc::new(identity.expect("an identity")) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let gate = runtime.block_on(async {
-            let keeper = CatalogKeeper::start(Recorded(answers), PATIENCE);
+            let keeper = CatalogKeeper::start(connect, PATIENCE);
             keeper.ready().await;
             Gate::new(keeper, loaded, Metrics::new("fuzz").expect("metrics"), 64 << 20, 16 << 20)
         });
