@@ -36,6 +36,44 @@ const FAILING: &str = "SELECT no.thing";
 /// What `make test` runs: files that need no other.
 const SAMPLE: [&str; 8] = ["boolean", "int4", "text", "strings", "numerology", "select_distinct", "union", "limit"];
 
+/// What `make test-all` runs beside it, in this order: types, and how they are read and written.
+const MORE: [&str; 34] = [
+    "char",
+    "name",
+    "varchar",
+    "int2",
+    "int8",
+    "oid",
+    "float4",
+    "float8",
+    "bit",
+    "numeric",
+    "txid",
+    "uuid",
+    "enum",
+    "money",
+    "rangetypes",
+    "pg_lsn",
+    "regproc",
+    "point",
+    "lseg",
+    "line",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "inet",
+    "macaddr",
+    "macaddr8",
+    "multirangetypes",
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
     Audit,
@@ -201,6 +239,28 @@ impl Answer {
     }
 }
 
+/// Servers count oids up as they make things, and these three don't make all the same: in descriptions every oid that is
+/// not the system's own is taken for one.
+fn without_new_oids(message: &mut Message) {
+    const FIRST_NEW: u32 = 16_384;
+    if message.tag != b'T' {
+        return;
+    }
+    let mut at = 2;
+    while let Some(name) = message.body.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0)) {
+        // The relation, and behind the column's number the type.
+        let (relation, kind) = (at + name + 1, at + name + 7);
+        for at in [relation, kind] {
+            if let Some(oid) = message.body.get_mut(at..at + 4)
+                && u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]) >= FIRST_NEW
+            {
+                oid.copy_from_slice(&FIRST_NEW.to_be_bytes());
+            }
+        }
+        at = relation + 18;
+    }
+}
+
 fn superuser(server: &Server) -> Result<Wire> {
     Wire::connect_unix(server.socket_folder(), server.port(), &[("user", ADMIN), ("database", DATABASE)])
 }
@@ -234,7 +294,8 @@ impl Side {
         let Some(wire) = &mut self.session else { return Answer { messages: Vec::new(), closed: true } };
         wire.received.clear();
         let closed = turn.play(wire).is_err();
-        let messages = replay::comparable(&wire.received);
+        let mut messages = replay::comparable(&wire.received);
+        messages.iter_mut().for_each(without_new_oids);
         if closed {
             self.session = None;
         }
@@ -438,15 +499,27 @@ fn run(suite: &Path, files: &[String]) -> Result<String> {
     Ok(wrong)
 }
 
+/// Runs the files that `POSTERN_FILES` names, or these.
+fn answer_as_directly(files: &[&str]) -> Result<()> {
+    let Some(suite) = suite()? else { return Ok(()) };
+    let files: Vec<String> = match std::env::var("POSTERN_FILES") {
+        Ok(files) => files.split(',').map(str::to_owned).collect(),
+        Err(_) => files.iter().map(|file| (*file).to_owned()).collect(),
+    };
+    let all = schedule(&suite)?.len();
+    writeln!(std::io::stderr(), "PostgreSQL's own tests: {} of {all} files, the others left out", files.len())?;
+    let wrong = run(&suite, &files)?;
+    ensure!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
+
 #[test]
 fn a_sample_of_postgres_own_tests_answers_as_directly() {
-    let Some(suite) = suite().unwrap() else { return };
-    let files = match std::env::var("POSTERN_FILES") {
-        Ok(files) => files.split(',').map(str::to_owned).collect(),
-        Err(_) => SAMPLE.map(str::to_owned).to_vec(),
-    };
-    let all = schedule(&suite).unwrap().len();
-    writeln!(std::io::stderr(), "PostgreSQL's own tests: {} of {all} files, the others left out", files.len()).unwrap();
-    let wrong = run(&suite, &files).unwrap();
-    assert!(wrong.is_empty(), "{wrong}");
+    answer_as_directly(&SAMPLE).unwrap();
+}
+
+#[test]
+#[ignore = "long: run by `make test-all`"]
+fn more_of_postgres_own_tests_answer_as_directly() {
+    answer_as_directly(&MORE).unwrap();
 }

@@ -193,9 +193,13 @@ fn a_prepared_statement_is_kept_as_the_client_wrote_it() {
 #[test]
 fn what_is_to_be_dropped_and_is_not_there_is_called_as_the_server_calls_it() {
     let policy = bound();
-    for (kind, sqlstate) in
-        [("table", "42P01"), ("view", "42P01"), ("materialized view", "42P01"), ("sequence", "42P01"), ("index", "42704")]
-    {
+    for (kind, sqlstate) in [
+        ("table", "42P01"),
+        ("view", "42P01"),
+        ("materialized view", "42P01"),
+        ("sequence", "42P01"),
+        ("index", "42704"),
+    ] {
         let decided = decide_text(&policy, &format!("DROP {kind} app.gone"));
         let denial = decided.denial.as_ref().unwrap();
         assert_eq!((&*denial.message, denial.sqlstate), (&*format!("{kind} \"gone\" does not exist"), sqlstate));
