@@ -5,13 +5,16 @@ pub mod decision;
 pub mod frontend;
 pub mod startup;
 
+/// A frame's tag, its body, the whole of it, and what follows.
+type Cut<'a> = (u8, &'a [u8], &'a [u8], &'a [u8]);
+
 /// A frame cut off the front of `stream` and what is left; None if it isn't whole.
 ///
 /// Holds on the way that a header is the same however much follows it, and that none claims more than the protocol lets.
-fn next_frame<'a>(
-    stream: &'a [u8],
+fn next_frame(
+    stream: &[u8],
     peek: impl Fn(&[u8]) -> Result<Option<postern_sidecar::wire::Header>, postern_sidecar::wire::Malformed>,
-) -> Option<(u8, &'a [u8], &'a [u8], &'a [u8])> {
+) -> Option<Cut<'_>> {
     let header = peek(stream);
     for end in 0..stream.len().min(8) {
         let early = peek(&stream[..end]);
