@@ -228,13 +228,13 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             let settings = ["app.tenant".to_owned()];
             let session = audit.session(&SessionStart { settings: &settings, ..start(&subject) }).await.unwrap();
             let values = [
-                Parameter { binary: false, value: Some(b"4111".as_slice()) },
+                Parameter { binary: false, value: Some(b"41114111".as_slice()) },
                 Parameter { binary: true, value: Some(b"\x00\x01") },
                 Parameter { binary: false, value: None },
                 Parameter { binary: false, value: Some(b"\xff") },
             ];
             let mut decided = decided();
-            let id = session.statement(&event(&decided, "SELECT 4111", Parameters::Values(&values))).await.unwrap();
+            let id = session.statement(&event(&decided, "SELECT 41114111", Parameters::Values(&values))).await.unwrap();
             let duration = Duration::from_micros(1234);
             let end = StatementEnd { statement: id, rows: 1, bytes: 9, duration, sqlstate: None, limit: None };
             session.statement_end(&end);
@@ -246,7 +246,7 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
                 decided.denial = Some(Denial::new(reason, "no").object("public.t"));
                 let event = StatementEvent {
                     kind: StatementKind::Execute,
-                    ..event(&decided, "SELECT 4111", Parameters::Streamed { bytes: 1 << 30 })
+                    ..event(&decided, "SELECT 41114111", Parameters::Streamed { bytes: 1 << 30 })
                 };
                 session.statement(&event).await.unwrap();
             }
@@ -256,7 +256,7 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
                 "procedures":["a.p"],"settings":["app.x"],"channels":["c"],"bulk_export":true,"columns":{"a.b.c":"text"},"compared":["a.b.c"],
                 "beyond":{"reason":"role","error":"no"}}"#;
             decided.needs = Some(Arc::new(serde_json::from_str(needs).unwrap()));
-            session.statement(&event(&decided, "SELECT 4111", Parameters::Absent)).await.unwrap();
+            session.statement(&event(&decided, "SELECT 41114111", Parameters::Absent)).await.unwrap();
             session.statement_end(&StatementEnd { sqlstate: Some("57014"), limit: Some("rows"), ..end });
             session.session_end(&SessionEnd { statements: 3, rows: 1, bytes: 9, duration, reason: "client_closed" });
             audit.settle();
@@ -270,11 +270,11 @@ async fn every_event_is_as_the_schema_says_in_every_form_of_recording() {
             let text = std::fs::read_to_string(folder.file()).unwrap();
             let full = (statements, parameters) == (StatementRecording::Full, ParameterRecording::Full);
             if statements != StatementRecording::Full && parameters != ParameterRecording::Full {
-                assert!(!text.contains("4111"), "{text}");
+                assert!(!text.contains("41114111"), "{text}");
             } else if full {
                 assert!(
-                    text.contains("SELECT 4111")
-                        && text.contains(r#"{"text":"4111"},{"hex":"0001"},null,{"hex":"ff"}"#)
+                    text.contains("SELECT 41114111")
+                        && text.contains(r#"{"text":"41114111"},{"hex":"0001"},null,{"hex":"ff"}"#)
                 );
             }
             assert_eq!(events[1]["relations"], serde_json::json!(["public.customers"]));
