@@ -213,6 +213,14 @@ fn export_needs_its_verb_and_the_policys_word() {
     checked.bulk_export.action = postern_crds::BulkAction::Deny;
     let denial = decide_text(&policy, "COPY shop.notes TO STDOUT").denial.clone().unwrap();
     assert_eq!(denial.reason, Reason::BulkExport);
+    // Who has neither is told of both.
+    let told = |policy: &BoundPolicy| {
+        let denial = decide_text(policy, "COPY shop.orders TO STDOUT").denial.clone().unwrap();
+        (denial.reason, denial.hint.unwrap().starts_with("`bulkExport: {action: Allow}` and a rule for "))
+    };
+    assert_eq!(told(&policy), (Reason::BulkExport, true));
+    Arc::make_mut(&mut policy.policy).bulk_export.action = postern_crds::BulkAction::Allow;
+    assert_eq!(told(&policy), (Reason::BulkExport, false));
 }
 
 #[test]

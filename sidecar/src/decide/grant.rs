@@ -137,8 +137,15 @@ impl BoundPolicy {
 
     fn no_rule(&self, relation: &str, verb: Verb) -> Denial {
         let (policy, identity) = (self.policy_name(), &self.identity.name);
+        // The rule alone would be met by the next refusal.
+        let also = match (verb, self.policy.bulk_export.action) {
+            (Verb::CopyOut, BulkAction::Deny | BulkAction::RequireApproval) => "`bulkExport: {action: Allow}` and ",
+            _ => "",
+        };
         Denial::new(Reason::NoRule, format!("permission denied: no rule of {policy} lets {identity} {verb} {relation}"))
-            .hint(format!("a rule for {identity} with `allow: [{verb}]`, `relations: [{relation}]` would allow it"))
+            .hint(format!(
+                "{also}a rule for {identity} with `allow: [{verb}]`, `relations: [{relation}]` would allow it"
+            ))
             .object(relation)
     }
 
