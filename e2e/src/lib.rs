@@ -8,6 +8,7 @@ pub mod guard;
 pub mod kept;
 pub mod kubernetes;
 pub mod leak;
+pub mod oids;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
