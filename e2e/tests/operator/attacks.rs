@@ -9,20 +9,19 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use postern_crds::lease::{GRANT_TYPE, JWT_TYPE, LEASE_PATH, TOKEN_PATH};
+use postern_e2e::kubernetes::NEWEST;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
 use crate::broker::{Sidecar, forged, form, running_pod, secrets, version};
-use crate::{Shop, asks, eventually, identity, on_both, pod, policy};
+use crate::{Shop, asks, eventually, identity, on_both, pod, policy, shop};
 
 on_both! {
     a_sidecar_made_by_hand_asks_the_broker_and_nobody_else_or_has_no_lease => made_by_hand;
     a_policy_that_no_longer_verifies_its_server_leaves_pods_that_could_pose_as_it => unverified;
     a_copy_of_a_pod_to_debug_is_what_the_webhook_makes_of_it => copies;
     a_pod_that_has_ended_has_no_lease => ended;
-    garbage_by_the_thousand_is_refused_without_the_api_server => garbage;
-    who_is_silent_slow_or_large_is_in_nobodys_way => crowds;
 }
 
 /// A pod with a sidecar as the webhook makes it, where no webhook looks: in a namespace that is left out.
@@ -184,7 +183,10 @@ fn reviews(shop: &Shop) -> u64 {
     asked.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
 }
 
-fn garbage(shop: &Shop) {
+#[test]
+fn garbage_by_the_thousand_is_refused_without_the_api_server() {
+    let Some(shop) = shop(NEWEST) else { return };
+    let shop = &shop;
     running_pod(shop, "app");
     let sidecar = Sidecar::new(shop, "app").granted();
     let header = |kid: &str| URL_SAFE_NO_PAD.encode(json!({"alg": "RS256", "kid": kid}).to_string());
@@ -245,7 +247,10 @@ fn webhooks_tls(shop: &Shop) -> Arc<rustls::ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn crowds(shop: &Shop) {
+#[test]
+fn who_is_silent_slow_or_large_is_in_nobodys_way() {
+    let Some(shop) = shop(NEWEST) else { return };
+    let shop = &shop;
     running_pod(shop, "app");
     let sidecar = Sidecar::new(shop, "app").granted();
     let (broker, webhooks) = (sidecar.port, shop.operator.webhooks());
