@@ -121,6 +121,20 @@ fn events_tell_a_sessions_story_in_order_and_say_what_the_policy_lets_them() {
 }
 
 #[test]
+fn a_session_that_is_refused_at_its_start_is_in_the_audit() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with("").unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, RULES)).unwrap();
+    assert!(Wire::connect(gate.port(), "anyone", "", "another").is_err());
+    wait_until("the event", || !gate.audit().unwrap().is_empty());
+    let events = gate.audit().unwrap();
+    let event = &events[0];
+    assert_eq!((events.len(), &event["event"], &event["identity"]), (1, &"session_refused".into(), &"test/app".into()));
+    let told = (&event["sqlstate"], &event["error"]);
+    assert_eq!(told, (&"3D000".into(), &r#"database "another" is not available here"#.into()));
+}
+
+#[test]
 fn a_rotated_audit_is_followed_and_a_full_one_refuses_statements_until_there_is_room() {
     let server = Server::shared().unwrap();
     let database = server.database_with("CREATE TABLE t (a int)").unwrap();

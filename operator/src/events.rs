@@ -58,6 +58,11 @@ pub enum EventReason {
     LeaseRefused,
     /// A client's session began.
     SessionStarted,
+    /// A client's session was refused at its start: it asked for what the policy does not give, as another database or a
+    /// setting that no rule names.
+    ///
+    /// The audit has the error that the client was told: correct its connection, or the policy.
+    SessionRefused,
     /// A session was ended because its lease was over.
     ///
     /// See whether the operator's pods are there and can be reached from the application's namespace on port 8443;
@@ -90,6 +95,7 @@ impl EventReason {
             EventReason::LeaseGranted => "LeaseGranted",
             EventReason::LeaseRefused => "LeaseRefused",
             EventReason::SessionStarted => "SessionStarted",
+            EventReason::SessionRefused => "SessionRefused",
             EventReason::LeaseExpired => "LeaseExpired",
             EventReason::StatementDenied => "StatementDenied",
             EventReason::CopyBlocked => "CopyBlocked",
@@ -103,7 +109,7 @@ impl EventReason {
         match self {
             EventReason::Injected | EventReason::InjectionRefused => "Injecting",
             EventReason::LeaseGranted | EventReason::LeaseRefused | EventReason::LeaseExpired => "Leasing",
-            EventReason::SessionStarted => "Serving",
+            EventReason::SessionStarted | EventReason::SessionRefused => "Serving",
             EventReason::Restarted => "Restarting",
             EventReason::StatementDenied | EventReason::CopyBlocked | EventReason::LimitReached => "Deciding",
         }
@@ -118,6 +124,7 @@ impl EventReason {
             EventReason::InjectionRefused
             | EventReason::LeaseRefused
             | EventReason::LeaseExpired
+            | EventReason::SessionRefused
             | EventReason::StatementDenied
             | EventReason::CopyBlocked
             | EventReason::LimitReached => true,

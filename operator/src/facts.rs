@@ -296,6 +296,11 @@ fn of_audit(event: &Value) -> Option<(EventReason, String)> {
     let by = |rule: Option<&str>| rule.map_or_else(String::new, |rule| format!(" (rule {rule})"));
     match text("event")? {
         "session_start" => Some((EventReason::SessionStarted, "a session began".to_owned())),
+        "session_refused" => {
+            let code =
+                text("sqlstate").filter(|code| code.len() == 5 && code.chars().all(|it| it.is_ascii_alphanumeric()));
+            Some((EventReason::SessionRefused, format!("a session was refused: {}", code.unwrap_or_default())))
+        }
         "session_end" if text("reason") == Some("lease_ended") => {
             Some((EventReason::LeaseExpired, "a session was ended: the lease is over".to_owned()))
         }
@@ -409,6 +414,10 @@ mod tests {
             ),
             (statement("allow", ""), None),
             (json!({"event": "statement_end", "limit": null}), None),
+            (
+                json!({"event": "session_refused", "sqlstate": "3D000", "error": "no database \"secret\""}),
+                Some((EventReason::SessionRefused, "a session was refused: 3D000")),
+            ),
             (
                 json!({"event": "statement_end", "limit": "rows"}),
                 Some((EventReason::LimitReached, "a statement was ended by the limit rows")),

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Health};
-use crate::audit::{Audit, AuditFull, SQLSTATE_AUDIT_FULL, SessionStart, Subject};
+use crate::audit::{Audit, AuditFull, SQLSTATE_AUDIT_FULL, SessionRefused, SessionStart, Subject};
 use crate::catalog::connect::ToServer;
 use crate::catalog::load::LoadError;
 use crate::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
@@ -437,12 +437,14 @@ impl Service {
     async fn client(&self, accepted: Accepted) {
         let Accepted { socket, peer, seat } = accepted;
         let mut bound = Arc::clone(&self.gate.bound());
+        let mut decided = false;
         let terms = || {
             if let Some(fields) = self.closed.load_full() {
                 return Err(Fields::clone(&fields));
             }
             // What is in force now, not when the connection came.
             bound = Arc::clone(&self.gate.bound());
+            decided = true;
             Ok(self.terms(&bound))
         };
         let ready = match handshake::start(socket, &self.door, seat, terms).await {
@@ -450,6 +452,19 @@ impl Service {
             Ok(None) => return,
             Err(error) => {
                 self.metrics.session_refused();
+                // Without a lease, or without a place, nothing was decided: that is no event of each client's.
+                if let handshake::HandshakeError::Refused(fields) = &error
+                    && decided
+                {
+                    self.audit.session_refused(&SessionRefused {
+                        subject: &self.subject.load_full(),
+                        identity: &format!("{}/{}", bound.identity.namespace, bound.identity.name),
+                        policy: &format!("{}/{}", bound.policy.namespace, bound.policy.name),
+                        client_address: &peer,
+                        sqlstate: fields.code(),
+                        error: fields.message(),
+                    });
+                }
                 if let handshake::HandshakeError::Upstream(_) = &error {
                     self.metrics.upstream_reachable(false);
                     self.health.upstream_reachable(false);

@@ -77,6 +77,23 @@ pub struct SessionStart<'a> {
     pub settings: &'a [String],
 }
 
+/// A session was refused at its start: it asked for what the policy does not give.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionRefused<'a> {
+    /// Who asks.
+    pub subject: &'a Subject,
+    /// The identity, `namespace/name`.
+    pub identity: &'a str,
+    /// The policy, `namespace/name`.
+    pub policy: &'a str,
+    /// The client's address; `unix` for a unix socket.
+    pub client_address: &'a str,
+    /// SQLSTATE that the client was told.
+    pub sqlstate: &'a str,
+    /// What the client was told.
+    pub error: &'a str,
+}
+
 /// A session ends.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionEnd<'a> {
@@ -188,6 +205,7 @@ pub struct StatementEnd<'a> {
 /// One event without what all have in common.
 pub(super) enum Body<'a> {
     SessionStart(&'a SessionStart<'a>),
+    SessionRefused(&'a SessionRefused<'a>),
     SessionEnd(&'a SessionEnd<'a>),
     Statement { id: u64, statement: &'a StatementEvent<'a> },
     StatementEnd(&'a StatementEnd<'a>),
@@ -252,6 +270,7 @@ impl Envelope<'_> {
     fn write_line(&self, line: &mut Vec<u8>, recording: Recording, hasher: &Hasher) -> serde_json::Result<()> {
         let event = match self.body {
             Body::SessionStart(_) => "session_start",
+            Body::SessionRefused(_) => "session_refused",
             Body::SessionEnd(_) => "session_end",
             Body::Statement { .. } => "statement",
             Body::StatementEnd(_) => "statement_end",
@@ -292,6 +311,15 @@ impl Envelope<'_> {
                 if !settings.is_empty() {
                     members.value("settings", settings)?;
                 }
+                members.value("subject", subject)?;
+            }
+            Body::SessionRefused(refused) => {
+                let SessionRefused { subject, identity, policy, client_address, sqlstate, error } = refused;
+                members.value("identity", identity)?;
+                members.value("policy", policy)?;
+                members.value("client_address", client_address)?;
+                members.value("sqlstate", sqlstate)?;
+                members.value("error", error)?;
                 members.value("subject", subject)?;
             }
             Body::SessionEnd(end) => {

@@ -30,7 +30,8 @@ use crate::metrics::Metrics;
 
 use event::{Body, Envelope, Hasher};
 pub use event::{
-    Parameter, Parameters, SCHEMA, Said, SessionEnd, SessionStart, StatementEnd, StatementEvent, StatementKind, Subject,
+    Parameter, Parameters, SCHEMA, Said, SessionEnd, SessionRefused, SessionStart, StatementEnd, StatementEvent,
+    StatementKind, Subject,
 };
 use sink::{Appender, FileSink, Place, Refused, StreamSink};
 use spool::Spool;
@@ -95,14 +96,14 @@ impl Audit {
 
     /// Records the start of a session, and gives what the session records the rest with.
     pub async fn session(self: &Arc<Self>, start: &SessionStart<'_>) -> Result<SessionAudit, AuditFull> {
-        let session = SessionAudit {
-            audit: Arc::clone(self),
-            id: format!("{:032x}", rand::random::<u128>()).into(),
-            sequence: AtomicU64::new(0),
-            statements: AtomicU64::new(0),
-        };
+        let session = SessionAudit::new(self);
         session.submit(&Body::SessionStart(start)).await?;
         Ok(session)
+    }
+
+    /// Records that a session was refused at its start; never waits.
+    pub fn session_refused(self: &Arc<Self>, refused: &SessionRefused<'_>) {
+        self.note(SessionAudit::new(self).line(&Body::SessionRefused(refused)));
     }
 
     /// What of statements and parameters is kept from now on.
@@ -214,6 +215,15 @@ pub struct SessionAudit {
 }
 
 impl SessionAudit {
+    fn new(audit: &Arc<Audit>) -> Self {
+        Self {
+            audit: Arc::clone(audit),
+            id: format!("{:032x}", rand::random::<u128>()).into(),
+            sequence: AtomicU64::new(0),
+            statements: AtomicU64::new(0),
+        }
+    }
+
     /// The session's id, 32 hex digits.
     pub fn id(&self) -> &str {
         &self.id

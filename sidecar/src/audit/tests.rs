@@ -395,6 +395,27 @@ async fn a_line_for_a_stream_is_in_it_when_its_statement_may_go() {
     }
 }
 
+#[test]
+fn a_refused_session_is_an_event_of_its_own() {
+    let folder = Folder::new("refused");
+    let audit = audit(&folder.file(), FULL);
+    let subject = subject();
+    for sequence in [1, 1] {
+        audit.session_refused(&SessionRefused {
+            subject: &subject,
+            identity: "shop/nightly",
+            policy: "shop/shop",
+            client_address: "127.0.0.1:5",
+            sqlstate: "3D000",
+            error: "there is no such database here",
+        });
+        audit.settle();
+        let events = lines(&folder.file());
+        assert_valid(&events);
+        assert_eq!(events.last().unwrap()["sequence"], sequence);
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_is_not_read_refuses_statements_and_holds_bounded_memory() {
     let (sink, mut reader) = pipe();

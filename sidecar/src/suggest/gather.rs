@@ -214,6 +214,8 @@ impl Gatherer {
             "session_end" => {
                 self.sessions.remove(&event.session);
             }
+            // Nothing ran, and nobody knows what would have.
+            "session_refused" => {}
             "statement" => self.statement(event),
             "statement_end" => self.statement_end(&event),
             _ => self.traffic.left_out.malformed += 1,
