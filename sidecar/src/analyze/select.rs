@@ -530,6 +530,9 @@ impl Analyzer<'_> {
                 continue;
             }
             let result = self.expression(call, place)?;
+            if !can_be_written_in_from(call) {
+                return Err(unsupported("this function in FROM; write it as (SELECT …)"));
+            }
             let columns = self.function_columns(call, result, scalar_name.as_deref().filter(|_| one));
             for definitions in items {
                 match &mut definitions.node {
@@ -916,6 +919,23 @@ pub(crate) fn figure_name(node: &Node) -> Option<String> {
         },
         _ => None,
     }
+}
+
+/// Whether the deparser knows a function in this place: it takes for granted that it is one of these, and ends the process of a
+/// build with its assertions where it isn't, as at the constructors of SQL/JSON.
+fn can_be_written_in_from(function: &Node) -> bool {
+    matches!(
+        function.node,
+        Some(
+            NodeEnum::FuncCall(_)
+                | NodeEnum::SqlvalueFunction(_)
+                | NodeEnum::TypeCast(_)
+                | NodeEnum::CoalesceExpr(_)
+                | NodeEnum::MinMaxExpr(_)
+                | NodeEnum::XmlExpr(_)
+                | NodeEnum::XmlSerialize(_)
+        )
+    )
 }
 
 /// The arguments of `unnest(a, b, …)` in FROM, which stands for `pg_catalog.unnest` of each, side by side

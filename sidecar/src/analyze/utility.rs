@@ -300,8 +300,9 @@ impl Analyzer<'_> {
             version: 0,
             stmts: vec![pb::RawStmt { stmt: Some(Box::new(query.clone())), stmt_location: 0, stmt_len: 0 }],
         };
-        let inner = sql::emit(&inner)?;
         self.statement(query)?;
+        // Not before: what can't be written is refused by the walk.
+        let inner = sql::emit(&inner)?;
         let decided = Box::new(self.out.clone());
         self.out.returns_rows = false;
         self.out.writes = false;
