@@ -21,9 +21,10 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::events::{EventReason, Events, Told};
 use crate::facts;
-use crate::injection::{self, INJECT, Refusal, asked_names, copy_annotation, inject};
+use crate::injection::{self, INJECT, Refusal, annotation, asked_names, copy_annotation, inject};
 use crate::metrics::Metrics;
 use crate::objects::{Identity, InForce, Kind, Objects, Policy};
+use crate::pods;
 use crate::server::{Bounds, Crowd, Peer, in_time};
 
 use review::{Answer, Request};
@@ -172,10 +173,9 @@ impl Webhooks {
         let broker_ca = self.broker_bundle.borrow().clone();
         let broker_ca = broker_ca.ok_or_else(|| Refusal("the operator has just started; try again".into()))?;
         let namespace = &request.namespace;
-        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
-        let identity = self.identity(namespace, account).await?;
+        let identity = self.identity(namespace, pods::service_account(pod)).await?;
         let mut policies = Vec::new();
-        for name in asked_names(&annotation)? {
+        for name in asked_names(annotation)? {
             policies.push(self.policy(namespace, name).await?);
         }
         let asked: Vec<_> = policies.iter().map(|policy| policy.asked_by(&identity)).collect();
@@ -195,7 +195,7 @@ impl Webhooks {
             Ok(_) => (EventReason::Injected, format!("a pod of {of} gets its sidecar")),
             Err(refusal) => (EventReason::InjectionRefused, format!("no pod of {of}: {refusal}")),
         };
-        let policies = asked_names(&annotation).unwrap_or_default();
+        let policies = asked_names(annotation).unwrap_or_default();
         let policies = policies.into_iter().filter_map(|name| self.objects.policy(&request.namespace, name));
         // One that is not made yet, and belongs to nothing, is nothing that an Event could be about.
         let workload = Some(workload).filter(|workload| workload.name.is_some());
@@ -209,10 +209,8 @@ impl Webhooks {
         let before = request.old_object.as_ref();
         let changed = copy_annotation(&request.kind, &request.object, before)?;
         // What is there already is not asked about again: a policy that went away must not stop who scales down.
-        if let Some(asked) =
-            annotation(&request.object).filter(|asked| before.and_then(annotation).as_ref() != Some(asked))
-        {
-            for name in asked_names(&asked)? {
+        if let Some(asked) = annotation(&request.object).filter(|asked| before.and_then(annotation) != Some(*asked)) {
+            for name in asked_names(asked)? {
                 self.policy(&request.namespace, name).await?;
             }
         }
@@ -300,9 +298,4 @@ impl Webhooks {
         };
         tokio::time::timeout(LAG, wait).await.ok()
     }
-}
-
-/// What an object asks for.
-fn annotation(object: &Value) -> Option<String> {
-    object.pointer("/metadata/annotations")?.get(INJECT)?.as_str().map(str::to_owned)
 }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::broker::{Bearer, Fact};
 use crate::events::{EventReason, Events, Told};
 use crate::objects::{self, Identity, InForce, Key, Kind, Known, Objects, Policy};
+use crate::pods;
 use crate::timely::timely;
 
 /// How often statuses are looked at, whether or not something was learned.
@@ -225,8 +226,9 @@ impl Facts {
             }
             of_kind.retain(|_, seen| !seen.is_empty());
         }
-        let mut policies = self.reports(&self.objects.policies(), of_policies);
-        for policy in self.objects.policies() {
+        let all = self.objects.policies();
+        let mut policies = self.reports(&all, of_policies);
+        for policy in all {
             let key = (policy.namespace.clone(), policy.name.clone());
             let status = policy.object.data.get("status").unwrap_or(&Value::Null);
             if let Some((identity, at)) = used.get(&key)
@@ -278,7 +280,8 @@ fn is_news(status: &Value, identity: &str, at: Timestamp) -> bool {
     })
 }
 
-fn whole_second(at: Timestamp) -> String {
+/// A time as statuses have it.
+pub fn whole_second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
@@ -339,20 +342,18 @@ pub fn reference<K: Kind>(known: &Known<K>) -> ObjectReference {
     }
 }
 
-/// What people call an object: `Deployment/app`.
-pub fn kind_and_name(reference: &ObjectReference) -> String {
-    let ObjectReference { kind, name, .. } = reference;
-    [kind, name].map(|part| part.as_deref().unwrap_or_default()).join("/")
+/// What people call the [`workload`] of a pod: `Deployment/app`.
+pub fn workload_name(pod: &Value, namespace: &str) -> String {
+    let ObjectReference { kind, name, .. } = workload(pod, namespace);
+    [kind, name].map(Option::unwrap_or_default).join("/")
 }
 
 /// What owns a pod of this namespace; itself, if nothing does.
 pub fn workload(pod: &Value, namespace: &str) -> ObjectReference {
     let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let metadata = pod.get("metadata").unwrap_or(&Value::Null);
-    let owners = metadata.get("ownerReferences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true));
     let namespace = Some(namespace.to_owned());
-    let Some(owner) = owner else {
+    let Some(owner) = pods::controller(pod) else {
         return ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),

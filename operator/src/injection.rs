@@ -97,10 +97,14 @@ pub fn asked_names(annotation: &str) -> Result<Vec<&str>, Refusal> {
     }
 }
 
+/// What a pod or a workload asks for, as it is written.
+pub fn annotation(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/annotations")?.get(INJECT)?.as_str()
+}
+
 /// The policies that a pod or a workload asks for, in order; none where it asks for none, or can't.
 pub fn asked_of(object: &Value) -> Vec<&str> {
-    let annotation = object.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
-    annotation.and_then(|annotation| asked_names(annotation).ok()).unwrap_or_default()
+    annotation(object).and_then(|annotation| asked_names(annotation).ok()).unwrap_or_default()
 }
 
 /// The policies of a pod whose sidecars are ready, as its status says.

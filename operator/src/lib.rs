@@ -13,6 +13,7 @@ pub mod injection;
 pub mod leader;
 pub mod metrics;
 pub mod objects;
+pub mod pods;
 pub mod ready;
 pub mod run;
 pub mod secrets;

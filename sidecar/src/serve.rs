@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use postern_crds::lease::{Resource, Unbound};
-use postern_crds::{CheckedPolicy, Mode, ParameterRecording, Recording, StatementRecording};
+use postern_crds::{CheckedIdentity, CheckedPolicy, Mode, ParameterRecording, Recording, StatementRecording};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -153,7 +153,7 @@ async fn run_from_files(config: Run, options: FileOptions) -> anyhow::Result<Ser
     let loaded = Loaded::compile(&texts, &sources, &identity)?;
     let secrets = Secrets::new(secrets_dir);
     let values = secrets.read(&loaded.policy)?;
-    let base = Base::open(&config, &policy_name(&loaded), loaded.policy.recording).await?;
+    let base = Base::open(&config, &policy_name(&loaded.policy), loaded.policy.recording).await?;
     let watch = Watch::new(sources, identity, texts);
     let changes = Changes::Files(Box::new(FileChanges { watch, secrets, trouble: None }));
     let audit = Arc::clone(&base.audit);
@@ -214,11 +214,11 @@ async fn first_grant(standing: &mut watch::Receiver<Standing>) -> Arc<Grant> {
     }
 }
 
-fn policy_name(Loaded { policy, .. }: &Loaded) -> String {
+fn policy_name(policy: &CheckedPolicy) -> String {
     format!("{}/{}", policy.namespace, policy.name)
 }
 
-fn identity_name(Loaded { identity, .. }: &Loaded) -> String {
+fn identity_name(identity: &CheckedIdentity) -> String {
     format!("{}/{}", identity.namespace, identity.name)
 }
 
@@ -228,7 +228,7 @@ async fn serve(config: &Run, base: Base, start: Start) -> anyhow::Result<Served>
     let Start { loaded, values, subject, mut changes } = start;
     let login = Arc::new(ArcSwap::from_pointee(Login::new(&loaded.policy, &values)?));
     audit.record_as(loaded.policy.recording);
-    health.serves(policy_name(&loaded), identity_name(&loaded), mode_word(loaded.policy.mode));
+    health.serves(policy_name(&loaded.policy), identity_name(&loaded.identity), mode_word(loaded.policy.mode));
     let door = Door::new(client_tls(config)?, config.max_connections);
     let listeners = Listeners::bind(&config.listen).await.context("failed to listen for clients")?;
     let addresses = listeners.addresses().context("failed to listen for clients")?;
@@ -458,8 +458,8 @@ impl Service {
                 {
                     self.audit.session_refused(&SessionRefused {
                         subject: &self.subject.load_full(),
-                        identity: &format!("{}/{}", bound.identity.namespace, bound.identity.name),
-                        policy: &format!("{}/{}", bound.policy.namespace, bound.policy.name),
+                        identity: &identity_name(&bound.identity),
+                        policy: &policy_name(&bound.policy),
                         client_address: &peer,
                         sqlstate: fields.code(),
                         error: fields.message(),
@@ -499,8 +499,8 @@ impl Service {
         let subject = self.subject.load_full();
         let start = SessionStart {
             subject: &subject,
-            identity: &format!("{}/{}", bound.identity.namespace, bound.identity.name),
-            policy: &format!("{}/{}", bound.policy.namespace, bound.policy.name),
+            identity: &identity_name(&bound.identity),
+            policy: &policy_name(&bound.policy),
             policy_version: bound.version,
             mode: mode_word(bound.policy.mode),
             client_address: peer,
@@ -727,7 +727,7 @@ impl Upkeep {
         if place(old) != place(new) {
             return Err(Rejected::Moved("the database or postgresRole is another one"));
         }
-        if policy_name(old) != policy_name(new) {
+        if policy_name(&old.policy) != policy_name(&new.policy) {
             return Err(Rejected::Moved("the policy has another name"));
         }
         let login = Login::new(&new.policy, values).map_err(|error| Rejected::Mistake(error.to_string()))?;
@@ -735,7 +735,7 @@ impl Upkeep {
         self.login.store(Arc::new(login));
         self.audit.record_as(new.policy.recording);
         self.gate.replace(new.clone());
-        self.health.serves(policy_name(new), identity_name(new), mode_word(new.policy.mode));
+        self.health.serves(policy_name(&new.policy), identity_name(&new.identity), mode_word(new.policy.mode));
         self.metrics.reloaded(Reload::Applied);
         self.health.rejected(None);
         Ok(())

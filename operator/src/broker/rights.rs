@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Problem;
-use crate::injection::{Genuine, INJECT, asked_names, may_reach, verify};
+use crate::injection::{Genuine, asked_of, may_reach, verify};
 use crate::objects::{Identity, InForce, Known, Policy};
+use crate::pods;
 
 /// Who asks, as the pod's token proved it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ pub(super) fn is_its_sidecar(
         return Err(Problem::grant("the token's pod is gone"));
     }
     // No container of such a pod runs any more, and its address may be another's.
-    if matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed")) {
+    if pods::has_ended(pod) {
         return Err(Problem::grant("the token's pod has ended"));
     }
     verify(&bearer.namespace, pod, genuine)
@@ -62,8 +63,7 @@ pub(super) fn is_its_sidecar(
     if resource.namespace != bearer.namespace {
         return Err(Problem::new(ErrorCode::InvalidTarget, "the policy is of another namespace than the pod"));
     }
-    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
-    if !annotation.is_some_and(|names| asked_names(names).is_ok_and(|names| names.contains(&resource.name.as_str()))) {
+    if !asked_of(pod).contains(&resource.name.as_str()) {
         return Err(Problem::new(ErrorCode::InvalidTarget, "the pod asks for another policy"));
     }
     let Some(source) = source else { return Ok(()) };
@@ -112,7 +112,6 @@ pub(super) fn right(
 
 /// What owns a pod, such as `Job/nightly-report-29381`.
 pub(super) fn owner(pod: &Value) -> Option<String> {
-    let owners = pod.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
+    let owner = pods::controller(pod)?;
     Some(format!("{}/{}", owner.get("kind")?.as_str()?, owner.get("name")?.as_str()?))
 }

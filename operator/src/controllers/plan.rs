@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Reason;
 use super::sidecars::Drift;
+use crate::facts::whole_second;
 use crate::injection::INJECT;
 use crate::objects::{FINALIZER, Kind, Known, changes};
 
@@ -112,7 +113,7 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         reports.into_iter().partition(|(replica, _)| observed.gone.contains(replica));
     let condition = |type_: &str, holds: ConditionStatus, reason: Reason, message: &str| {
         let since = before.iter().find(|it| it.type_ == type_ && it.status == holds);
-        let since = since.map_or_else(|| second(now), |it| it.last_transition_time.clone());
+        let since = since.map_or_else(|| whole_second(now), |it| it.last_transition_time.clone());
         Condition {
             type_: type_.to_owned(),
             status: holds,
@@ -226,19 +227,13 @@ fn drifted(drift: &Drift, namespace: &str, policy: &str) -> (Reason, String) {
         return (Reason::SidecarsCurrent, "every pod has the sidecar that it would get now".to_owned());
     }
     let all: Vec<String> = outdated.iter().map(|(workload, pods)| format!("{workload} ({pods})")).collect();
-    let is_restarted =
-        |it: &&String| ["Deployment/", "StatefulSet/", "DaemonSet/"].iter().any(|kind| it.starts_with(kind));
+    let is_restarted = |it: &&String| it.split_once('/').is_some_and(|(kind, _)| RESTARTED.contains(&kind));
     let remedy = match outdated.keys().find(is_restarted) {
         Some(workload) => format!("`kubectl rollout restart {workload} -n {namespace}` gives them a new one"),
         None => "pods that are made anew get a new one".to_owned(),
     };
     let message = format!("pods have another sidecar than they would get now: {}; {remedy}", all.join(", "));
     (Reason::SidecarsOutdated, message)
-}
-
-/// A time as conditions have it.
-fn second(now: Timestamp) -> String {
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 /// What would give the operator's account the right to read these Secrets.

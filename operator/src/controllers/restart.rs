@@ -19,6 +19,7 @@ use crate::events::{EventReason, Told};
 use crate::facts;
 use crate::injection;
 use crate::objects::{Objects, Pod};
+use crate::pods;
 use crate::timely::{ApiError, timely};
 
 /// How often it is looked for one more pod of each workload.
@@ -95,8 +96,7 @@ fn due(objects: &Objects, image: &str, now: Timestamp) -> BTreeMap<Owner, Arc<Po
 }
 
 fn owner(pod: &Pod) -> Option<Owner> {
-    let owners = pod.raw.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
+    let owner = pods::controller(&pod.raw)?;
     let text = |key: &str| owner.get(key).and_then(Value::as_str).map(str::to_owned);
     let kind = text("kind").filter(|kind| OWNERS.contains(&kind.as_str()))?;
     text("apiVersion").filter(|version| version == "apps/v1")?;

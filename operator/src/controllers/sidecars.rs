@@ -10,6 +10,7 @@ use super::survey::Survey;
 use crate::facts;
 use crate::injection;
 use crate::objects::{InForce, Key, Objects, Pod, Policy};
+use crate::pods;
 
 /// What pods show of sidecars.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ impl Sidecars {
                 counted.policies.entry(of_policy(policy)).or_default().ready += 1;
             }
             if !ready.is_empty() {
-                for identity in objects.identities_of(&pod.namespace, account(&pod.raw)) {
+                for identity in objects.identities_of(&pod.namespace, pods::service_account(&pod.raw)) {
                     let key = (pod.namespace.clone(), identity.checked.name.clone());
                     *counted.identities.entry(key).or_default() += 1;
                 }
@@ -60,7 +61,7 @@ impl Sidecars {
             match revisions.is_outdated(pod) {
                 Some(true) => {
                     counted.outdated += 1;
-                    let workload = facts::kind_and_name(&facts::workload(&pod.raw, &pod.namespace));
+                    let workload = facts::workload_name(&pod.raw, &pod.namespace);
                     for policy in injection::asked_of(&pod.raw) {
                         let drift = &mut counted.policies.entry(of_policy(policy)).or_default().drift;
                         *drift.outdated.entry(workload.clone()).or_default() += 1;
@@ -117,7 +118,7 @@ impl<'a> Revisions<'a> {
     /// Whether a pod's sidecars are others than they would be now; None where it could not be made now.
     pub(super) fn is_outdated(&mut self, pod: &Pod) -> Option<bool> {
         let asked = injection::asked_of(&pod.raw);
-        let account = account(&pod.raw);
+        let account = pods::service_account(&pod.raw);
         let key = ((pod.namespace.clone(), account.to_owned()), asked.join(","));
         let objects = self.objects;
         let revision = self.known.entry(key).or_insert_with(|| {
@@ -136,10 +137,5 @@ impl<'a> Revisions<'a> {
 
 /// Whether a pod's containers run, or will: it has not ended, and is not about to.
 pub(super) fn is_live(pod: &Value) -> bool {
-    let has_ended = matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed"));
-    !has_ended && pod.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
-}
-
-fn account(pod: &Value) -> &str {
-    pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default")
+    !pods::has_ended(pod) && pod.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
 }

@@ -91,14 +91,12 @@ impl Controllers {
         for pod in annotated::<Pod>(&Api::all(self.client.clone()), without).await? {
             let namespace = pod.namespace().unwrap_or_default();
             let raw = serde_json::to_value(&pod).unwrap_or_default();
-            let workload = facts::kind_and_name(&facts::workload(&raw, &namespace));
+            let workload = facts::workload_name(&raw, &namespace);
             add(&namespace, &injection::asked_of(&raw), &workload);
         }
         let pods = self.objects.pods();
-        let gated: HashSet<(&str, String)> = pods
-            .iter()
-            .map(|pod| (pod.namespace.as_str(), facts::kind_and_name(&facts::workload(&pod.raw, &pod.namespace))))
-            .collect();
+        let gated: HashSet<(&str, String)> =
+            pods.iter().map(|pod| (pod.namespace.as_str(), facts::workload_name(&pod.raw, &pod.namespace))).collect();
         for (kind, template) in TEMPLATES {
             let group = if kind.ends_with("Job") { "batch" } else { "apps" };
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::raw::{containers, name_of, of_spec};
 use super::sidecar::{self, Parameters};
-use super::{AUDIENCE, Asked, Genuine, INJECT, REVISION, Refusal, asked_names};
+use super::{AUDIENCE, Asked, Genuine, INJECT, REVISION, Refusal, annotation, asked_names};
 use crate::certificates;
 
 /// What webhooks and API servers add to a container by themselves, and what may differ: `resources` is the namespace's
@@ -19,8 +19,8 @@ const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
 /// else. It may have been made by hand, where or when no webhook saw it; so nothing is taken from it that would make the
 /// sidecar somebody else's: what it runs, whom it asks, and, by [`believes_only`], whom it takes for the broker.
 pub fn verify(namespace: &str, pod: &Value, genuine: Genuine<'_>) -> Result<(), String> {
-    let annotation = pod.pointer("/metadata/annotations").and_then(|all| all.get(INJECT)).and_then(Value::as_str);
-    let names = asked_names(annotation.ok_or("the pod asks for no policy")?).map_err(|refusal| refusal.to_string())?;
+    let names =
+        asked_names(annotation(pod).ok_or("the pod asks for no policy")?).map_err(|refusal| refusal.to_string())?;
     is_a_boundary(pod)?;
     let inits = of_spec(pod, "initContainers");
     for (index, policy) in names.iter().enumerate() {

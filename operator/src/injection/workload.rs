@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::raw::{self, object_in};
-use super::{INJECT, Refusal};
+use super::{INJECT, Refusal, annotation};
 
 /// Kinds of workload, and where the template of their pods is.
 pub const TEMPLATES: [(&str, &[&str]); 5] = [
@@ -26,7 +26,7 @@ pub fn copy_annotation(kind: &str, object: &Value, before: Option<&Value>) -> Re
     let template = template.ok_or_else(|| Refusal::new(format!("the {kind} has no template")))?;
     let in_template = object_in(raw::object(template, "metadata")?, "annotations")?;
     let old = in_template.get(INJECT).and_then(Value::as_str).map(str::to_owned);
-    match (asked.as_deref(), was_asked.as_deref()) {
+    match (asked, was_asked) {
         (Some(asked), _) => {
             in_template.insert(INJECT.to_owned(), json!(asked));
         }
@@ -40,9 +40,4 @@ pub fn copy_annotation(kind: &str, object: &Value, before: Option<&Value>) -> Re
         return Err(Refusal::new(format!("{INJECT}: a Job's pods can't be changed once it is there; make it anew")));
     }
     Ok(object)
-}
-
-/// What a workload or pod asks for.
-fn annotation(object: &Value) -> Option<String> {
-    object.pointer("/metadata/annotations")?.get(INJECT)?.as_str().map(str::to_owned)
 }
