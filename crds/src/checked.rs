@@ -31,15 +31,14 @@ pub struct CheckedPolicy {
 impl CheckedPolicy {
     /// The Secrets that it names, with the keys that have to be in them; in order.
     pub fn secret_keys(&self) -> BTreeMap<&str, BTreeSet<&str>> {
-        let credentials = self.database.credentials_secret.iter();
-        let credentials = credentials.flat_map(|secret| [(secret.as_str(), "username"), (secret.as_str(), "password")]);
+        let credentials = ["username", "password"].map(|key| (self.database.credentials.secret(), key));
         let authority = self.database.ca_secret.iter().map(|(secret, key)| (secret.as_str(), key.as_str()));
         let hashes = self.masks.iter().filter_map(|mask| match &mask.kind {
             MaskKind::Hash { key_secret: (secret, key) } => Some((secret.as_str(), key.as_str())),
             _ => None,
         });
         let mut all = BTreeMap::<_, BTreeSet<_>>::new();
-        for (secret, key) in credentials.chain(authority).chain(hashes) {
+        for (secret, key) in credentials.into_iter().chain(authority).chain(hashes) {
             all.entry(secret).or_default().insert(key);
         }
         all
@@ -68,8 +67,46 @@ pub struct Database {
     pub tls: TlsMode,
     /// Secret and key with the CA bundle (PEM), where `tls` verifies.
     pub ca_secret: Option<(String, String)>,
-    /// Secret with the keys `username` and `password`; None with `ephemeralRole`.
-    pub credentials_secret: Option<String>,
+    /// As whom to log in.
+    pub credentials: Credentials,
+}
+
+/// As whom a sidecar logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// As the role of a Secret with the keys `username` and `password`.
+    Secret(String),
+    /// As a role that is made for each sidecar.
+    Ephemeral(EphemeralRole),
+}
+
+/// A role that is made for each sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EphemeralRole {
+    /// Secret with the keys `username` and `password` of who makes it.
+    pub admin_secret: String,
+    /// The role that it is a member of, in place of grants by the policy.
+    pub member_of: Option<String>,
+    /// Where it is made, if not at the database's own address.
+    pub primary: Option<(String, u16)>,
+}
+
+impl Credentials {
+    /// The Secret with a `username` and a `password`: of the sidecars, or of who makes their roles.
+    pub fn secret(&self) -> &str {
+        match self {
+            Credentials::Secret(secret) => secret,
+            Credentials::Ephemeral(role) => &role.admin_secret,
+        }
+    }
+
+    /// The role that is made for each sidecar.
+    pub fn ephemeral(&self) -> Option<&EphemeralRole> {
+        match self {
+            Credentials::Secret(_) => None,
+            Credentials::Ephemeral(role) => Some(role),
+        }
+    }
 }
 
 /// Upstream TLS, as libpq's sslmode has it.

@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
     use crate::checked::{
-        BulkAction, BulkExport, Database, MaskKind, Mode, OnPredicate, ParameterRecording, Recording,
+        BulkAction, BulkExport, Credentials, Database, MaskKind, Mode, OnPredicate, ParameterRecording, Recording,
         StatementRecording, TlsMode,
     };
     use crate::pattern::{ColumnPattern, NamePattern};
@@ -283,7 +283,7 @@ mod tests {
                 name: "shop".into(),
                 tls: TlsMode::Disable,
                 ca_secret: None,
-                credentials_secret: Some("s".into()),
+                credentials: Credentials::Secret("s".into()),
             },
             masks,
             rules,

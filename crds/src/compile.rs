@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::api::{self, DatabaseAccessPolicySpec, NonHumanIdentitySpec};
 use crate::checked::{
-    BulkAction, BulkExport, CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Database, Limits,
-    MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording, TlsMode, To, Window,
+    BulkAction, BulkExport, CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Credentials,
+    Database, EphemeralRole, Limits, MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording,
+    TlsMode, To, Window,
 };
 use crate::combine::RESERVED_SETTING_CLASS;
 use crate::filter;
@@ -64,11 +65,12 @@ pub fn compile_policy(
                 .add(format!("spec.rules[{index}].name"), format!("'{}' is the name of rules[{first}] too", rule.name));
         }
     }
-    let rules = rules
+    let rules: Vec<_> = rules
         .iter()
         .enumerate()
         .map(|(index, rule)| compile_rule(rule, format!("spec.rules[{index}]"), &mut errors))
         .collect();
+    check_ddl(&database, &rules, &mut errors);
     let bulk_export = compile_bulk_export(bulk_export.as_ref(), &mut errors);
     if let Some(sidecar) = sidecar {
         check_sidecar(sidecar, &mut errors);
@@ -107,16 +109,7 @@ pub fn compile_identity(
         &mut errors,
     );
     let role = "spec.postgresRole";
-    if check_name(postgres_role, role, &mut errors) {
-        match postgres_role.as_str() {
-            "none" => errors.add(role, "'none' is no role: to Postgres it means the login itself"),
-            "public" => errors.add(role, "'public' is no role: to Postgres it means everyone"),
-            name if name.starts_with("pg_") => {
-                errors.add(role, format!("'{name}' is a role of the server's own: make one for the workload"));
-            }
-            _ => {}
-        }
-    }
+    check_own_role(postgres_role, role, &mut errors);
     let max_lease = optional_duration(max_lease.as_deref(), HOUR, MINUTE, DAY, "spec.maxLease", &mut errors);
     let outage_grace = optional_duration(
         outage_grace.as_deref(),
@@ -187,13 +180,7 @@ fn compile_database(database: &api::Database, errors: &mut Errors) -> Database {
             format!("'{host}' is neither one host name or address, nor the absolute path of a socket's directory"),
         );
     }
-    let port = match u16::try_from(*port) {
-        Ok(port) if port > 0 => port,
-        _ => {
-            errors.add(format!("{path}.port"), "must be from 1 to 65535");
-            0
-        }
-    };
+    let port = check_port(*port, &format!("{path}.port"), errors);
     check_name(name, &format!("{path}.name"), errors);
 
     let (tls, ca_secret) = match tls {
@@ -232,25 +219,67 @@ fn compile_database(database: &api::Database, errors: &mut Errors) -> Database {
 
     let api::Credentials { secret, ephemeral_role } = credentials;
     let path = "spec.database.credentials";
-    match (secret, ephemeral_role) {
-        (None, None) => errors.add(path, "set secret or ephemeralRole"),
-        (Some(_), Some(_)) => errors.add(path, "set secret or ephemeralRole, not both"),
-        _ => {}
+    let credentials = match (secret, ephemeral_role) {
+        (Some(secret), None) => {
+            check_secret_name(&secret.name, &format!("{path}.secret.name"), errors);
+            Credentials::Secret(secret.name.clone())
+        }
+        (None, Some(role)) => {
+            if socket {
+                errors.add(
+                    format!("{path}.ephemeralRole"),
+                    "can't be had by a unix socket: the operator has to connect too",
+                );
+            }
+            Credentials::Ephemeral(compile_ephemeral(role, &format!("{path}.ephemeralRole"), errors))
+        }
+        (one, _) => {
+            errors.add(path, format!("set secret or ephemeralRole{}", if one.is_some() { ", not both" } else { "" }));
+            Credentials::Secret(String::new())
+        }
+    };
+    Database { host: host.clone(), port, name: name.clone(), tls, ca_secret, credentials }
+}
+
+fn check_port(port: i32, path: &str, errors: &mut Errors) -> u16 {
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => port,
+        _ => {
+            errors.add(path, "must be from 1 to 65535");
+            0
+        }
     }
-    if let Some(api::EphemeralRole { admin_secret, grants: api::EphemeralGrants::FromPolicy }) = ephemeral_role {
-        check_secret_name(&admin_secret.name, &format!("{path}.ephemeralRole.adminSecret.name"), errors);
+}
+
+/// What a role that is dropped soon makes would have to go with it, or to somebody else.
+fn check_ddl(database: &Database, rules: &[CheckedRule], errors: &mut Errors) {
+    if database.credentials.ephemeral().is_none_or(|role| role.member_of.is_some()) {
+        return;
     }
-    if let Some(secret) = secret {
-        check_secret_name(&secret.name, &format!("{path}.secret.name"), errors);
+    for rule in rules.iter().filter(|rule| rule.allow.contains(Verb::Ddl)) {
+        errors.add(
+            format!("{}.allow", rule.path),
+            "Ddl needs spec.database.credentials.ephemeralRole.memberOf: the role that is to own what is made",
+        );
     }
-    Database {
-        host: host.clone(),
-        port,
-        name: name.clone(),
-        tls,
-        ca_secret,
-        credentials_secret: secret.as_ref().map(|secret| secret.name.clone()),
+}
+
+fn compile_ephemeral(role: &api::EphemeralRole, path: &str, errors: &mut Errors) -> EphemeralRole {
+    let api::EphemeralRole { admin_secret, grants, member_of, primary } = role;
+    check_secret_name(&admin_secret.name, &format!("{path}.adminSecret.name"), errors);
+    if let (Some(api::EphemeralGrants::FromPolicy), Some(_)) = (grants, member_of) {
+        errors.add(path, "set grants or memberOf, not both");
     }
+    if let Some(role) = member_of {
+        check_own_role(role, &format!("{path}.memberOf"), errors);
+    }
+    let primary = primary.as_ref().map(|api::Primary { host, port }| {
+        if host.len() > 253 || !is_host(host) {
+            errors.add(format!("{path}.primary.host"), format!("'{host}' is not one host name or address"));
+        }
+        (host.clone(), check_port(*port, &format!("{path}.primary.port"), errors))
+    });
+    EphemeralRole { admin_secret: admin_secret.name.clone(), member_of: member_of.clone(), primary }
 }
 
 fn compile_mask(entry: &api::MaskEntry, path: String, errors: &mut Errors) -> Option<CheckedMask> {
@@ -776,6 +805,21 @@ fn secret_key(secret: &api::SecretKey, path: &str, errors: &mut Errors) -> (Stri
     (name.clone(), key.clone())
 }
 
+/// A role that somebody made for workloads, and no word that means something else to Postgres.
+fn check_own_role(role: &str, path: &str, errors: &mut Errors) {
+    if !check_name(role, path, errors) {
+        return;
+    }
+    match role {
+        "none" => errors.add(path, "'none' is no role: to Postgres it means the login itself"),
+        "public" => errors.add(path, "'public' is no role: to Postgres it means everyone"),
+        name if name.starts_with("pg_") => {
+            errors.add(path, format!("'{name}' is a role of the server's own: make one for the workload"));
+        }
+        _ => {}
+    }
+}
+
 fn check_secret_name(name: &str, path: &str, errors: &mut Errors) {
     if !is_object_name(name) {
         errors.add(path, format!("{name:?} is no name that a Secret can have"));
@@ -952,6 +996,21 @@ mod tests {
                 "/database/credentials/secret/name",
                 json!("../../etc"),
                 "spec.database.credentials.secret.name: \"../../etc\" is no name",
+            ),
+            (
+                "/database/credentials",
+                json!({"ephemeralRole": {"adminSecret": {"name": "a"}, "grants": "FromPolicy", "memberOf": "owner"}}),
+                "spec.database.credentials.ephemeralRole: set grants or memberOf, not both",
+            ),
+            (
+                "/database/credentials",
+                json!({"ephemeralRole": {"adminSecret": {"name": "a"}, "memberOf": "pg_read_all_data"}}),
+                "spec.database.credentials.ephemeralRole.memberOf: 'pg_read_all_data' is a role of the server's own",
+            ),
+            (
+                "/database/credentials",
+                json!({"ephemeralRole": {"adminSecret": {"name": "a"}, "primary": {"host": "a,b", "port": 5432}}}),
+                "spec.database.credentials.ephemeralRole.primary.host: 'a,b' is not one host name or address",
             ),
             ("/database/credentials/secret/name", json!(""), "spec.database.credentials.secret.name: \"\" is no name"),
             ("/masks/0/columns", json!([]), "spec.masks[0].columns: names no column"),

@@ -422,7 +422,7 @@ mod tests {
         let policy = policy.compile().unwrap();
         assert_eq!(policy.database.tls, TlsMode::VerifyFull);
         assert_eq!(policy.database.ca_secret, Some(("shop-pg-ca".into(), "ca.crt".into())));
-        assert_eq!(policy.database.credentials_secret.as_deref(), Some("shop-postern"));
+        assert_eq!(policy.database.credentials.secret(), "shop-postern");
         assert_eq!(policy.masks.len(), 3);
         assert_eq!(policy.masks[0].kind, MaskKind::Partial { keep_first: 0, keep_last: 4, with: '*' });
         assert_eq!(policy.masks[2].on_predicate, OnPredicate::Refuse);

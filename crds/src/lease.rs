@@ -43,8 +43,12 @@ pub const MAX_WAIT: u64 = 8;
 /// Largest body of a batch of audit events; a sidecar's batches are far smaller, unless a single event isn't.
 pub const MAX_BATCH: usize = 48 << 20;
 
+/// What every lease requires of a sidecar: to read its documents.
+pub const DOCUMENTS: &str = "documents/v1alpha1";
+/// What one requires that logs in as a role made for it.
+pub const EPHEMERAL_ROLE: &str = "ephemeral-role/v1";
 /// What a sidecar of this version knows; a lease that requires anything else is refused.
-pub const FEATURES: &[&str] = &["documents/v1alpha1"];
+pub const FEATURES: &[&str] = &[DOCUMENTS, EPHEMERAL_ROLE];
 
 /// The policy that a sidecar asks for, written `postern:<namespace>/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,9 +192,30 @@ pub struct LeaseRequest {
     /// How long to wait for another version, in seconds; never longer than [`MAX_WAIT`].
     #[serde(default)]
     pub wait: u64,
+    /// The SCRAM-SHA-256 verifier of the password that a role made for this sidecar is to have, see [`is_verifier`]: the
+    /// password itself never leaves the sidecar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier: Option<String>,
     /// How it fares.
     #[serde(default)]
     pub report: Report,
+}
+
+/// Whether the text is a SCRAM-SHA-256 verifier as Postgres keeps it (`pg_authid.rolpassword`), and nothing else: it
+/// becomes part of a statement.
+pub fn is_verifier(text: &str) -> bool {
+    let decodes = |text: &str, least: usize, most: usize| {
+        BASE64.decode(text).is_ok_and(|bytes| (least..=most).contains(&bytes.len()))
+    };
+    let parts = || {
+        let (rounds, rest) = text.strip_prefix("SCRAM-SHA-256$")?.split_once(':')?;
+        let (salt, keys) = rest.split_once('$')?;
+        Some((rounds.parse::<u32>().ok()?, salt, keys.split_once(':')?))
+    };
+    parts().is_some_and(|(rounds, salt, (stored, server))| {
+        // Many rounds would keep whoever logs in busy.
+        (4096..=100_000).contains(&rounds) && decodes(salt, 8, 64) && decodes(stored, 32, 32) && decodes(server, 32, 32)
+    })
 }
 
 /// How a sidecar fares, for the policy's status.
@@ -238,6 +263,9 @@ pub struct Lease {
     pub identity: Value,
     /// The keys of secrets that the policy names, and no others.
     pub secrets: Vec<SecretEntry>,
+    /// The role that was made for this sidecar, which it logs in as with the password whose verifier it sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Who the pod is, as its token proved it.
     pub subject: LeaseSubject,
     /// The bundle (PEM) to verify the broker with from now on.
@@ -329,8 +357,31 @@ mod tests {
                 key: "password".into(),
                 value: Zeroizing::new(b"hush\xff".to_vec()),
             }],
+            role: Some("postern_r".into()),
             subject: LeaseSubject::default(),
             broker_ca: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_verifier_is_what_postgres_keeps_and_no_other_text() {
+        let (salt, key) = (BASE64.encode([1; 16]), BASE64.encode([2; 32]));
+        let verifier = |rounds: &str, salt: &str, stored: &str, server: &str| {
+            format!("SCRAM-SHA-256${rounds}:{salt}${stored}:{server}")
+        };
+        assert!(is_verifier(&verifier("4096", &salt, &key, &key)));
+        for wrong in [
+            String::new(),
+            "hunter2".into(),
+            "md5d41d8cd98f00b204e9800998ecf8427e".into(),
+            verifier("1", &salt, &key, &key),
+            verifier("4000000000", &salt, &key, &key),
+            verifier("4096", "", &key, &key),
+            verifier("4096", &salt, &salt, &key),
+            verifier("4096", &salt, &key, &format!("{key}' SUPERUSER --")),
+            verifier("4096", &format!("{salt}'"), &key, &key),
+        ] {
+            assert!(!is_verifier(&wrong), "{wrong}");
         }
     }
 

@@ -15,8 +15,9 @@ pub mod units;
 pub mod verb;
 
 pub use checked::{
-    BulkAction, BulkExport, CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Database, Limits,
-    MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording, TlsMode, To, Window,
+    BulkAction, BulkExport, CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy, CheckedRule, Credentials,
+    Database, EphemeralRole, Limits, MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording,
+    TlsMode, To, Window,
 };
 pub use compile::{CompileError, compile_identity, compile_policy};
 pub use pattern::{ColumnPattern, NamePattern, PatternError, RelationPattern};

@@ -523,6 +523,7 @@ impl Broker {
             pod: &pod.raw,
             secrets: &secrets,
             broker_ca: broker_ca.ok_or_else(|| Problem::later("the broker has just started"))?,
+            role: None,
             expires_in,
         });
         Ok((lease, right))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use postern_crds::lease::Resource;
-use postern_crds::{Database, TlsMode};
+use postern_crds::{Credentials, Database, TlsMode};
 use zeroize::Zeroizing;
 
 use crate::audit::Target;
@@ -561,7 +561,7 @@ pub enum CatalogSource {
 
 /// A database to read the catalog from, and the log-in for it.
 pub struct Dsn {
-    /// Where it is; `ca_secret` and `credentials_secret` are not set.
+    /// Where it is; it names no Secrets.
     pub database: Database,
     /// User.
     pub user: String,
@@ -866,7 +866,7 @@ fn parse_dsn(dsn: &str) -> Result<Dsn, ConfigError> {
         name: String::new(),
         tls: TlsMode::Disable,
         ca_secret: None,
-        credentials_secret: None,
+        credentials: Credentials::Secret(String::new()),
     };
     let mut user = String::new();
     // A password on a command line can be seen by every process; libpq's variable is the better place.

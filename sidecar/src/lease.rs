@@ -12,6 +12,7 @@
 
 mod client;
 mod clock;
+mod password;
 mod proof;
 mod sender;
 
@@ -23,6 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use hyper::StatusCode;
+use postern_crds::CheckedIdentity;
 use postern_crds::lease::{
     ErrorCode, GRANT_TYPE, JWT_TYPE, LEASE_PATH, Lease, LeaseRequest, MAX_WAIT, Report, Resource, TOKEN_PATH,
     TokenResponse, Unbound,
@@ -39,9 +41,10 @@ pub use sender::{Sender, Unsent};
 use crate::audit::Subject;
 use crate::config::LeaseOptions;
 use crate::metrics::{Exchange, Metrics};
-use crate::policy_files::{Loaded, SecretValues, Secrets};
+use crate::policy_files::{Leased, Loaded, OwnLogin, SecretValues, Secrets};
 use client::{Broker, Call, Client};
 use clock::{Contact, Held, State};
+use password::Password;
 
 /// How long the exchange may take: the broker asks the cluster about the token.
 const EXCHANGE: Duration = Duration::from_secs(15);
@@ -102,6 +105,9 @@ pub enum StartError {
     /// No trust.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// No password.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] rand::rand_core::OsError),
 }
 
 impl Leasing {
@@ -112,6 +118,7 @@ impl Leasing {
         let (publish, standing) = watch::channel(Standing::None);
         let (token, current) = watch::channel(None);
         let unbound = Arc::new(ArcSwapOption::empty());
+        let password = Password::generate()?;
         let asker = Asker {
             client: Client::new(Arc::clone(&broker)),
             resource: options.resource.clone(),
@@ -119,9 +126,10 @@ impl Leasing {
             token: None,
             publish: token,
             seen: None,
+            verifier: password.verifier,
             metrics: Arc::clone(metrics),
         };
-        let keeper = Keeper::new(options.resource.clone(), publish, Arc::clone(metrics));
+        let keeper = Keeper::new(options.resource.clone(), password.text, publish, Arc::clone(metrics));
         let report = Reporter { unbound: Arc::clone(&unbound), metrics: Arc::clone(metrics) };
         tokio::spawn(keep(asker, keeper, report));
         Ok((Leasing { standing, unbound }, Sender::new(Client::new(broker), current, Arc::clone(metrics))))
@@ -194,6 +202,8 @@ struct Asker {
     publish: watch::Sender<Option<AccessToken>>,
     /// The version of the last lease, whether or not it could be used.
     seen: Option<String>,
+    /// Of this process' password.
+    verifier: String,
     metrics: Arc<Metrics>,
 }
 
@@ -229,7 +239,7 @@ impl Asker {
         let asked = Instant::now();
         let until_renewal = token.renew.saturating_duration_since(asked).as_secs();
         let wait = if self.seen.is_none() { 0 } else { until_renewal.clamp(1, MAX_WAIT) };
-        let request = LeaseRequest { version: self.seen.clone(), wait, report };
+        let request = LeaseRequest { version: self.seen.clone(), wait, verifier: Some(self.verifier.clone()), report };
         let body = serde_json::to_vec(&request).map_err(|error| CallError::Own(error.to_string()))?;
         let call = Call {
             path: LEASE_PATH,
@@ -363,6 +373,8 @@ fn form_body(fields: &[(&str, &str)]) -> String {
 /// Says how it stands with the lease.
 struct Keeper {
     resource: Resource,
+    /// The password of a role that is made for this sidecar.
+    password: Zeroizing<String>,
     held: Option<Held>,
     contact: Contact,
     /// Why the last attempt failed, for people.
@@ -375,9 +387,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(resource: Resource, publish: watch::Sender<Standing>, metrics: Arc<Metrics>) -> Self {
+    fn new(
+        resource: Resource,
+        password: Zeroizing<String>,
+        publish: watch::Sender<Standing>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let why = "no broker was reached yet".into();
-        Self { resource, held: None, contact: Contact::Away, why, grant: None, unusable: None, publish, metrics }
+        let (held, contact) = (None, Contact::Away);
+        Self { resource, password, held, contact, why, grant: None, unusable: None, publish, metrics }
     }
 
     /// Returns when the time alone has changed how it stands.
@@ -431,7 +449,7 @@ impl Keeper {
             return;
         }
         let version = lease.version.clone();
-        match Grant::new(*lease, &self.resource) {
+        match Grant::new(*lease, &self.resource, &self.password) {
             Ok(grant) => {
                 tracing::info!(%version, life = ?held.until.saturating_duration_since(asked), "a lease was granted");
                 self.held = Some(held);
@@ -471,7 +489,7 @@ impl Keeper {
 
 impl Grant {
     /// What a lease grants, if this version understands all of it and it is the one that was asked for.
-    fn new(lease: Lease, resource: &Resource) -> Result<Self, String> {
+    fn new(lease: Lease, resource: &Resource, password: &Zeroizing<String>) -> Result<Self, String> {
         let unknown = lease.unknown_features();
         if !unknown.is_empty() {
             return Err(format!(
@@ -479,13 +497,22 @@ impl Grant {
                 unknown.join(", ")
             ));
         }
-        let Lease { version, policy, identity, secrets, subject, .. } = lease;
-        let loaded = Loaded::from_documents(policy, identity)?;
+        let Lease { version, policy, identity, secrets, role, subject, .. } = lease;
+        let mut loaded = Loaded::from_documents(policy, identity)?;
         let named = |policy: &postern_crds::CheckedPolicy| (policy.namespace.clone(), policy.name.clone());
         if named(&loaded.policy) != (resource.namespace.clone(), resource.name.clone()) {
             return Err(format!("it is for another policy than {resource}"));
         }
-        let values = Secrets::leased(secrets).read(&loaded.policy).map_err(|error| error.to_string())?;
+        // Without a role that it is a member of, the one that was made is the one that sessions run as.
+        let own = loaded.policy.database.credentials.ephemeral().is_some_and(|role| role.member_of.is_none());
+        if let Some(role) = role.as_ref().filter(|_| own) {
+            loaded.identity =
+                Arc::new(CheckedIdentity { postgres_role: role.clone(), ..CheckedIdentity::clone(&loaded.identity) });
+        }
+        let login = role.map(|role| OwnLogin { role, password: password.clone() });
+        let values = Secrets::Leased(Leased { entries: secrets, login })
+            .read(&loaded.policy)
+            .map_err(|error| error.to_string())?;
         values.upstream(&loaded.policy.database).map_err(|error| error.to_string())?;
         let subject = Subject {
             issuer: Some(subject.issuer),
@@ -514,7 +541,8 @@ mod tests {
     fn keeper() -> (Keeper, watch::Receiver<Standing>) {
         let (publish, standing) = watch::channel(Standing::None);
         let resource = "postern:shop/orders".parse().unwrap();
-        (Keeper::new(resource, publish, Metrics::new("shop/orders").unwrap()), standing)
+        let password = Zeroizing::new("made here".to_owned());
+        (Keeper::new(resource, password, publish, Metrics::new("shop/orders").unwrap()), standing)
     }
 
     fn lease(version: &str) -> Lease {
@@ -542,6 +570,7 @@ mod tests {
                 json!({"subjects": [{"serviceAccount": {"name": "report"}}], "postgresRole": "reporting"}),
             ),
             secrets: vec![secret("username"), secret("password")],
+            role: None,
             subject: LeaseSubject::default(),
             broker_ca: String::new(),
         }
@@ -607,6 +636,32 @@ mod tests {
         keeper.look();
         let Standing::Ended(Ended::Refused, why) = &*standing.borrow() else { panic!("not refused") };
         assert!(why.contains("no identity is the pod's"), "{why}");
+    }
+
+    #[test]
+    fn a_role_that_was_made_for_the_sidecar_is_who_logs_in_and_who_sessions_run_as() {
+        let (mut keeper, standing) = keeper();
+        let mut made = lease("1");
+        made.role = Some("postern_1".into());
+        made.secrets.clear();
+        let credentials = |role: serde_json::Value| json!({"ephemeralRole": role});
+        made.policy["spec"]["database"]["credentials"] = credentials(json!({"adminSecret": {"name": "admin"}}));
+        keeper.heard(answer(made.clone()));
+        let role = |standing: &watch::Receiver<Standing>| match &*standing.borrow() {
+            Standing::Held(grant) => grant.loaded.identity.postgres_role.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(role(&standing), "postern_1");
+
+        let member = json!({"adminSecret": {"name": "admin"}, "memberOf": "reporting"});
+        made.policy["spec"]["database"]["credentials"] = credentials(member);
+        made.version = "2".into();
+        keeper.heard(answer(made.clone()));
+        assert_eq!(role(&standing), "reporting", "what it makes belongs to the role that it is a member of");
+
+        (made.version, made.role) = ("3".into(), None);
+        keeper.heard(answer(made));
+        assert_eq!(held(&standing).as_deref(), Some("2"), "without a role there is nobody to log in as");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use postern_crds::files::{self, Object};
 use postern_crds::lease::SecretEntry;
-use postern_crds::{CheckedIdentity, CheckedPolicy, Database};
+use postern_crds::{CheckedIdentity, CheckedPolicy, Credentials, Database};
 use zeroize::Zeroizing;
 
 use crate::config::{ObjectName, Sources};
@@ -322,7 +322,31 @@ pub enum Secrets {
     /// In a folder, as Kubernetes mounts them: `<folder>/<secret>/<key>`.
     Folder(PathBuf),
     /// In a lease.
-    Leased(Vec<SecretEntry>),
+    Leased(Leased),
+}
+
+/// What a lease has of secrets.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// Keys of Secrets.
+    pub entries: Vec<SecretEntry>,
+    /// As whom to log in, where a role was made for this sidecar.
+    pub login: Option<OwnLogin>,
+}
+
+/// A role that was made for this sidecar, and its password.
+#[derive(Clone)]
+pub struct OwnLogin {
+    /// The role.
+    pub role: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for OwnLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnLogin({})", self.role)
+    }
 }
 
 impl Secrets {
@@ -331,17 +355,12 @@ impl Secrets {
         Secrets::Folder(folder)
     }
 
-    /// Secrets of a lease.
-    pub fn leased(entries: Vec<SecretEntry>) -> Self {
-        Secrets::Leased(entries)
-    }
-
     /// The value of a key.
     pub fn key(&self, secret: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         let folder = match self {
             Secrets::Folder(folder) => folder,
-            Secrets::Leased(entries) => {
-                let found = entries.iter().find(|entry| entry.secret == secret && entry.key == key);
+            Secrets::Leased(leased) => {
+                let found = leased.entries.iter().find(|entry| entry.secret == secret && entry.key == key);
                 let missing = || SecretError::Missing { secret: secret.to_owned(), key: key.to_owned() };
                 return found.map(|entry| entry.value.clone()).ok_or_else(missing);
             }
@@ -379,7 +398,13 @@ impl Secrets {
     /// The values of all secrets that a policy names.
     pub fn read(&self, policy: &CheckedPolicy) -> Result<SecretValues, SecretError> {
         let database = &policy.database;
-        let secret = database.credentials_secret.as_ref().ok_or(SecretError::EphemeralRole)?;
+        let (user, password) = match (&database.credentials, self) {
+            (Credentials::Secret(secret), _) => (self.line(secret, "username")?, self.line(secret, "password")?),
+            (Credentials::Ephemeral(_), Secrets::Leased(Leased { login: Some(login), .. })) => {
+                (Zeroizing::new(login.role.clone()), login.password.clone())
+            }
+            (Credentials::Ephemeral(_), _) => return Err(SecretError::EphemeralRole),
+        };
         let mut hash_keys = Vec::new();
         for hash_key in mask::hash_keys(policy) {
             let (secret, key) = &hash_key.secret;
@@ -391,8 +416,8 @@ impl Secrets {
             hash_keys.push((hash_key, value));
         }
         Ok(SecretValues {
-            user: self.line(secret, "username")?,
-            password: self.line(secret, "password")?,
+            user,
+            password,
             ca: database.ca_secret.as_ref().map(|(secret, key)| self.key(secret, key)).transpose()?,
             hash_keys,
             // In a pod another container can pose as the server.

@@ -44,7 +44,9 @@ pub struct NonHumanIdentitySpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
     pub groups: Vec<String>,
     /// The Postgres role that the identity's sessions run as. It must exist, and the login of the policy's credentials
-    /// must be a member of it. Not a `pg_…` role, nor `none`, which would be the login itself.
+    /// must be a member of it. Not a `pg_…` role, nor `none`, which would be the login itself. Where the policy's
+    /// credentials are an `ephemeralRole` with grants of its own, sessions run as the role that is made, and this is only
+    /// the user that applications are told.
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [
         {"rule": "!self.startsWith('pg_') && self != 'none' && self != 'public'",
          "message": "must be a role of your own: not pg_…, none or public"},

@@ -157,21 +157,50 @@ pub struct Credentials {
     pub ephemeral_role: Option<EphemeralRole>,
 }
 
-/// A role per sidecar.
+/// A role per sidecar: made for its first lease, and dropped, with its sessions ended, after its last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!(has(self.grants) && has(self.memberOf))", "message": "set grants or memberOf, not both"},
+]))]
 pub struct EphemeralRole {
-    /// A Secret with the keys `username` and `password` of a role that may make roles.
+    /// A Secret with the keys `username` and `password` of a role that may make roles (CREATEROLE) and grant what the
+    /// policy allows: a member of the role that owns the tables. Only the operator reads it; no sidecar gets it.
     pub admin_secret: SecretName,
-    /// What the role is granted.
-    #[serde(default)]
-    pub grants: EphemeralGrants,
+    /// What the role is granted. The default is `FromPolicy`, unless `memberOf` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<EphemeralGrants>,
+    /// The role is a member of this one in place of grants of its own, and its sessions run as it: for migrations, whose
+    /// objects then belong to this role. The `postgresRole` of every identity that comes by this policy has to be the
+    /// same. Not a `pg_…` role nor a superuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [
+        {"rule": "!self.startsWith('pg_') && self != 'none' && self != 'public'",
+         "message": "must be a role of your own: not pg_…, none or public"},
+    ]))]
+    pub member_of: Option<String>,
+    /// Where roles are made, if `host` is a replica that only reads. Default: the database itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Primary>,
+}
+
+/// Where the server is that can be written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Primary {
+    /// DNS name or address of the server.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^([A-Za-z0-9_][-A-Za-z0-9._]*|[:0-9A-Fa-f.]+)$"))]
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
 }
 
 /// What an ephemeral role is granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EphemeralGrants {
-    /// What the policy's rules allow, and no more: a second wall in the server itself.
+    /// What the policy's rules allow, and no more: a second wall in the server itself. Sessions run as the role itself.
     #[default]
     FromPolicy,
 }

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use postern_crds::lease::{FEATURES, Lease, LeaseSubject, SecretEntry};
-use postern_crds::{CheckedPolicy, MaskKind};
+use postern_crds::lease::{DOCUMENTS, EPHEMERAL_ROLE, Lease, LeaseSubject, SecretEntry};
+use postern_crds::{CheckedPolicy, Credentials, MaskKind};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::rights::{Bearer, Right, owner};
 use crate::secrets::SecretData;
 
-/// The secrets that a policy names, each with the keys that it names of it.
+/// The secrets that a sidecar gets of a policy, each with the keys that it names of it. Who makes roles is not for it.
 pub(super) fn named(policy: &CheckedPolicy) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut named: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    if let Some(secret) = &policy.database.credentials_secret {
+    if let Credentials::Secret(secret) = &policy.database.credentials {
         named.entry(secret).or_default().extend(["username", "password"]);
     }
     let keys = policy.masks.iter().filter_map(|mask| match &mask.kind {
@@ -35,13 +35,16 @@ pub(super) struct Parts<'a> {
     pub(super) pod: &'a Value,
     pub(super) secrets: &'a BTreeMap<String, Arc<SecretData>>,
     pub(super) broker_ca: String,
+    /// The role that was made for the sidecar.
+    pub(super) role: Option<String>,
     /// Seconds from now.
     pub(super) expires_in: u64,
 }
 
 /// The lease.
 pub(super) fn lease(parts: Parts<'_>) -> Lease {
-    let Parts { id, bearer, right, pod, secrets, broker_ca, expires_in } = parts;
+    let Parts { id, bearer, right, pod, secrets, broker_ca, role, expires_in } = parts;
+    let requires: Vec<_> = [DOCUMENTS].into_iter().chain(role.as_ref().map(|_| EPHEMERAL_ROLE)).collect();
     let named = named(&right.policy.checked);
     let entries = named.iter().flat_map(|(name, keys)| {
         let values = secrets.get(*name).map(|secret| &secret.values);
@@ -63,13 +66,14 @@ pub(super) fn lease(parts: Parts<'_>) -> Lease {
     };
     Lease {
         id: id.to_owned(),
-        version: version(right, secrets, &subject, &broker_ca),
-        requires: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+        version: version(right, secrets, &requires, &subject, &broker_ca),
+        requires: requires.into_iter().map(str::to_owned).collect(),
         expires_in,
         outage_grace: right.identity.checked.outage_grace.as_secs(),
         policy: right.policy.document.clone(),
         identity: right.identity.document.clone(),
         secrets: entries.collect(),
+        role,
         subject,
         broker_ca,
     }
@@ -80,12 +84,13 @@ pub(super) fn lease(parts: Parts<'_>) -> Lease {
 fn version(
     right: &Right,
     secrets: &BTreeMap<String, Arc<SecretData>>,
+    requires: &[&str],
     subject: &LeaseSubject,
     broker_ca: &str,
 ) -> String {
     let secrets: BTreeMap<&String, &String> = secrets.iter().map(|(name, secret)| (name, &secret.version)).collect();
     let subject = LeaseSubject { token_id: None, ..subject.clone() };
-    let content = json!([FEATURES, right.policy.document, right.identity.document, secrets, subject, broker_ca]);
+    let content = json!([requires, right.policy.document, right.identity.document, secrets, subject, broker_ca]);
     let digest = Sha256::digest(content.to_string());
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -135,8 +140,8 @@ mod tests {
         let owners =
             json!([{"kind": "ReplicaSet", "name": "x"}, {"kind": "Job", "name": "night-1", "controller": true}]);
         let pod = json!({"metadata": {"ownerReferences": owners}});
-        let broker_ca = "bundle".into();
-        lease(Parts { id: "id", bearer: &bearer, right, pod: &pod, secrets, broker_ca, expires_in: 60 })
+        let (broker_ca, role) = ("bundle".into(), None);
+        lease(Parts { id: "id", bearer: &bearer, right, pod: &pod, secrets, broker_ca, role, expires_in: 60 })
     }
 
     #[test]
