@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod generate;
+mod granted;
 mod smith;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,15 @@ struct Side {
 
 impl Side {
     fn new(change: &str, is_gated: bool) -> Result<Self> {
+        let mut side = Self::original(change)?;
+        if is_gated {
+            side.guard("app", POLICY)?;
+        }
+        Ok(side)
+    }
+
+    /// A database without a gate.
+    fn original(change: &str) -> Result<Self> {
         // The tests share the server, and run at the same time.
         static ROLE: Once = Once::new();
         let server = Server::shared()?;
@@ -55,15 +65,16 @@ impl Side {
                  SET ROLE app; {SCHEMA} {change}"
             ),
         )?;
-        let mut side = Self { database, gate: None, wire: None };
+        let side = Self { database, gate: None, wire: None };
         side.tidy()?;
-        let gate = is_gated.then(|| {
-            let options =
-                GateOptions::new(server, &side.database, "app", POLICY).secret("mask-key", "key", "a key of the tests");
-            Gate::start(&options)
-        });
-        side.gate = gate.transpose()?;
         Ok(side)
+    }
+
+    /// Puts a gate in front of it, which logs in as this role.
+    fn guard(&mut self, role: &str, policy: &str) -> Result<()> {
+        let options = GateOptions::new(Server::shared()?, &self.database, role, policy);
+        self.gate = Some(Gate::start(&options.secret("mask-key", "key", "a key of the tests"))?);
+        Ok(())
     }
 
     /// Makes the layout of rows the same, whatever was changed. Plans go by the sizes of tables, which nobody hides, and
@@ -448,6 +459,18 @@ fn databases_that_differ_in_hidden_values_only_answer_alike() {
 #[ignore = "takes minutes"]
 fn databases_that_differ_in_hidden_values_only_answer_ten_thousand_statements_alike() {
     compare(Comparison::of_originals().unwrap(), 10_000, grammar(true));
+}
+
+#[test]
+fn a_role_with_the_policys_grants_is_refused_nothing_that_the_gate_lets_through() {
+    compare(granted::comparison().unwrap(), 150, grammar(false));
+    writeln!(std::io::stderr(), "the long form (--ignored) runs 10,000").unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_role_with_the_policys_grants_is_refused_nothing_of_ten_thousand_statements_that_the_gate_lets_through() {
+    compare(granted::comparison().unwrap(), 10_000, grammar(false));
 }
 
 /// Three databases are asked, so that what depends on the time or on chance is known as such.

@@ -163,7 +163,8 @@ const SCHEMAS: &str = "SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^
 
 const EXTENSIONS: &str = "SELECT extname FROM pg_extension";
 
-const ROLES: &str = "SELECT rolname, rolsuper FROM pg_roles";
+/// Roles that are made for sidecars come and go, and mean nothing to a policy.
+const ROLES: &str = "SELECT rolname, rolsuper FROM pg_roles WHERE rolname !~ '^postern_[0-9a-f]{12}_[0-9a-f]{12}_'";
 
 const EXTENSION_MEMBERS: &str = "\
     SELECT d.classid = 'pg_proc'::regclass, d.classid = 'pg_operator'::regclass, d.objid, e.extname
@@ -324,7 +325,8 @@ const FINGERPRINT: &str = "\
         WHERE deptype = 'e'
            OR (classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
                AND refobjsubid > 0 AND objid NOT IN (TABLE hidden))),
-      (SELECT count(*) || ':' || coalesce(sum(hashtext(rolname || rolsuper::text)::int8), 0) FROM pg_roles))";
+      (SELECT count(*) || ':' || coalesce(sum(hashtext(rolname || rolsuper::text)::int8), 0) FROM pg_roles
+        WHERE rolname !~ '^postern_[0-9a-f]{12}_[0-9a-f]{12}_'))";
 
 /// A value that changes whenever something that [`load`] reads has changed.
 pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {

@@ -5,6 +5,7 @@ pub mod bound;
 pub mod builtins;
 pub mod expression;
 pub(crate) mod grant;
+pub mod grants;
 mod lineage;
 pub mod mask;
 mod qualify;
