@@ -59,7 +59,7 @@ test: setup lint build kubernetes ## lint, unit tests, tests against real server
 	$(say) "tests (the masking and transparency corpora run against a real server)"
 	cargo test --locked --workspace $(FEATURES) --no-run
 	@cargo build --quiet --locked -p postern-e2e --bin cluster
-	POSTERN_LEFT_OUT=$(LEFT_OUT) target/debug/cluster with cargo test --locked --workspace --no-fail-fast $(FEATURES)
+	POSTERN_LEFT_OUT=$(LEFT_OUT) target/debug/cluster with .ci/tests
 	$(say) "a sample against the oldest and the newest Postgres"
 	.ci/versions sample
 	@[ ! -s $(LEFT_OUT) ] || { printf '\033[1m== %s tests were left out on this machine\033[0m\n' "$$(wc -l <$(LEFT_OUT))"; sed 's/.*: //' $(LEFT_OUT) | sort | uniq -c; }
