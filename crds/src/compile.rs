@@ -70,6 +70,13 @@ pub fn compile_policy(
         .enumerate()
         .map(|(index, rule)| compile_rule(rule, format!("spec.rules[{index}]"), &mut errors))
         .collect();
+    if *mode == api::Mode::Audit && database.credentials.ephemeral().is_some_and(|role| role.member_of.is_none()) {
+        errors.add(
+            "spec.mode",
+            "Audit changes nothing, and a role with the policy's grants would be refused what they don't have: \
+             use a secret, or ephemeralRole.memberOf",
+        );
+    }
     check_ddl(&database, &rules, &mut errors);
     let bulk_export = compile_bulk_export(bulk_export.as_ref(), &mut errors);
     if let Some(sidecar) = sidecar {
@@ -1197,6 +1204,23 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn what_grants_can_not_give_needs_another_credential() {
+        let role = |more: Value| {
+            let mut role = json!({"adminSecret": {"name": "a"}});
+            role.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            ("/database/credentials", json!({"ephemeralRole": role}))
+        };
+        let ddl = ("/rules/0/allow", json!(["Select", "Ddl"]));
+        let audit = ("/mode", json!("Audit"));
+        for (patch, wanted) in [(&ddl, "spec.rules[0].allow: Ddl needs"), (&audit, "spec.mode: Audit changes nothing")]
+        {
+            let errors = policy_errors(&[role(json!({})), patch.clone()]);
+            assert!(matches!(errors.as_slice(), [only] if only.starts_with(wanted)), "{errors:?}");
+            assert_eq!(policy_errors(&[role(json!({"memberOf": "owner"})), patch.clone()]), Vec::<String>::new());
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use axum::{Form, Json, Router};
 use kube::Client;
 use postern_crds::lease::{
     ACCESS_TOKEN_TYPE, AUDIT_PATH, AuditAck, ErrorCode, ErrorResponse, GRANT_TYPE, JWT_TYPE, LEASE_PATH, Lease,
-    LeaseRequest, MAX_BATCH, MAX_WAIT, Report, Resource, TOKEN_PATH, TokenResponse,
+    LeaseRequest, MAX_BATCH, MAX_WAIT, Report, Resource, TOKEN_PATH, TokenResponse, is_verifier,
 };
 use prometheus::IntGauge;
 use serde::Deserialize;
@@ -44,6 +44,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use crate::injection::{Genuine, believes_only};
 use crate::metrics::Metrics;
 use crate::objects::{Change, Identity, InForce, Objects, Pod, Policy};
+use crate::roles::{Loan, Roles};
 use crate::secrets::{SecretError, Secrets};
 use crate::server::{Peer, in_time};
 
@@ -107,6 +108,13 @@ pub enum Fact<'a> {
         reached: bool,
         /// How it fares.
         report: &'a Report,
+    },
+    /// Not all that a policy allows could be granted to the roles that are made for its sidecars.
+    NotGranted {
+        /// The policy.
+        policy: &'a InForce<Policy>,
+        /// What the database said.
+        why: &'a str,
     },
     /// An event of the audit was kept.
     Audited {
@@ -200,6 +208,7 @@ impl Endpoint {
 pub struct Broker {
     objects: Arc<Objects>,
     secrets: Arc<Secrets>,
+    roles: Arc<Roles>,
     keys: Arc<Keys>,
     cluster: Cluster,
     bundle: watch::Receiver<Option<String>>,
@@ -231,6 +240,8 @@ pub struct BrokerParts {
     pub objects: Arc<Objects>,
     /// Secrets by name.
     pub secrets: Arc<Secrets>,
+    /// Roles that are made for sidecars.
+    pub roles: Arc<Roles>,
     /// What it signs with; kept by [`Keys::keep`].
     pub keys: Arc<Keys>,
     /// The bundle to verify it with; None until there is one.
@@ -251,12 +262,25 @@ pub struct BrokerParts {
 
 /// The broker's routes.
 pub fn router(parts: BrokerParts) -> Router {
-    let BrokerParts { client, objects, secrets, keys, bundle, authorities, bases, verify_source, sink, tell, metrics } =
-        parts;
+    let BrokerParts {
+        client,
+        objects,
+        secrets,
+        roles,
+        keys,
+        bundle,
+        authorities,
+        bases,
+        verify_source,
+        sink,
+        tell,
+        metrics,
+    } = parts;
     let broker = Broker {
         cluster: Cluster::new(client, Arc::clone(&metrics)),
         objects,
         secrets,
+        roles,
         keys,
         bundle,
         authorities,
@@ -488,7 +512,8 @@ impl Broker {
         changes.bundle.mark_unchanged();
         let (bearer, resource) = (&access.bearer, access.resource());
         loop {
-            let (lease, Right { policy, identity }) = self.lease(access, &resource, source).await?;
+            let verifier = request.verifier.as_deref();
+            let (lease, Right { policy, identity }) = self.lease(access, &resource, source, verifier).await?;
             let reached = request.version.as_ref() == Some(&lease.version);
             let report = &request.report;
             (self.tell)(Fact::Polled { bearer, policy: &policy, identity: &identity, reached, report });
@@ -503,7 +528,13 @@ impl Broker {
     }
 
     /// The lease as it is now, and the right that it is given by.
-    async fn lease(&self, access: &Access, resource: &Resource, source: IpAddr) -> Result<(Lease, Right), Problem> {
+    async fn lease(
+        &self,
+        access: &Access,
+        resource: &Resource,
+        source: IpAddr,
+        verifier: Option<&str>,
+    ) -> Result<(Lease, Right), Problem> {
         let (pod, right) = self.right(&access.bearer, resource, source).await?;
         let expires_in = access.lease_left(right.identity.checked.max_lease.as_secs(), now());
         if expires_in == 0 {
@@ -516,6 +547,7 @@ impl Broker {
             secrets.insert(name.to_owned(), secret);
         }
         let broker_ca = self.bundle.borrow().clone();
+        let role = self.role(access, &right, verifier, expires_in).await?;
         let lease = document::lease(document::Parts {
             id: &access.jti,
             bearer: &access.bearer,
@@ -523,10 +555,45 @@ impl Broker {
             pod: &pod.raw,
             secrets: &secrets,
             broker_ca: broker_ca.ok_or_else(|| Problem::later("the broker has just started"))?,
-            role: None,
+            role,
             expires_in,
         });
         Ok((lease, right))
+    }
+
+    /// The role that is made for the sidecar, where the policy has it so.
+    async fn role(
+        &self,
+        access: &Access,
+        right: &Right,
+        verifier: Option<&str>,
+        expires_in: u64,
+    ) -> Result<Option<String>, Problem> {
+        if right.policy.checked.database.credentials.ephemeral().is_none() {
+            return Ok(None);
+        }
+        let known = self.objects.policy(&access.bearer.namespace, &access.policy);
+        if !known.is_some_and(|known| known.waits_at_its_end()) {
+            // Else nobody would end the roles of a policy that is deleted in this moment.
+            return Err(Problem::later("the policy was just made, and no replica of the operator has it in hand yet"));
+        }
+        let verifier = verifier.filter(|text| is_verifier(text));
+        let loan = Loan {
+            policy: &right.policy,
+            identity: &right.identity,
+            subject: &access.bearer.subject,
+            pod: Some(&access.bearer.pod),
+            thumbprint: &access.cnf.jkt,
+            verifier: verifier.ok_or_else(|| {
+                Problem::request("the policy has roles made for sidecars, and this sidecar is too old for that")
+            })?,
+            life: Duration::from_secs(expires_in) + right.identity.checked.outage_grace,
+        };
+        let lent = self.roles.lend(&loan).await.map_err(|error| Problem::later(error.to_string()))?;
+        if let Some(why) = &lent.refused {
+            (self.tell)(Fact::NotGranted { policy: &right.policy, why });
+        }
+        Ok(Some(lent.role))
     }
 
     /// Takes a batch of audit events; the number up to which the sink has them.

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::objects::{self, Change, Identity, InForce, Key, Kind, Known, Objects, Policy, REVISION_OF};
+use crate::roles::Roles;
 use crate::timely::{ApiError, timely};
 
 use plan::{Observed, Plan, Readable};
@@ -47,6 +48,8 @@ const RESYNC: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// The first pause after a failure, doubled with each further one up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// For how long it is tried to end the roles of a policy that is deleted.
+const ROLES_END: Duration = Duration::from_secs(120);
 /// How often the sidecars are counted.
 const COUNT: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,8 @@ pub struct Controllers {
     pub image: String,
     /// Whether pods may be evicted whose sidecars are outdated, where their policy asks for that.
     pub restarts: bool,
+    /// Roles that are made for sidecars.
+    pub roles: Arc<Roles>,
     /// Where it is told.
     pub events: Events,
     /// What is counted.
@@ -95,6 +100,7 @@ pub async fn run(controllers: Controllers, mut leading: watch::Receiver<bool>) {
             () = controllers.work(survey.subscribe()) => {}
             () = controllers.survey(&survey) => {}
             () = controllers.restart() => {}
+            () = controllers.roles.sweep(&controllers.objects) => {}
             _ = leading.wait_for(|leading| !*leading) => {}
         }
         controllers.metrics.leading.set(0);
@@ -210,6 +216,9 @@ impl Controllers {
         match item {
             Item::Policy(key) => {
                 let Some(known) = self.objects.policy(&key.0, &key.1) else { return Ok(None) };
+                if let Some(wait) = self.end_roles(&known).await {
+                    return Ok(Some(wait));
+                }
                 let readable = match &known.in_force {
                     Some(policy) => self.readable(policy).await?,
                     None => Readable::Unknown,
@@ -224,6 +233,23 @@ impl Controllers {
                 self.carry_out(&known, &Observed { sidecars, drift: None, readable: None, gone }, RESYNC).await
             }
         }
+    }
+
+    /// Ends the roles of a policy that is deleted, before it is gone; when to try again.
+    async fn end_roles(&self, known: &Known<Policy>) -> Option<Duration> {
+        let deleted = known.object.metadata.deletion_timestamp.as_ref()?;
+        let policy = known.last_good.as_ref().filter(|it| it.checked.database.credentials.ephemeral().is_some())?;
+        if self.roles.end(policy).await {
+            return None;
+        }
+        let since = Duration::try_from(jiff::Timestamp::now().duration_since(deleted.0)).unwrap_or_default();
+        if since < ROLES_END {
+            return Some(LOOK_AGAIN / 3);
+        }
+        // Its Secret may have been deleted with it: the policy must not stay for ever.
+        let (namespace, policy) = (&known.namespace, &known.name);
+        tracing::error!(namespace, policy, "the policy goes, and roles that were made for it are left in its database");
+        None
     }
 
     async fn carry_out<K: Kind>(

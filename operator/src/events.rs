@@ -56,6 +56,11 @@ pub enum EventReason {
     /// The note says what is missing: an identity for the pod's service account, a rule of the policy for that
     /// identity, or a pod that is as it was injected.
     LeaseRefused,
+    /// Something that a policy allows could not be granted to the roles that are made for its sidecars.
+    ///
+    /// Let the role in `adminSecret` be a member of the role that owns the tables, or own them; statements that need what
+    /// is missing are refused by the database until then.
+    NotGranted,
     /// A client's session began.
     SessionStarted,
     /// A client's session was refused at its start: it asked for what the policy does not give, as another database or a
@@ -94,6 +99,7 @@ impl EventReason {
             EventReason::InjectionRefused => "InjectionRefused",
             EventReason::LeaseGranted => "LeaseGranted",
             EventReason::LeaseRefused => "LeaseRefused",
+            EventReason::NotGranted => "NotGranted",
             EventReason::SessionStarted => "SessionStarted",
             EventReason::SessionRefused => "SessionRefused",
             EventReason::LeaseExpired => "LeaseExpired",
@@ -108,7 +114,10 @@ impl EventReason {
     const fn action(self) -> &'static str {
         match self {
             EventReason::Injected | EventReason::InjectionRefused => "Injecting",
-            EventReason::LeaseGranted | EventReason::LeaseRefused | EventReason::LeaseExpired => "Leasing",
+            EventReason::LeaseGranted
+            | EventReason::LeaseRefused
+            | EventReason::NotGranted
+            | EventReason::LeaseExpired => "Leasing",
             EventReason::SessionStarted | EventReason::SessionRefused => "Serving",
             EventReason::Restarted => "Restarting",
             EventReason::StatementDenied | EventReason::CopyBlocked | EventReason::LimitReached => "Deciding",
@@ -123,6 +132,7 @@ impl EventReason {
             | EventReason::Restarted => false,
             EventReason::InjectionRefused
             | EventReason::LeaseRefused
+            | EventReason::NotGranted
             | EventReason::LeaseExpired
             | EventReason::SessionRefused
             | EventReason::StatementDenied

@@ -135,6 +135,13 @@ impl Facts {
                     self.learned.notify_one();
                 }
             }
+            Fact::NotGranted { policy, why } => {
+                let (namespace, name) = (&policy.checked.namespace, &policy.checked.name);
+                if let Some(known) = self.objects.policy(namespace, name) {
+                    let note = format!("the roles of its sidecars lack what it allows: {why}");
+                    self.events.tell(Told { regarding: reference(&known), reason: EventReason::NotGranted, note });
+                }
+            }
             Fact::Audited { event } => self.audited(event),
         }
     }

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod objects;
 pub mod pods;
 pub mod ready;
+pub mod roles;
 pub mod run;
 pub mod secrets;
 pub mod server;

@@ -77,6 +77,8 @@ pub struct Metrics {
     pub exchanges: IntCounterVec,
     /// Polls for a lease, by `outcome` (lease, unchanged, or the error's code).
     pub polls: IntCounterVec,
+    /// Roles made for sidecars, by `outcome` (lent, dropped, failed, stuck).
+    pub roles: IntCounterVec,
     /// Polls that wait for a change: the sidecars with a lease that ask this replica.
     pub polling: IntGauge,
     /// Questions about tokens, by `outcome` (good, refused, failed, remembered).
@@ -182,6 +184,10 @@ impl Metrics {
             polls: by_outcome(
                 "postern_operator_lease_polls_total",
                 "Polls for a lease, by outcome: lease, unchanged, or the error's code",
+            )?,
+            roles: by_outcome(
+                "postern_operator_roles_total",
+                "Roles made for sidecars, by outcome: lent, dropped, failed or stuck",
             )?,
             token_reviews: by_outcome(
                 "postern_operator_token_reviews_total",

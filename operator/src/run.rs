@@ -20,6 +20,7 @@ use crate::events::{self, Events};
 use crate::facts::Facts;
 use crate::metrics::Metrics;
 use crate::objects::{self, Objects};
+use crate::roles::Roles;
 use crate::secrets::Secrets;
 use crate::server::{self, Bounds};
 use crate::{admin, definitions, leader};
@@ -94,10 +95,13 @@ pub async fn run(config: Config) -> Result<()> {
     let facts = Facts::new(Arc::clone(&objects), events.clone(), config.pod_name.clone());
     tokio::spawn(Arc::clone(&facts).write(client.clone()));
     let bases = broker_server.names.iter().map(|name| format!("https://{name}:8443"));
+    let secrets = Secrets::new(client.clone());
+    let roles = Roles::new(client.clone(), Arc::clone(&secrets), Arc::clone(&metrics));
     let broker = BrokerParts {
         client: client.clone(),
         objects: Arc::clone(&objects),
-        secrets: Secrets::new(client.clone()),
+        secrets,
+        roles: Arc::clone(&roles),
         keys: Arc::clone(&keys),
         bundle: broker_server.bundle.subscribe(),
         authorities: broker_server.known.subscribe(),
@@ -133,6 +137,7 @@ pub async fn run(config: Config) -> Result<()> {
         account: (config.namespace.clone(), config.service_account.clone()),
         image: config.sidecars.image.clone(),
         restarts: config.restart_workloads,
+        roles,
         events: events.clone(),
         metrics: Arc::clone(&metrics),
     };

@@ -106,6 +106,15 @@ pub(super) fn right(
             return Err(client(message));
         }
     };
+    if let Some(role) = policy.checked.database.credentials.ephemeral().and_then(|it| it.member_of.as_ref())
+        && *role != identity.checked.postgres_role
+    {
+        let name = &identity.checked.name;
+        return Err(client(format!(
+            "policy {} has memberOf: {role}, and postgresRole of {name} is another",
+            resource.name
+        )));
+    }
     may_reach(&policy.asked_by(&identity), pod).map_err(|why| target(why.to_string()))?;
     Ok(Right { policy, identity })
 }

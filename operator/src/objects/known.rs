@@ -10,6 +10,7 @@ use postern_crds::files::{self, Object};
 use postern_crds::{CheckedIdentity, CheckedPolicy};
 use serde_json::{Value, json};
 
+use super::FINALIZER;
 use crate::injection::Asked;
 
 /// A kind of object that has a spec in force.
@@ -123,9 +124,16 @@ pub struct Known<K: Kind> {
     pub mistakes: Option<String>,
     /// The spec in force.
     pub in_force: Option<Arc<InForce<K>>>,
+    /// The one that is in force, or was until the object was deleted.
+    pub last_good: Option<Arc<InForce<K>>>,
 }
 
 impl<K: Kind> Known<K> {
+    /// Whether the object stays, when it is deleted, until what hangs on it has ended.
+    pub fn waits_at_its_end(&self) -> bool {
+        self.object.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
+    }
+
     /// What is in force of an object, of which these specs are kept.
     pub(crate) fn new(object: DynamicObject, kept: Option<&BTreeMap<i64, Value>>) -> Self {
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
@@ -148,8 +156,9 @@ impl<K: Kind> Known<K> {
             Err(mistakes) => (None, Some(mistakes)),
         };
         let last_good = || kept?.iter().rev().find_map(|(generation, spec)| read(spec, *generation).ok());
-        let in_force = if deleting { None } else { written.or_else(last_good).map(Arc::new) };
-        Self { namespace, name, uid, generation, deleting, object, mistakes, in_force }
+        let last_good = written.or_else(last_good).map(Arc::new);
+        let in_force = last_good.clone().filter(|_| !deleting);
+        Self { namespace, name, uid, generation, deleting, object, mistakes, in_force, last_good }
     }
 }
 

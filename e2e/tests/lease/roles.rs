@@ -1,0 +1,281 @@
+//! Roles that are made for sidecars: what they may, and that none is left behind.
+
+use postern_e2e::gate::http_get;
+use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
+use postern_e2e::postgres::Server;
+use serde_json::{Value, json};
+
+use crate::shop::{Shop, end_of, shop, sqlstate, wait_until};
+
+/// Tables of an owner, and a role that makes roles and is a member of the owner.
+const TABLES: &str = "
+    CREATE ROLE owner_{db}; CREATE ROLE maker_{db} LOGIN CREATEROLE PASSWORD 'maker-password'; GRANT owner_{db} TO maker_{db} WITH ADMIN OPTION;
+    GRANT CREATE ON DATABASE {db} TO owner_{db};
+    SET ROLE owner_{db};
+    CREATE SCHEMA app;
+    CREATE TABLE app.customers (id serial PRIMARY KEY, ssn text, email text, salary int, region text);
+    INSERT INTO app.customers (ssn, email, salary, region)
+        VALUES ('123-45', 'ada@example.com', 100, 'eu'), ('678-90', 'bob@example.com', 200, 'us');
+    CREATE TABLE app.orders (id serial PRIMARY KEY, customer int REFERENCES app.customers ON DELETE CASCADE, note text);
+    CREATE TABLE app.secrets (key text);
+    CREATE FUNCTION app.fee(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';
+    REVOKE EXECUTE ON FUNCTION app.fee(int) FROM PUBLIC;
+    RESET ROLE";
+
+/// A shop whose policy has roles made, with these fields of `ephemeralRole` and of the policy beside.
+fn shop_with_roles(max_lease: &str, role: Value, spec: &Value) -> Option<Shop> {
+    let shop = shop(max_lease)?;
+    let database = &shop.database;
+    Server::shared().unwrap().psql(database, &TABLES.replace("{db}", database)).unwrap();
+    let maker = format!("--from-literal=username=maker_{database}");
+    for arguments in [
+        &["create", "secret", "generic", "maker", &maker, "--from-literal=password=maker-password"][..],
+        &["delete", "role", "db"],
+        &[
+            "create",
+            "role",
+            "db",
+            "--verb=get,watch",
+            "--resource=secrets",
+            "--resource-name=db",
+            "--resource-name=maker",
+        ],
+    ] {
+        shop.namespace.kubectl(arguments).unwrap();
+    }
+    let mut ephemeral = json!({"adminSecret": {"name": "maker"}});
+    ephemeral.as_object_mut().unwrap().extend(role.as_object().unwrap().clone());
+    shop.policy_of(database, &json!({"ephemeralRole": ephemeral}), spec);
+    Some(shop)
+}
+
+fn spec() -> Value {
+    let to = json!({"identities": ["report"]});
+    json!({
+        "masks": [
+            {"columns": ["app.customers.email"], "mask": {"email": {}}},
+            {"columns": ["app.customers.salary"], "mask": {"nullify": {}}},
+        ],
+        "rules": [
+            {
+                "name": "reads", "to": to, "allow": ["Select"], "relations": ["app.customers", "app.new_*"],
+                "hideColumns": ["app.customers.ssn"], "functions": ["app.fee"],
+                "rowFilters": [{"relation": "app.customers", "where": "region = 'eu'"}],
+            },
+            {
+                "name": "writes", "to": to, "allow": ["Select", "Insert", "Update", "Delete", "Temp"],
+                "relations": ["app.orders"],
+            },
+        ],
+    })
+}
+
+/// As the superuser.
+fn ask(shop: &Shop, sql: &str) -> String {
+    Server::shared().unwrap().psql(&shop.database, sql).unwrap().trim().to_owned()
+}
+
+/// The roles of the shop's policy: of sidecars, and all.
+fn roles(shop: &Shop) -> (Vec<String>, usize) {
+    let policy = shop.namespace.json(&["get", "dap", "orders"]).unwrap();
+    roles_of(shop, policy["metadata"]["uid"].as_str().unwrap())
+}
+
+fn roles_of(shop: &Shop, policy: &str) -> (Vec<String>, usize) {
+    let of = format!("FROM pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE '%{policy}%'");
+    let own = ask(shop, &format!("SELECT rolname {of} AND rolcanlogin ORDER BY 1"));
+    let all = ask(shop, &format!("SELECT count(*) {of}"));
+    (own.lines().map(str::to_owned).collect(), all.parse().unwrap())
+}
+
+/// The one role of the shop's sidecar.
+fn role(shop: &Shop) -> String {
+    let (own, all) = roles(shop);
+    let [only] = own.as_slice() else { panic!("{own:?}") };
+    assert_eq!(all, 2, "and the one that holds the grants");
+    only.clone()
+}
+
+#[test]
+fn a_sidecar_logs_in_as_a_role_of_its_own_that_may_do_what_the_policy_says_and_no_more() {
+    let Some(mut shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    for sql in [
+        "SELECT * FROM app.customers",
+        "SELECT count(*), min(xmin::text) FROM app.customers c",
+        "SELECT app.fee(id) FROM app.customers FOR KEY SHARE",
+        "INSERT INTO app.orders (customer, note) SELECT id, email FROM app.customers RETURNING id",
+        "UPDATE app.orders SET note = note || '!' WHERE id = 1",
+        "DELETE FROM app.orders WHERE id = 1",
+        "INSERT INTO app.orders DEFAULT VALUES ON CONFLICT (id) DO UPDATE SET note = 'again'",
+        "CREATE TEMP TABLE scratch AS SELECT email FROM app.customers",
+        "SELECT c.email, o.note FROM app.customers c LEFT JOIN app.orders o ON o.customer = c.id",
+    ] {
+        let code = sqlstate(&mut wire, sql);
+        let only_locks_what_it_may_change = sql.contains("FOR KEY SHARE");
+        assert_eq!(code.as_deref(), only_locks_what_it_may_change.then_some("42501"), "{sql}");
+    }
+    assert_eq!(sqlstate(&mut wire, "SELECT key FROM app.secrets").as_deref(), Some("42501"));
+
+    // What the server itself lets the role do, without a gate before it.
+    let role = role(&shop);
+    let may = |what: &str| ask(&shop, &format!("SELECT has_{what}")) == "t";
+    assert!(may(&format!("column_privilege('{role}', 'app.customers', 'email', 'SELECT')")));
+    assert!(may(&format!("column_privilege('{role}', 'app.customers', 'region', 'SELECT')")));
+    assert!(may(&format!("function_privilege('{role}', 'app.fee(int)', 'EXECUTE')")));
+    for denied in
+        ["'app.customers', 'ssn', 'SELECT'", "'app.customers', 'salary', 'SELECT'", "'app.customers', 'id', 'UPDATE'"]
+    {
+        assert!(!may(&format!("column_privilege('{role}', {denied})")), "{denied}");
+    }
+    assert!(!may(&format!("table_privilege('{role}', 'app.secrets', 'SELECT,INSERT,UPDATE,DELETE')")));
+    let attributes = "rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls";
+    let facts = format!(
+        "SELECT {attributes}, rolvaliduntil > now() + interval '59 min', rolvaliduntil < now() + interval '62 min'
+         FROM pg_roles WHERE rolname = '{role}'"
+    );
+    assert_eq!(ask(&shop, &facts), "f|t|t");
+    let kept = ask(&shop, &format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"));
+    assert!(kept.starts_with("SCRAM-SHA-256$"), "{kept}");
+    assert!(!Server::shared().unwrap().log().contains("maker-password"));
+
+    // Another replica finds the role, and makes no other.
+    let broker = shop.operator().broker();
+    shop.operator = None;
+    shop.operator = Some(Operator::start_again(shop.server, "postern-1", broker, SIDECAR_IMAGE).unwrap());
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+
+    // A table that the policy's pattern means is granted once it is there.
+    ask(&shop, &format!("SET ROLE owner_{0}; CREATE TABLE app.new_things AS SELECT 1 AS a", shop.database));
+    wait_until("the grant", || sqlstate(&mut wire, "TABLE app.new_things").is_none());
+    assert_eq!(self::role(&shop), role);
+
+    // The right ends, and all of it with it.
+    shop.namespace.kubectl(&["delete", "nhi", "report", "--wait=false"]).unwrap();
+    assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+    wait_until("the roles' end", || roles(&shop) == (Vec::new(), 0));
+}
+
+#[test]
+fn a_role_whose_time_is_over_is_dropped_with_its_sessions_and_another_clusters_is_not() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let mut sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    let first = role(&shop);
+    // Of a cluster and a policy whose names begin alike.
+    let foreign = format!("{}ffff", &first[..first.len() - 4]);
+    ask(
+        &shop,
+        &format!(
+            "CREATE ROLE {foreign} LOGIN VALID UNTIL '2001-01-01';
+             COMMENT ON ROLE {foreign} IS '{{\"cluster\":\"another\",\"policy\":\"p\",\"namespace\":\"n\",\"identity\":\"i\"}}'"
+        ),
+    );
+    // A sidecar that is killed leaves its role until that is over; the next one has another.
+    sidecar.guard.process().unwrap().signal("KILL").unwrap();
+    wait_until("the sidecar's end", || sidecar.guard.ended());
+    let next = shop.sidecar().started();
+    let mut wire = next.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    let second = roles(&shop).0.into_iter().find(|name| *name != first).unwrap();
+
+    // As a client that has got the role's password would: with a session that nobody ends, and an object of its own.
+    let database = &shop.database;
+    ask(&shop, &format!("GRANT CREATE ON SCHEMA app TO {first}; ALTER ROLE {first} PASSWORD 'stolen'"));
+    let server = Server::shared().unwrap();
+    let mut thief = server.program("psql");
+    thief.args(["-X", "-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", &first, "-d", database]);
+    thief.args(["-c", "CREATE TABLE app.mine (a int)", "-c", "SELECT pg_sleep(600)"]).env("PGPASSWORD", "stolen");
+    let mut thief = thief.spawn().unwrap();
+    let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{first}' AND query LIKE '%sleep%'");
+    wait_until("the session", || ask(&shop, &sessions) == "1");
+    ask(&shop, &format!("REVOKE CREATE ON SCHEMA app FROM {first}; ALTER ROLE {first} VALID UNTIL '2001-01-01'"));
+    wait_until("the role's end", || roles(&shop) == (vec![second.clone()], 2));
+    assert!(!thief.wait().unwrap().success());
+    assert_eq!(
+        ask(&shop, "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'mine'"),
+        format!("maker_{database}"),
+        "what it made is given away, not dropped"
+    );
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None, "the other sidecar's goes on");
+    assert_eq!(ask(&shop, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{foreign}'")), "1");
+    ask(&shop, &format!("DROP ROLE {foreign}"));
+}
+
+#[test]
+fn what_a_member_of_a_role_makes_belongs_to_that_role_and_stays() {
+    let rules = json!([
+        {"name": "moves", "to": {"identities": ["report"]}, "allow": ["Select", "Insert", "Ddl"], "relations": ["app.*"]},
+    ]);
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let owner = format!("owner_{}", shop.database);
+    let credentials = json!({"ephemeralRole": {"adminSecret": {"name": "maker"}, "memberOf": owner}});
+    shop.policy_of(&shop.database, &credentials, &json!({"rules": rules}));
+    // An identity that would run as another one gets nothing by it.
+    let sidecar = shop.sidecar();
+    wait_until("the refusal", || {
+        std::fs::read_to_string(shop.folder.join("log"))
+            .is_ok_and(|log| log.contains("postgresRole of report is another"))
+    });
+    shop.runs_as(&owner);
+    let sidecar = sidecar.started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "CREATE TABLE app.moved AS SELECT 1 AS a"), None);
+    let own = roles(&shop);
+    assert_eq!((own.0.len(), own.1), (1, 1), "no role that holds grants");
+    assert_eq!(ask(&shop, "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'moved'"), owner);
+    shop.namespace.kubectl(&["delete", "nhi", "report", "--wait=false"]).unwrap();
+    wait_until("the role's end", || roles(&shop).1 == 0);
+    assert_eq!(ask(&shop, "TABLE app.moved"), "1");
+}
+
+#[test]
+fn the_roles_of_a_policy_end_with_it() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    role(&shop);
+    let policy = shop.namespace.json(&["get", "dap", "orders"]).unwrap();
+    let uid = policy["metadata"]["uid"].as_str().unwrap();
+    shop.namespace.kubectl(&["delete", "dap", "orders"]).unwrap();
+    assert_eq!(roles_of(&shop, uid), (Vec::new(), 0), "before the policy is gone");
+    assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+}
+
+#[test]
+fn what_can_not_be_granted_is_told_and_the_rest_works() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    ask(&shop, "ALTER TABLE app.customers OWNER TO admin");
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    assert_eq!(sqlstate(&mut wire, "TABLE app.customers").as_deref(), Some("42501"));
+    wait_until("the event", || {
+        let events = shop.namespace.json(&["get", "events.events.k8s.io"]).unwrap();
+        events["items"].as_array().unwrap().iter().any(|event| {
+            let note = event["note"].as_str().unwrap_or_default();
+            event["reason"] == "NotGranted" && note.contains("ON TABLE \"app\".\"customers\"")
+        })
+    });
+    // With the right it is granted, and works.
+    ask(&shop, &format!("ALTER TABLE app.customers OWNER TO owner_{}", shop.database));
+    wait_until("the grant", || sqlstate(&mut wire, "TABLE app.customers").is_none());
+}
+
+#[test]
+fn a_database_that_can_not_make_roles_lets_a_sidecar_wait_and_says_why() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    ask(&shop, &format!("ALTER ROLE maker_{} NOCREATEROLE", shop.database));
+    let sidecar = shop.sidecar();
+    wait_until("the reason", || {
+        std::fs::read_to_string(shop.folder.join("log")).is_ok_and(|log| log.contains("adminSecret needs CREATEROLE"))
+    });
+    assert!(http_get(sidecar.admin, "/startup").is_ok_and(|(status, _)| status != 200));
+    ask(&shop, &format!("ALTER ROLE maker_{} CREATEROLE", shop.database));
+    let sidecar = sidecar.started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+}

@@ -1,0 +1,323 @@
+//! The statements by which roles are made and dropped, over one connection as the role that may do so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_crds::CheckedPolicy;
+use postern_sidecar::catalog::names::{quote_name, quote_text};
+use postern_sidecar::decide::grants::{Grants, On, Privilege};
+use postern_sidecar::upstream::{self, Credential, QueryError, Tls, Upstream, UpstreamConfig};
+use postern_sidecar::wire::startup::PROTOCOL_3_0;
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use super::RoleError;
+use super::name::Comment;
+use crate::secrets::SecretData;
+
+/// How long transport, TLS and login may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// What holds for each statement here, in milliseconds.
+const SETTINGS: [(&str, &str); 6] = [
+    ("application_name", "postern/roles"),
+    ("client_encoding", "UTF8"),
+    ("search_path", "pg_catalog"),
+    ("statement_timeout", "30000"),
+    ("lock_timeout", "10000"),
+    ("idle_in_transaction_session_timeout", "30000"),
+];
+/// How long sessions that are ended may take to be gone, and replicas to know a role.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A role as the server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Registered {
+    pub(super) name: String,
+    /// What its comment says, if it is one of ours.
+    pub(super) comment: Option<Comment>,
+    /// Its time is over.
+    pub(super) over: bool,
+    /// Whether it may log in: one of a sidecar; one that holds GRANTs may not.
+    pub(super) login: bool,
+}
+
+/// A connection as the role that makes roles.
+pub(super) struct Admin(pub(super) Upstream);
+
+impl Admin {
+    /// Connects as the Secret says.
+    pub(super) async fn connect(
+        policy: &CheckedPolicy,
+        secret: &SecretData,
+        ca: Option<&[u8]>,
+    ) -> Result<Self, RoleError> {
+        let database = &policy.database;
+        let role = database.credentials.ephemeral();
+        let (host, port) = role.and_then(|role| role.primary.clone()).unwrap_or((database.host.clone(), database.port));
+        let (user, password) = (line(secret, "username")?, line(secret, "password")?);
+        let tls = Tls::new(database.tls, ca).map_err(|error| RoleError::Settings(error.to_string()))?;
+        let config = UpstreamConfig {
+            host,
+            port,
+            database: database.name.clone(),
+            credential: Credential::guarded(&user, &password),
+            tls,
+            timeout: CONNECT,
+        };
+        let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let connected = upstream::connect(&Arc::new(config), &settings, PROTOCOL_3_0).await;
+        connected.map(Self).map_err(|error| RoleError::Connection(error.to_string()))
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<Vec<upstream::Row>, RoleError> {
+        self.0.query(sql).await.map_err(RoleError::from)
+    }
+
+    /// The one value of a query that gives one.
+    async fn value(&mut self, sql: &str) -> Result<String, RoleError> {
+        let rows = self.run(sql).await?;
+        let value = rows.into_iter().flatten().next().flatten();
+        value.ok_or_else(|| RoleError::Connection("an answer without a value".to_owned()))
+    }
+
+    /// Nobody else works on what has this name until [`Admin::unlock`], or the end of the connection.
+    pub(super) async fn lock(&mut self, name: &str) -> Result<(), RoleError> {
+        self.run(&format!("SELECT pg_advisory_lock(hashtextextended({}, 0))", quote_text(name))).await.map(|_| ())
+    }
+
+    /// See [`Admin::lock`].
+    pub(super) async fn unlock(&mut self, name: &str) -> Result<(), RoleError> {
+        self.run(&format!("SELECT pg_advisory_unlock(hashtextextended({}, 0))", quote_text(name))).await.map(|_| ())
+    }
+
+    /// Whether the server is one that can be written, so that roles can be made there.
+    pub(super) async fn is_primary(&mut self) -> Result<bool, RoleError> {
+        Ok(self.value("SELECT pg_is_in_recovery()").await? == "f")
+    }
+
+    /// The roles whose names begin so.
+    pub(super) async fn roles(&mut self, prefix: &str) -> Result<Vec<Registered>, RoleError> {
+        let sql = format!(
+            "SELECT rolname, shobj_description(oid, 'pg_authid'), coalesce(rolvaliduntil < now(), false), rolcanlogin
+             FROM pg_roles WHERE starts_with(rolname, {})",
+            quote_text(prefix)
+        );
+        let rows = self.run(&sql).await?;
+        let read = |row: upstream::Row| {
+            let mut values = row.into_iter();
+            let mut next = || values.next().flatten();
+            let name = next()?;
+            let comment = next().and_then(|text| serde_json::from_str(&text).ok());
+            Some(Registered {
+                name,
+                comment,
+                over: next().as_deref() == Some("t"),
+                login: next().as_deref() == Some("t"),
+            })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Makes a role that holds GRANTs and nothing else, if it isn't there.
+    pub(super) async fn make_holder(&mut self, name: &str, comment: &Comment) -> Result<(), RoleError> {
+        let known = self.run(&format!("SELECT FROM pg_roles WHERE rolname = {}", quote_text(name))).await?;
+        if known.is_empty() {
+            let sql = format!("CREATE ROLE {} NOLOGIN; {}", quote_name(name), comment_on(name, comment));
+            self.run(&sql).await?;
+        }
+        Ok(())
+    }
+
+    /// That a role is one that others may be members of here: it is there, and no more than a role of an application.
+    pub(super) async fn check_group(&mut self, name: &str) -> Result<(), RoleError> {
+        let sql = format!(
+            "SELECT rolsuper OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = {}",
+            quote_text(name)
+        );
+        match self.run(&sql).await?.into_iter().flatten().next().flatten().as_deref() {
+            None => Err(RoleError::Settings(format!("memberOf: there is no role {name}"))),
+            Some("t") => Err(RoleError::Settings(format!(
+                "memberOf: {name} is a superuser, makes roles or replicates; take a role without that"
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Makes a sidecar's role, or gives it this password, life and membership.
+    pub(super) async fn lend(
+        &mut self,
+        name: &str,
+        group: &str,
+        comment: &Comment,
+        verifier: &str,
+        life: Duration,
+    ) -> Result<(), RoleError> {
+        let found = format!(
+            "SELECT to_char(now() + interval '{} seconds', 'YYYY-MM-DD\"T\"HH24:MI:SSOF'),
+                    EXISTS (SELECT FROM pg_roles WHERE rolname = {role})",
+            life.as_secs(),
+            role = quote_text(name),
+        );
+        let mut row = self.run(&found).await?.into_iter().flatten();
+        let until = row.next().flatten().ok_or_else(|| RoleError::Connection("an answer without a time".to_owned()))?;
+        let known = row.next().flatten().as_deref() == Some("t");
+        let (role, group_name) = (quote_name(name), quote_name(group));
+        let held = format!("LOGIN PASSWORD {} VALID UNTIL {}", quote_text(verifier), quote_text(&until));
+        if known {
+            let others = format!(
+                "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                 JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {} AND g.rolname <> {}",
+                quote_text(name),
+                quote_text(group)
+            );
+            let others = self.run(&others).await?;
+            let revoked: String = others
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|other| format!("REVOKE {} FROM {role}; ", quote_name(&other)))
+                .collect();
+            let sql = format!("ALTER ROLE {role} {held}; {revoked}GRANT {group_name} TO {role}");
+            self.run(&sql).await?;
+        } else {
+            let sql = format!("CREATE ROLE {role} {held} IN ROLE {group_name}; {}", comment_on(name, comment));
+            self.run(&sql).await?;
+            self.replicas_know().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits, for a while, until the replicas that stream from here have what was written here. They are seen only by a
+    /// member of pg_monitor.
+    async fn replicas_know(&mut self) -> Result<(), RoleError> {
+        let written = self.value("SELECT pg_current_wal_insert_lsn()").await?;
+        let behind = format!(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn < {}::pg_lsn",
+            quote_text(&written)
+        );
+        let until = Instant::now() + PATIENCE;
+        while self.value(&behind).await? != "0" {
+            if Instant::now() > until {
+                tracing::warn!("a replica of the database does not know a new role yet; its sidecar may have to wait");
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// What a role holds in this database, and what everybody does.
+    pub(super) async fn privileges(&mut self, role: &str) -> Result<(Grants, Grants), RoleError> {
+        let sql = format!(
+            "WITH me AS (SELECT oid FROM pg_roles WHERE rolname = {role}), whose AS (SELECT oid FROM me UNION ALL SELECT 0)
+             SELECT 'd', '0', '0', a.privilege_type, a.grantee = 0
+               FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+               WHERE d.datname = current_database() AND a.grantee IN (TABLE whose)
+             UNION ALL SELECT 's', n.oid::text, '0', a.privilege_type, a.grantee = 0
+               FROM pg_namespace n, aclexplode(n.nspacl) a WHERE a.grantee IN (TABLE whose)
+             UNION ALL SELECT 'r', c.oid::text, '0', a.privilege_type, a.grantee = 0
+               FROM pg_class c, aclexplode(c.relacl) a WHERE a.grantee IN (TABLE whose)
+             UNION ALL SELECT 'c', t.attrelid::text, t.attnum::text, a.privilege_type, a.grantee = 0
+               FROM pg_attribute t, aclexplode(t.attacl) a WHERE t.attacl IS NOT NULL AND a.grantee IN (TABLE whose)
+             UNION ALL SELECT 'f', p.oid::text, '0', a.privilege_type, a.grantee = 0
+               FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               WHERE a.grantee IN (TABLE whose)",
+            role = quote_text(role)
+        );
+        let (mut held, mut public) = (Grants::new(), Grants::new());
+        for row in self.run(&sql).await? {
+            let texts: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
+            let [kind, oid, number, privilege, everybody] = texts.as_slice() else { continue };
+            let (Ok(oid), Ok(number)) = (oid.parse(), number.parse()) else { continue };
+            let on = match kind.as_str() {
+                "d" => On::Database,
+                "s" => On::Schema(oid),
+                "r" => On::Relation(oid),
+                "c" => On::Column(oid, number),
+                _ => On::Routine(oid),
+            };
+            let Some(privilege) = Privilege::read(privilege) else { continue };
+            if everybody == "t" {
+                public.insert((on, privilege))
+            } else {
+                held.insert((on, privilege))
+            };
+        }
+        Ok((held, public))
+    }
+
+    /// Runs statements one by one, whether or not the server refuses some.
+    pub(super) async fn run_each(&mut self, statements: &[String]) -> Result<(), RoleError> {
+        for statement in statements {
+            match self.run(statement).await {
+                Ok(_) => {}
+                Err(RoleError::Refused { message, .. }) => {
+                    tracing::warn!(statement, message, "refused by the database")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions of a sidecar's role, gives away what it owns, and drops it.
+    pub(super) async fn drop(&mut self, name: &str, heir: Option<&str>) -> Result<(), RoleError> {
+        let (role, text) = (quote_name(name), quote_text(name));
+        // Who made a role may end its sessions and give away what is its only as a member of it.
+        self.run(&format!("ALTER ROLE {role} NOLOGIN; GRANT {role} TO CURRENT_USER")).await?;
+        let sessions = format!("FROM pg_stat_activity WHERE usename = {text}");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.run(&format!("SELECT pg_terminate_backend(pid) {sessions}")).await?;
+            if self.value(&format!("SELECT count(*) {sessions}")).await? == "0" {
+                break;
+            }
+            if Instant::now() > until {
+                return Err(RoleError::Settings(format!("sessions of role {name} do not end")));
+            }
+            sleep(LOOK).await;
+        }
+        let heir = heir.map_or_else(|| "CURRENT_USER".to_owned(), quote_name);
+        self.run(&format!("REASSIGN OWNED BY {role} TO {heir}; DROP ROLE {role}")).await.map(|_| ())
+    }
+
+    /// Drops a role that holds GRANTs, which were revoked, and that nobody is a member of.
+    pub(super) async fn drop_holder(&mut self, name: &str) -> Result<(), RoleError> {
+        self.run(&format!("DROP ROLE {}", quote_name(name))).await.map(|_| ())
+    }
+
+    /// Whether a role has members beside the one that made it.
+    pub(super) async fn has_members(&mut self, name: &str) -> Result<bool, RoleError> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member
+             WHERE g.rolname = {} AND r.rolname <> current_user",
+            quote_text(name)
+        );
+        Ok(self.value(&sql).await? != "0")
+    }
+}
+
+fn comment_on(name: &str, comment: &Comment) -> String {
+    let text = serde_json::to_string(comment).unwrap_or_default();
+    format!("COMMENT ON ROLE {} IS {}", quote_name(name), quote_text(&text))
+}
+
+/// A key of a Secret as one line; the line feed that editors leave is no part of it.
+fn line(secret: &SecretData, key: &str) -> Result<Zeroizing<String>, RoleError> {
+    let value = secret.values.get(key).ok_or_else(|| RoleError::Settings(format!("the Secret has no key {key}")))?;
+    let text = std::str::from_utf8(value).map_err(|_| RoleError::Settings(format!("key {key} is not UTF-8")))?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+impl From<QueryError> for RoleError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Server(fields) => {
+                RoleError::Refused { sqlstate: fields.code().to_owned(), message: fields.message().to_owned() }
+            }
+            other => RoleError::Connection(other.to_string()),
+        }
+    }
+}
