@@ -44,6 +44,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(15);
 /// How long changes gather before it looks.
 const GATHER: Duration = Duration::from_millis(300);
+/// SQLSTATE of a role that isn't there.
+const UNDEFINED_OBJECT: &str = "42704";
 /// Most statements that are told of one policy.
 const TOLD: usize = 5;
 
@@ -225,8 +227,13 @@ impl Roles {
             Ok(refused)
         };
         let made = made.await;
-        if matches!(made, Err(RoleError::Connection(_))) {
-            *connection = None;
+        match &made {
+            Err(RoleError::Connection(_)) => *connection = None,
+            // The role that holds the grants is gone, by whomever: it is made again at the next try.
+            Err(RoleError::Refused { sqlstate, .. }) if sqlstate == UNDEFINED_OBJECT => {
+                locked(&server.held).remove(group);
+            }
+            Ok(_) | Err(_) => {}
         }
         made
     }
@@ -484,7 +491,7 @@ async fn drop_over(
                 tracing::info!(role = role.name, "a role whose lease is over is dropped");
             }
             // Another replica that led until now was faster.
-            Err(RoleError::Refused { sqlstate, .. }) if sqlstate == "42704" => {}
+            Err(RoleError::Refused { sqlstate, .. }) if sqlstate == UNDEFINED_OBJECT => {}
             Err(RoleError::Connection(why)) => return Err(RoleError::Connection(why)),
             Err(error) => {
                 all = false;

@@ -1,5 +1,7 @@
 //! Roles that are made for sidecars: what they may, and that none is left behind.
 
+use std::process::Stdio;
+
 use postern_e2e::gate::http_get;
 use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
 use postern_e2e::postgres::Server;
@@ -188,6 +190,7 @@ fn a_role_whose_time_is_over_is_dropped_with_its_sessions_and_another_clusters_i
     let mut thief = server.program("psql");
     thief.args(["-X", "-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", &first, "-d", database]);
     thief.args(["-c", "CREATE TABLE app.mine (a int)", "-c", "SELECT pg_sleep(600)"]).env("PGPASSWORD", "stolen");
+    thief.stdout(Stdio::null()).stderr(Stdio::null());
     let mut thief = thief.spawn().unwrap();
     let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{first}' AND query LIKE '%sleep%'");
     wait_until("the session", || ask(&shop, &sessions) == "1");

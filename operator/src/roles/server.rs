@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_crds::CheckedPolicy;
-use postern_sidecar::catalog::names::{quote_name, quote_text};
+use postern_sidecar::catalog::names::{quote_identifier, quote_name, quote_text};
 use postern_sidecar::decide::grants::{Grants, On, Privilege};
 use postern_sidecar::upstream::{self, Credential, QueryError, Tls, Upstream, UpstreamConfig};
 use postern_sidecar::wire::startup::PROTOCOL_3_0;
@@ -145,7 +145,8 @@ impl Admin {
         }
     }
 
-    /// Makes a sidecar's role, or gives it this password, life and membership.
+    /// Makes a sidecar's role, or gives it this password, life and membership. One that has them stays as it is: a role of
+    /// a name is of one key, and its process has one password.
     pub(super) async fn lend(
         &mut self,
         name: &str,
@@ -154,22 +155,29 @@ impl Admin {
         verifier: &str,
         life: Duration,
     ) -> Result<(), RoleError> {
+        let (text, life) = (quote_text(name), life.as_secs());
         let found = format!(
-            "SELECT to_char(now() + interval '{} seconds', 'YYYY-MM-DD\"T\"HH24:MI:SSOF'),
-                    EXISTS (SELECT FROM pg_roles WHERE rolname = {role})",
-            life.as_secs(),
-            role = quote_text(name),
+            "SELECT to_char(now() + interval '{life} seconds', 'YYYY-MM-DD\"T\"HH24:MI:SSOF'),
+                    EXISTS (SELECT FROM pg_roles WHERE rolname = {text}),
+                    EXISTS (SELECT FROM pg_roles WHERE rolname = {text} AND rolcanlogin
+                            AND rolvaliduntil >= now() + interval '{life} seconds' - interval '10 seconds'
+                            AND ARRAY[{group}] = ARRAY(SELECT roleid::regrole::text FROM pg_auth_members WHERE member = pg_roles.oid))",
+            group = quote_text(&quote_identifier(group)),
         );
         let mut row = self.run(&found).await?.into_iter().flatten();
         let until = row.next().flatten().ok_or_else(|| RoleError::Connection("an answer without a time".to_owned()))?;
-        let known = row.next().flatten().as_deref() == Some("t");
+        let mut is = || row.next().flatten().as_deref() == Some("t");
+        let (known, lasts) = (is(), is());
+        if lasts {
+            return Ok(());
+        }
         let (role, group_name) = (quote_name(name), quote_name(group));
         let held = format!("LOGIN PASSWORD {} VALID UNTIL {}", quote_text(verifier), quote_text(&until));
         if known {
             let others = format!(
                 "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
                  JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {} AND g.rolname <> {}",
-                quote_text(name),
+                text,
                 quote_text(group)
             );
             let others = self.run(&others).await?;
