@@ -420,7 +420,7 @@ async fn hold(
     }
     admin.lock(group).await?;
     admin.make_holder(group, &comment(owner, loan, None)).await?;
-    let (catalog, _) = load::load(&mut admin.0).await.map_err(loaded)?;
+    let (catalog, print) = load::load(&mut admin.0).await.map_err(loaded)?;
     let (policy, identity) = (Arc::new(loan.policy.checked.clone()), Arc::new(loan.identity.checked.clone()));
     let bound = bind(policy, identity, Arc::new(catalog), 0, None);
     let wanted = grants(&bound);
@@ -436,11 +436,9 @@ async fn hold(
         admin.run_each(&missing).await?;
     }
     admin.unlock(group).await?;
-    // Where something is missing it is tried again: rights of the admin change without a trace in the catalog.
-    let fingerprint = match missing.is_empty() {
-        true => load::fingerprint(&mut admin.0).await.map_err(loaded)?,
-        false => String::new(),
-    };
+    // That of what was loaded: what was made since is seen at the next look. Where something is missing it is tried again,
+    // for rights of the admin change without a trace in the catalog.
+    let fingerprint = if missing.is_empty() { print } else { String::new() };
     locked(&server.held).insert(group.to_owned(), Held { generations, fingerprint, seen: Instant::now() });
     Ok((!missing.is_empty()).then(|| {
         let more = missing.len().saturating_sub(TOLD);
