@@ -79,6 +79,14 @@ bench: ## speed and size beside PgBouncer; ONLY="key prepared" runs what is name
 	cargo build --quiet --locked -p postern-e2e --bin bench
 	POSTERN_SIDECAR=$(or $(POSTERN_SIDECAR),target/release/postern-sidecar) target/debug/bench $(ONLY)
 
+.PHONY: bench-cluster
+bench-cluster: setup ## what a large cluster costs the operator: 6,000 definitions, 2,000 sidecars (ten minutes)
+	@for module in 1.37 helm; do e2e/kubernetes/build $$module >/dev/null || exit 1; done
+	$(say) "building postern-operator, optimised (the first time some minutes)"
+	cargo build --release --locked -p postern-operator
+	cargo build --quiet --locked -p postern-e2e --bin bench-cluster
+	POSTERN_OPERATOR=$(or $(POSTERN_OPERATOR),$(CURDIR)/target/release/postern-operator) target/debug/bench-cluster
+
 .PHONY: test-versions
 test-versions: setup ## the tests that a server's version can change, against Postgres 14, 15, 16, 17 and 18
 	$(say) "Postgres 14 to 18"

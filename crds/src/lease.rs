@@ -394,6 +394,27 @@ mod tests {
     }
 
     #[test]
+    fn what_other_versions_sent_is_understood_and_what_nobody_knows_yet_is_passed_over() {
+        for text in [include_str!("../recorded/lease-0.1.0.json"), include_str!("../recorded/lease-next.json")] {
+            let lease: Lease = serde_json::from_str(text).unwrap();
+            assert!(lease.unknown_features().is_empty());
+            assert_eq!((lease.expires_in, lease.subject.pod.as_str()), (3540, "report-5d4f9-x7k2p"));
+            assert_eq!(lease.secrets.first().unwrap().value.as_slice(), b"hush");
+            for document in [lease.policy, lease.identity] {
+                files::read_value(document).unwrap();
+            }
+        }
+        for (text, version) in [
+            (include_str!("../recorded/request-0.1.0.json"), "0.1.0"),
+            (include_str!("../recorded/request-next.json"), "0.2.0"),
+        ] {
+            let request: LeaseRequest = serde_json::from_str(text).unwrap();
+            assert_eq!((request.wait, request.report.sidecar.as_str()), (MAX_WAIT, version));
+            assert_eq!(request.report.unbound.unwrap().first().unwrap().path, "spec.masks[0].columns[0]");
+        }
+    }
+
+    #[test]
     fn the_documents_of_a_lease_are_read_as_strictly_as_files() {
         let spec = NonHumanIdentitySpec { postgres_role: "reporting".into(), ..Default::default() };
         let mut document = files::document(files::IDENTITY, "shop", "report", &spec).unwrap();

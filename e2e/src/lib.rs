@@ -15,6 +15,8 @@ pub mod process;
 pub mod programs;
 pub mod random;
 pub mod replay;
+pub mod report;
+pub mod scale;
 pub mod tap;
 pub mod wire;
 

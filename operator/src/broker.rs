@@ -63,8 +63,9 @@ pub use sink::{Sink, SinkError};
 const MAX_EXCHANGE: usize = 64 << 10;
 /// Largest request for a lease: a report may name many columns that do not bind.
 const MAX_REQUEST: usize = 1 << 20;
-/// What of audit batches may be in memory at a time, in KiB; who comes beyond waits.
-const AUDIT_MEMORY: usize = 128 << 10;
+/// What of audit batches may be in memory at a time, in KiB; who comes beyond waits, and one that is larger waits for
+/// all others. Read as events a batch takes up some ten times as much.
+const AUDIT_MEMORY: u32 = 8 << 10;
 /// How long a batch may take to come in.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Most polls that wait at a time.
@@ -290,7 +291,7 @@ pub fn router(parts: BrokerParts) -> Router {
         replays: Replays::default(),
         streams: Streams::default(),
         sink,
-        audit_memory: Semaphore::new(AUDIT_MEMORY),
+        audit_memory: Semaphore::new(AUDIT_MEMORY as usize),
         polls: Semaphore::new(MAX_POLLS),
         tell,
         metrics,
@@ -439,21 +440,21 @@ impl Broker {
     }
 
     /// What a pod has a right to right now, with the pod.
-    async fn right(&self, bearer: &Bearer, resource: &Resource, source: IpAddr) -> Result<(Arc<Pod>, Right), Problem> {
+    async fn right(&self, bearer: &Bearer, resource: &Resource, source: IpAddr) -> Result<(Value, Right), Problem> {
         if !self.objects.is_synced() || !self.keys.are_there() {
             return Err(Problem::later("the broker has just started"));
         }
-        let pod = self.live_pod(bearer).await?;
+        let pod = self.live_pod(bearer).await?.whole();
         let source = self.verify_source.then_some(source);
         let genuine = Genuine { images: &self.keys.images(), brokers: &self.bases };
-        rights::is_its_sidecar(bearer, resource, &pod.raw, genuine, source)?;
-        if !believes_only(&pod.raw, &self.authorities.borrow()) {
+        rights::is_its_sidecar(bearer, resource, &pod, genuine, source)?;
+        if !believes_only(&pod, &self.authorities.borrow()) {
             // A new authority may be known to the replica that made the pod, and not yet here.
             return Err(Problem::later("the sidecar takes somebody for the broker who is not known here"));
         }
         let policy = self.objects.policy(&resource.namespace, &resource.name);
         let identities = self.objects.identities_of(&bearer.namespace, &bearer.service_account);
-        let right = rights::right(resource, policy.as_deref(), identities, &bearer.service_account, &pod.raw)?;
+        let right = rights::right(resource, policy.as_deref(), identities, &bearer.service_account, &pod)?;
         Ok((pod, right))
     }
 
@@ -465,7 +466,7 @@ impl Broker {
         }
         let raw = self.cluster.pod(namespace, name).await?.ok_or_else(|| Problem::grant("the token's pod is gone"))?;
         let (namespace, name, uid) = (namespace.clone(), name.clone(), pod_uid.clone());
-        Ok(Arc::new(Pod { namespace, name, uid, raw }))
+        Ok(Arc::new(Pod::new(namespace, name, uid, raw)))
     }
 
     /// The one proof of a request, which is used up by this.
@@ -512,13 +513,16 @@ impl Broker {
         changes.bundle.mark_unchanged();
         let (bearer, resource) = (&access.bearer, access.resource());
         loop {
-            let verifier = request.verifier.as_deref();
-            let (lease, Right { policy, identity }) = self.lease(access, &resource, source, verifier).await?;
-            let reached = request.version.as_ref() == Some(&lease.version);
-            let report = &request.report;
-            (self.tell)(Fact::Polled { bearer, policy: &policy, identity: &identity, reached, report });
-            if !reached {
-                return Ok(Some(lease));
+            // Nothing of it is kept while the poll waits: very many do.
+            {
+                let verifier = request.verifier.as_deref();
+                let (lease, Right { policy, identity }) = self.lease(access, &resource, source, verifier).await?;
+                let reached = request.version.as_ref() == Some(&lease.version);
+                let report = &request.report;
+                (self.tell)(Fact::Polled { bearer, policy: &policy, identity: &identity, reached, report });
+                if !reached {
+                    return Ok(Some(lease));
+                }
             }
             tokio::select! {
                 () = changes.of(access) => {}
@@ -552,7 +556,7 @@ impl Broker {
             id: &access.jti,
             bearer: &access.bearer,
             right: &right,
-            pod: &pod.raw,
+            pod: &pod,
             secrets: &secrets,
             broker_ca: broker_ca.ok_or_else(|| Problem::later("the broker has just started"))?,
             role,
@@ -603,7 +607,7 @@ impl Broker {
         if length > MAX_BATCH {
             return Err(Problem::request(format!("a batch has {MAX_BATCH} bytes at most")));
         }
-        let kibibytes = u32::try_from(length / 1024 + 1).unwrap_or(u32::MAX);
+        let kibibytes = u32::try_from(length / 1024 + 1).unwrap_or(u32::MAX).min(AUDIT_MEMORY);
         let received = async {
             let memory = self.audit_memory.acquire_many(kibibytes).await;
             let memory = memory.map_err(|error| Problem::later(error.to_string()))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admission::Sidecars;
+use crate::preflight::Preflight;
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -31,6 +32,36 @@ enum Command {
     Uninstall(UninstallArgs),
     /// Ask until a replica of the operator is ready
     Ready(ReadyArgs),
+    /// Before an upgrade: say what this version would touch, or not take; exit code 1 if something would work no more
+    Preflight(PreflightArgs),
+}
+
+#[derive(Debug, Args)]
+struct PreflightArgs {
+    /// Image of the sidecars that this version gives to pods; without it pods are not looked at
+    #[arg(long, value_name = "IMAGE", env = "POSTERN_SIDECAR_IMAGE")]
+    sidecar_image: Option<String>,
+    /// Whether the operator evicts pods whose sidecars are outdated, where their policy has restartOnChange
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "POSTERN_RESTART_WORKLOADS",
+        default_value_t = false,
+        action = clap::ArgAction::Set
+    )]
+    restart_workloads: bool,
+    /// How it is told
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// For whom something is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +103,8 @@ pub enum Job {
         /// How long to ask.
         patience: Duration,
     },
+    /// Say what an upgrade would touch.
+    Preflight(Preflight),
 }
 
 impl Job {
@@ -80,6 +113,7 @@ impl Job {
         match self {
             Job::Run(config) => (config.log_format, config.log),
             Job::Uninstall { .. } | Job::Ready { .. } => (LogFormat::Text, tracing::Level::INFO),
+            Job::Preflight(_) => (LogFormat::Text, tracing::Level::WARN),
         }
     }
 }
@@ -91,6 +125,9 @@ impl From<Cli> for Job {
             Command::Uninstall(UninstallArgs { namespace, name }) => Job::Uninstall { namespace, name },
             Command::Ready(ReadyArgs { address, patience }) => {
                 Job::Ready { address, patience: Duration::from_secs(patience) }
+            }
+            Command::Preflight(PreflightArgs { sidecar_image, restart_workloads, output }) => {
+                Job::Preflight(Preflight { image: sidecar_image, restarts: restart_workloads, output })
             }
         }
     }

@@ -38,6 +38,7 @@ use crate::timely::{ApiError, timely};
 use plan::{Observed, Plan, Readable};
 pub use reason::Reason;
 use sidecars::Sidecars;
+pub(crate) use sidecars::{Revisions, is_live};
 use survey::Survey;
 
 /// Objects that are worked on at a time.
@@ -237,7 +238,7 @@ impl Controllers {
 
     /// Ends the roles of a policy that is deleted, before it is gone; when to try again.
     async fn end_roles(&self, known: &Known<Policy>) -> Option<Duration> {
-        let deleted = known.object.metadata.deletion_timestamp.as_ref()?;
+        let deleted = known.metadata.deletion_timestamp.as_ref()?;
         let policy = known.last_good.as_ref().filter(|it| it.checked.database.credentials.ephemeral().is_some())?;
         if self.roles.end(policy).await {
             return None;
@@ -263,7 +264,7 @@ impl Controllers {
         let Plan { finalizers, keep, drop, status, wait } = plan;
         let api = objects::of_namespace::<K>(self.client.clone(), &known.namespace);
         let parameters = PatchParams::default();
-        let mut version = known.object.metadata.resource_version.clone();
+        let mut version = known.metadata.resource_version.clone();
         if let Some(finalizers) = finalizers {
             // With the version that it is made from: finalizers of others must not be lost.
             let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
@@ -370,7 +371,7 @@ fn revision<K: Kind>(known: &Known<K>) -> ControllerRevision {
             }]),
             ..ObjectMeta::default()
         },
-        data: known.object.data.get("spec").cloned().map(RawExtension),
+        data: known.spec.as_ref().map(|spec| RawExtension(spec.value())),
         revision: known.generation,
     }
 }

@@ -9,11 +9,12 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::timely::{ApiError, timely};
+use crate::version::Version;
 
 /// Who the operator is, to the API server's records of who set which field.
 pub const MANAGER: &str = "postern-operator";
 /// The annotation that says which version of the operator wrote a definition.
-const VERSION: &str = "postern.dev/version";
+pub const VERSION: &str = "postern.dev/version";
 
 /// Why the definitions are not there.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,8 @@ pub async fn apply(client: &Client) -> Result<(), DefinitionsError> {
         let version_there = there
             .as_ref()
             .and_then(|there| there.metadata.annotations.as_ref()?.get(VERSION))
-            .and_then(|version| parsed(version));
-        if version_there > parsed(env!("CARGO_PKG_VERSION")) {
+            .and_then(|version| Version::read(version));
+        if version_there > Some(Version::own()) {
             tracing::info!(definition = name, "is of a newer version, and stays as it is");
             continue;
         }
@@ -65,23 +66,4 @@ async fn established(api: &Api<CustomResourceDefinition>, name: &str) -> Result<
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(DefinitionsError::NotEstablished(name.to_owned()))
-}
-
-/// A version, to compare; what follows the three numbers does not count.
-fn parsed(version: &str) -> Option<[u64; 3]> {
-    let numbers = version.split(['-', '+']).next()?;
-    let mut parts = numbers.split('.').map(|part| part.parse().ok());
-    Some([parts.next()??, parts.next()??, parts.next()??])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_compare_by_their_numbers() {
-        assert!(parsed("0.10.0") > parsed("0.9.9"));
-        assert!(parsed("1.0.0-rc.1") == parsed("1.0.0"));
-        assert!(parsed("0.1.0") > parsed("nonsense"));
-    }
 }

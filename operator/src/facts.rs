@@ -23,6 +23,7 @@ use crate::events::{EventReason, Events, Told};
 use crate::objects::{self, Identity, InForce, Key, Kind, Known, Objects, Policy};
 use crate::pods;
 use crate::timely::timely;
+use crate::version::Version;
 
 /// How often statuses are looked at, whether or not something was learned.
 const EVERY: Duration = Duration::from_secs(10);
@@ -76,11 +77,17 @@ struct Seen {
     at: tokio::time::Instant,
     /// The generation that it serves under, once that is known.
     generation: Option<i64>,
+    version: Option<Version>,
     unusable: Option<String>,
     unbound: Option<Vec<Unbound>>,
 }
 
 impl Seen {
+    /// Whether it can't use its lease, and a sidecar of the operator's own version might.
+    fn is_too_old(&self) -> bool {
+        self.unusable.is_some() && self.version.is_some_and(|version| version.is_older_minor_than(Version::own()))
+    }
+
     /// Takes a report in; whether it says anything new.
     fn take(seen: &mut HashMap<Sidecar, Seen>, sidecar: Sidecar, reached: Option<i64>, report: &Report) -> bool {
         let before = seen.get(&sidecar);
@@ -93,10 +100,12 @@ impl Seen {
             let shortened = |it: &Unbound| Unbound { path: short(&it.path), message: short(&it.message) };
             unbound.iter().take(MAX_UNBOUND).map(shortened).collect()
         });
+        let version = Version::read(&report.sidecar);
         let is_news = before.is_none_or(|before| {
-            (before.generation, &before.unusable, &before.unbound) != (generation, &unusable, &unbound)
+            let Seen { generation: old, version: was, unusable: why, unbound: closed, .. } = before;
+            (*old, *was, why, closed) != (generation, version, &unusable, &unbound)
         });
-        seen.insert(sidecar, Seen { at: tokio::time::Instant::now(), generation, unusable, unbound });
+        seen.insert(sidecar, Seen { at: tokio::time::Instant::now(), generation, version, unusable, unbound });
         is_news
     }
 }
@@ -197,7 +206,7 @@ impl Facts {
         regarding.extend(self.objects.policy(namespace, policy).map(|known| reference(&known)));
         regarding
             .extend(identity.and_then(|name| self.objects.identity(namespace, name)).map(|known| reference(&known)));
-        regarding.extend(self.objects.pod(namespace, &bearer.pod).map(|pod| workload(&pod.raw, namespace)));
+        regarding.extend(self.objects.pod(namespace, &bearer.pod).map(|pod| workload(&pod.outline, namespace)));
         for regarding in regarding {
             self.events.tell(Told { regarding, reason, note: note.to_owned() });
         }
@@ -237,9 +246,8 @@ impl Facts {
         let mut policies = self.reports(&all, of_policies);
         for policy in all {
             let key = (policy.namespace.clone(), policy.name.clone());
-            let status = policy.object.data.get("status").unwrap_or(&Value::Null);
             if let Some((identity, at)) = used.get(&key)
-                && is_news(status, identity, *at)
+                && is_news(&policy.status(), identity, *at)
             {
                 let patch = policies.entry(key).or_default();
                 patch.insert("lastUsedBy".into(), json!(identity));
@@ -257,9 +265,14 @@ impl Facts {
     ) -> HashMap<Key, Fields> {
         let patch = |known: &Arc<Known<K>>| {
             let key = (known.namespace.clone(), known.name.clone());
-            let reports = json!({&self.replica: seen.get(&key).map_or(Value::Null, summary)});
-            let before = known.object.data.pointer("/status/reports").unwrap_or(&Value::Null);
-            objects::changes(before, &reports).then(|| (key, Fields::from_iter([("reports".to_owned(), reports)])))
+            let seen = seen.get(&key);
+            if seen.is_none() && !known.replicas.contains(&self.replica) {
+                return None;
+            }
+            let reports = json!({&self.replica: seen.map_or(Value::Null, summary)});
+            let before = known.status();
+            objects::changes(before.get("reports").unwrap_or(&Value::Null), &reports)
+                .then(|| (key, Fields::from_iter([("reports".to_owned(), reports)])))
         };
         all.iter().filter_map(patch).collect()
     }
@@ -272,7 +285,9 @@ fn summary(seen: &HashMap<Sidecar, Seen>) -> Value {
     let tried = all().any(|seen| seen.unbound.is_some());
     json!({
         "generation": all().filter_map(|seen| seen.generation).min(),
+        "oldestSidecar": all().filter_map(|seen| seen.version).min().map(|version| version.to_string()),
         "unusable": all().filter_map(|seen| seen.unusable.as_ref()).min(),
+        "tooOld": all().any(Seen::is_too_old).then_some(true),
         "unbound": tried.then(|| unbound.into_iter().take(MAX_UNBOUND).collect::<Vec<_>>()),
     })
 }
@@ -470,6 +485,22 @@ mod tests {
         assert_eq!(take("a", None, &well), (false, json!(1), Value::Null));
         assert_eq!(take("a", Some(2), &stuck), (true, json!(1), json!("too new")));
         assert_eq!(take("a", Some(2), &well), (true, json!(2), Value::Null));
+    }
+
+    #[test]
+    fn a_sidecar_that_cant_use_its_lease_is_too_old_only_if_it_is_older_than_the_operator() {
+        let own = Version::own().to_string();
+        let mut seen = HashMap::new();
+        let mut said = |pod: &str, sidecar: &str, unusable: Option<&str>| {
+            let report = Report { sidecar: sidecar.into(), unusable: unusable.map(str::to_owned), ..Report::default() };
+            Seen::take(&mut seen, (pod.into(), "shop".into()), Some(1), &report);
+            let summary = summary(&seen);
+            (summary["oldestSidecar"].clone(), summary["tooOld"].clone())
+        };
+        assert_eq!(said("a", &own, Some("the Secret has no key")), (json!(own), Value::Null));
+        assert_eq!(said("b", "0.0.9", None), (json!("0.0.9"), Value::Null), "it works");
+        assert_eq!(said("b", "0.0.9", Some("it requires time-travel")), (json!("0.0.9"), json!(true)));
+        assert_eq!(said("b", "whatever it says", None), (json!(own), Value::Null), "no text of its own is told");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 pub use patch::patch;
 pub use pod::{Injected, inject};
-pub use predicate::{believes_only, may_reach, trim, verify};
+pub use predicate::{believes_only, may_reach, outline, trim, verify};
 pub use revision::{has_image, of_pod, revision};
 pub use workload::{TEMPLATES, copy_annotation};
 
@@ -118,6 +118,29 @@ pub fn ready_policies(pod: &Value) -> Vec<String> {
     };
     let ready = names.iter().enumerate().filter(|(index, _)| is_ready(&sidecar::name(*index)));
     ready.map(|(_, policy)| (*policy).to_owned()).collect()
+}
+
+/// A sidecar of a live pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its policy.
+    pub policy: String,
+    /// Where its metrics are.
+    pub admin: u16,
+    /// Whether its status says that it is ready.
+    pub ready: bool,
+}
+
+/// The sidecars of a pod, in the order of its policies.
+pub fn ports(pod: &Value) -> Vec<Port> {
+    let ready = ready_policies(pod);
+    let port = |(index, policy): (usize, &str)| {
+        let name = sidecar::name(index);
+        let container = raw::of_spec(pod, "initContainers").iter().find(|it| raw::name_of(it) == name)?;
+        let admin = container.pointer("/ports/0/containerPort")?.as_u64().and_then(|port| u16::try_from(port).ok())?;
+        Some(Port { policy: policy.to_owned(), admin, ready: ready.iter().any(|it| it == policy) })
+    };
+    asked_of(pod).into_iter().enumerate().filter_map(port).collect()
 }
 
 /// Most policies of one pod: each has a sidecar of its own.

@@ -5,6 +5,7 @@
 //! as a ControllerRevision, else nothing: every replica says the same, and none remembers anything by itself. An object
 //! that is being deleted is not in force.
 
+mod compact;
 mod known;
 mod watch;
 
@@ -18,6 +19,9 @@ use postern_crds::api::{GROUP, VERSION};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::injection;
+
+pub use compact::Compact;
 pub use known::{Identity, InForce, Kind, Known, Policy};
 pub use watch::watch;
 
@@ -65,8 +69,24 @@ pub struct Pod {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// The raw object.
-    pub raw: Value,
+    /// What is looked at of all pods again and again: the raw object without most of its spec.
+    pub outline: Value,
+    whole: Compact,
+}
+
+impl Pod {
+    /// From the raw object.
+    pub fn new(namespace: String, name: String, uid: String, mut raw: Value) -> Self {
+        injection::trim(&mut raw);
+        let whole = Compact::from(&raw);
+        injection::outline(&mut raw);
+        Self { namespace, name, uid, outline: raw, whole }
+    }
+
+    /// The raw object, to be verified.
+    pub fn whole(&self) -> Value {
+        self.whole.value()
+    }
 }
 
 /// Everything that is known. One for a process; clones of the [`Arc`] share it.
@@ -82,7 +102,7 @@ struct State {
     policies: HashMap<Key, Arc<Known<Policy>>>,
     identities: HashMap<Key, Arc<Known<Identity>>>,
     /// By the UID of what they belong to, and by generation.
-    revisions: HashMap<String, BTreeMap<i64, Value>>,
+    revisions: HashMap<String, BTreeMap<i64, Compact>>,
     /// Which of them an object holds.
     revision_keys: HashMap<Key, (String, i64)>,
     pods: HashMap<Key, Arc<Pod>>,
@@ -145,7 +165,7 @@ impl Objects {
     }
 
     /// The good specs of a policy or identity that are kept, by generation.
-    pub fn revisions(&self, uid: &str) -> BTreeMap<i64, Value> {
+    pub fn revisions(&self, uid: &str) -> BTreeMap<i64, Compact> {
         self.read().revisions.get(uid).cloned().unwrap_or_default()
     }
 

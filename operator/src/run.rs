@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use kube::Client;
 use kube::client::ClientBuilder;
-use tokio::net::TcpListener;
+use postern_sidecar::admin::listen;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::util::MapResponseLayer;
@@ -62,9 +62,9 @@ pub async fn run(config: Config) -> Result<()> {
         webhooks_told: told.subscribe(),
         ending: ending.subscribe(),
     };
-    let admin_listener = TcpListener::bind(config.admin_listen).await.context("admin port")?;
-    let webhook_listener = TcpListener::bind(config.webhook_listen).await.context("webhooks' port")?;
-    let broker_listener = TcpListener::bind(config.broker_listen).await.context("broker's port")?;
+    let admin_listener = listen(config.admin_listen).await.context("admin port")?;
+    let webhook_listener = listen(config.webhook_listen).await.context("webhooks' port")?;
+    let broker_listener = listen(config.broker_listen).await.context("broker's port")?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         webhooks = %config.webhook_listen,

@@ -5,6 +5,7 @@
 //! head. Bodies are the handlers' own matter, by [`in_time`] and, where anybody may send them, by a [`Crowd`].
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,8 +13,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::{Extension, Router};
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tower::Service;
+use tower::util::MapRequest;
 
 use crate::tls::CurrentCertificate;
 
@@ -156,7 +162,11 @@ async fn connection(
     end: watch::Receiver<bool>,
 ) {
     _ = stream.set_nodelay(true);
-    let routes = routes.layer(Extension(ConnectInfo(Peer(peer))));
+    // The routes are the same for all: a layer would make new ones for each connection.
+    let routes = MapRequest::new(routes, move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+        request
+    });
     let Some(acceptor) = acceptor else { return answer(stream, routes, end).await };
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => answer(stream, routes, end).await,
@@ -166,7 +176,10 @@ async fn connection(
 }
 
 /// Answers the requests of a connection.
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router, mut end: watch::Receiver<bool>) {
+async fn answer<S>(stream: impl AsyncRead + AsyncWrite + Unpin, routes: S, mut end: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -173,6 +173,19 @@ impl Health {
 struct Shared {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+}
+
+/// Listens. 0.0.0.0 means all addresses that there are, those of IPv6 too: a pod may have no others, and is probed by them.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    // Where one socket can't have both, IPv4 was asked for.
+    let shared = || std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|only| only.trim() == "0");
+    if address.ip() == Ipv4Addr::UNSPECIFIED
+        && shared()
+        && let Ok(listener) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(address).await
 }
 
 /// Serves the admin port until the process ends.
@@ -361,6 +374,17 @@ mod tests {
         assert_eq!(ask(address, "/ready").await.0, 503);
         assert_eq!(ask(address, "/startup").await.0, 200);
         assert_eq!(ask(address, "/state").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_pod_without_ipv4_addresses_is_probed_too() {
+        let listener = listen("0.0.0.0:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(serve(listener, Health::new(), Metrics::new("shop/shop").unwrap()));
+        assert_eq!(ask((Ipv4Addr::LOCALHOST, port).into(), "/live").await.0, 200);
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            assert_eq!(ask((Ipv6Addr::LOCALHOST, port).into(), "/live").await.0, 200);
+        }
     }
 
     #[tokio::test]

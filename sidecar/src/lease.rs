@@ -622,6 +622,28 @@ mod tests {
     }
 
     #[test]
+    fn leases_of_other_versions_are_served_under_unless_they_require_what_this_one_does_not_know() {
+        let (mut keeper, standing) = keeper();
+        let recorded = |text: &str| serde_json::from_str::<Lease>(text).unwrap();
+        let older = recorded(include_str!("../../crds/recorded/lease-0.1.0.json"));
+        let newer = recorded(include_str!("../../crds/recorded/lease-next.json"));
+        for (number, lease) in [older, newer.clone()].into_iter().enumerate() {
+            let version = format!("recorded {number}");
+            keeper.heard(answer(Lease { version: version.clone(), ..lease }));
+            assert_eq!((held(&standing), keeper.unusable.as_deref()), (Some(version), None));
+        }
+        // A field of a policy that this version does not know may be what keeps rows or columns back.
+        let mut strange = newer.clone();
+        strange.policy.pointer_mut("/spec").unwrap()["rowsOfTomorrow"] = json!("none");
+        let requiring = Lease { requires: vec!["documents/v1alpha1".into(), "time-travel/v2".into()], ..newer };
+        for (lease, why) in [(strange, "rowsOfTomorrow"), (requiring, "time-travel/v2")] {
+            keeper.heard(answer(Lease { version: "too new".into(), ..lease }));
+            assert_eq!(held(&standing).as_deref(), Some("recorded 1"), "the last one that can be used stays");
+            assert!(keeper.unusable.as_deref().is_some_and(|said| said.contains(why)), "{:?}", keeper.unusable);
+        }
+    }
+
+    #[test]
     fn a_refusal_ends_a_lease_at_once_and_a_broker_that_is_away_does_not_take_it_back() {
         let (mut keeper, standing) = keeper();
         let refused = || Err(CallError::Answered(ErrorCode::UnauthorizedClient, "no identity is the pod's".into()));

@@ -13,7 +13,6 @@ use bytes::BytesMut;
 use postern_crds::lease::{Resource, Unbound};
 use postern_crds::{CheckedIdentity, CheckedPolicy, Mode, ParameterRecording, Recording, StatementRecording};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -95,7 +94,7 @@ impl Base {
         let audit = Audit::open(&config.audit, recording, Arc::clone(&metrics)).context("failed to open the audit")?;
         let health = Health::new();
         if let Some(address) = config.admin {
-            let listener = TcpListener::bind(address)
+            let listener = admin::listen(address)
                 .await
                 .with_context(|| format!("failed to listen for the admin port {address}"))?;
             let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));

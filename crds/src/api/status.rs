@@ -73,9 +73,15 @@ pub struct SidecarReports {
     /// The oldest generation of the spec that one of them serves under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
+    /// The oldest version that one of them is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_sidecar: Option<String>,
     /// Why one of them can't use its newest lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unusable: Option<String>,
+    /// True: one that can't use its newest lease is of an older version than the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_old: Option<bool>,
     /// What does not bind to the database; left out until one of them has tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unbound: Option<Vec<Unbound>>,

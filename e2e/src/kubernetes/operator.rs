@@ -2,7 +2,7 @@
 //! place of pods.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -52,24 +52,7 @@ pub fn install(server: &ApiServer, helm: &Path) -> Result<()> {
 
 /// What the chart's hook does before the release is deleted, by the hook's own rights; and then deletes the release.
 pub fn uninstall(server: &ApiServer, helm: &Path) -> Result<()> {
-    let chart = crate::workspace().join("charts/postern");
-    let mut command = Command::new(helm);
-    command.args(["template", "postern"]).arg(chart).args(["--namespace", NAMESPACE]);
-    let output = command.args(["--show-only", "templates/uninstall.yaml"]).output().context("start helm")?;
-    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    // Its pods would never run, for there is no node.
-    let rights = text.split("\n---\n").filter(|document| !document.contains("kind: Job"));
-    server.admin().apply(&rights.collect::<Vec<_>>().join("\n---\n"))?;
-
-    let folder = crate::temporary_folder("uninstall")?;
-    let token = server.admin().kubectl(&["create", "token", "postern-uninstall", "-n", NAMESPACE])?;
-    let account = Access::by_token(&folder, server, token.trim())?;
-    let mut command = Command::new(program()?);
-    command.args(["uninstall", "--namespace", NAMESPACE]).env("KUBECONFIG", account.kubeconfig());
-    let output = command.output().context("start postern-operator");
-    std::fs::remove_dir_all(&folder)?;
-    let output = output?;
+    let output = by_hook(server, helm, "uninstall", &["--namespace", NAMESPACE])?;
     ensure!(output.status.success(), "postern-operator: {}", String::from_utf8_lossy(&output.stderr));
 
     let mut command = Command::new(helm);
@@ -77,6 +60,36 @@ pub fn uninstall(server: &ApiServer, helm: &Path) -> Result<()> {
     let output = command.arg("--kubeconfig").arg(server.admin().kubeconfig()).output().context("start helm")?;
     ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// What the chart's hook does before an upgrade, by the hook's own rights: its exit code, and its report.
+pub fn preflight(server: &ApiServer, helm: &Path, arguments: &[&str]) -> Result<(i32, Value)> {
+    let output = by_hook(server, helm, "preflight", &[arguments, &["--output=json"]].concat())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code().context("it was ended")?;
+    Ok((code, serde_json::from_slice(&output.stdout).with_context(|| format!("no report: {said}"))?))
+}
+
+/// What a job of a chart's hook does, which this program is asked for by the hook's name.
+fn by_hook(server: &ApiServer, helm: &Path, hook: &str, arguments: &[&str]) -> Result<Output> {
+    let chart = crate::workspace().join("charts/postern");
+    let mut command = Command::new(helm);
+    command.args(["template", "postern"]).arg(chart).args(["--namespace", NAMESPACE]);
+    let output = command.args(["--show-only", &format!("templates/{hook}.yaml")]).output().context("start helm")?;
+    ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    // Its pods would never run, for there is no node.
+    let rights = text.split("\n---\n").filter(|document| !document.contains("kind: Job"));
+    server.admin().apply(&rights.collect::<Vec<_>>().join("\n---\n"))?;
+
+    let folder = crate::temporary_folder(hook)?;
+    let token = server.admin().kubectl(&["create", "token", &format!("postern-{hook}"), "-n", NAMESPACE])?;
+    let account = Access::by_token(&folder, server, token.trim())?;
+    let mut command = Command::new(program()?);
+    command.arg(hook).args(arguments).env("KUBECONFIG", account.kubeconfig());
+    let output = command.output().context("start postern-operator");
+    std::fs::remove_dir_all(&folder)?;
+    output
 }
 
 impl Operator {
@@ -211,9 +224,12 @@ fn path_of(client: &Value) -> Option<String> {
     Some(format!("/{path}"))
 }
 
-/// The operator's binary, built if need be.
-fn program() -> Result<&'static Path> {
+/// The operator's binary, built if need be. `POSTERN_OPERATOR` names another one.
+pub fn program() -> Result<&'static Path> {
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let build = || crate::built::program("postern-operator").map_err(|error| format!("{error:#}"));
+    let build = || match std::env::var_os("POSTERN_OPERATOR") {
+        Some(path) => Ok(path.into()),
+        None => crate::built::program("postern-operator").map_err(|error| format!("{error:#}")),
+    };
     BUILT.get_or_init(build).as_deref().map_err(|error| anyhow!("{error}"))
 }

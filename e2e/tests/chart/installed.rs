@@ -245,7 +245,8 @@ fn again(cluster: &Cluster) {
     helm_says(Some(cluster.admin), &[&["install"], &arguments[..]].concat()).unwrap();
     let write = ["patch apps deployments", "patch apps statefulsets", "patch apps daemonsets"];
     assert!(allowed(cluster, SECOND, "", &write).is_empty(), "no switch gives it the right to write workloads");
-    helm_says(Some(cluster.admin), &[&["upgrade"], &arguments[..], &["--set", "replicas=1"]].concat()).unwrap();
+    helm_says(Some(cluster.admin), &[&["upgrade"], &arguments[..], &["--no-hooks", "--set", "replicas=1"]].concat())
+        .unwrap();
     let deployment = cluster.admin.json(&["get", "deployment", "second", "-n", "second"]).unwrap();
     assert_eq!(deployment["spec"]["replicas"], 1);
     helm_says(Some(cluster.admin), &["uninstall", "second", "-n", "second", "--no-hooks"]).unwrap();

@@ -43,7 +43,7 @@ pub(crate) struct Sidecar {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Answer {
@@ -62,7 +62,9 @@ impl Sidecar {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         let pod = shop.get(&["pod", name]);
-        let bundle = pod["spec"]["initContainers"][0]["env"][0]["value"].as_str().unwrap();
+        let containers = pod["spec"]["initContainers"].as_array().unwrap();
+        let container = containers.iter().find(|it| it["name"] == "postern").unwrap();
+        let bundle = container["env"][0]["value"].as_str().unwrap();
         for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
             roots.add(certificate.unwrap()).unwrap();
         }
@@ -144,7 +146,7 @@ impl Sidecar {
         self
     }
 
-    fn with_token(&self, target: &str, body: &str) -> Answer {
+    pub(crate) fn with_token(&self, target: &str, body: &str) -> Answer {
         let path = target.split('?').next().unwrap();
         let authorization = format!("DPoP {}", self.access);
         let proof = self.proof(path, Some(&self.access));

@@ -6,7 +6,11 @@ mod admission;
 mod attacks;
 mod broker;
 mod controllers;
+mod neighbours;
+mod plugin;
+mod preflight;
 mod sidecars;
+mod skew;
 mod upgrade;
 
 use std::sync::OnceLock;

@@ -8,14 +8,21 @@ pub(crate) fn page() -> Page {
     let mut page = Page::new(
         "commands.md",
         "Command lines",
-        "The commands of `postern-sidecar` and `postern-operator` and their options. Each option can also be set by the \
-         environment variable beside it; what is typed goes before it.",
+        "The commands of `postern-sidecar` and `postern-operator`, and of the plugin `kubectl-postern`, with their options. Where \
+         a variable stands beside an option, it can also be set by that; what is typed goes before it.",
     );
-    for program in [postern_sidecar::config::Cli::command(), postern_operator::config::Cli::command()] {
-        page.heading(2, &format!("`{}`", program.get_name()));
+    let programs = [
+        postern_sidecar::config::Cli::command(),
+        postern_operator::config::Cli::command(),
+        postern_operator::plugin::Plugin::command(),
+    ];
+    for program in programs {
+        page.heading(2, &format!("`{}`", program.get_bin_name().unwrap_or(program.get_name())));
         page.paragraph(&program.get_about().unwrap().to_string());
+        options(&mut page, &program);
         for command in program.get_subcommands() {
-            page.heading(3, &format!("`{} {}`", program.get_name(), command.get_name()));
+            let name = program.get_bin_name().unwrap_or(program.get_name());
+            page.heading(3, &format!("`{name} {}`", command.get_name()));
             page.paragraph(&format!("{}.", command.get_about().unwrap()));
             options(&mut page, command);
             if let Some(examples) = command.get_after_help() {
@@ -44,9 +51,10 @@ fn options(page: &mut Page, command: &Command) {
 }
 
 fn row(option: &clap::Arg) -> Vec<String> {
-    let long = option.get_long().expect("options have long names");
     let takes_value = option.get_action().takes_values();
-    let value = option.get_value_names().filter(|_| takes_value).map(|names| format!(" {}", names[0]));
+    let value = option.get_value_names().filter(|_| takes_value).map(|names| names[0].as_str()).unwrap_or_default();
+    // What has no name is told by its place.
+    let name = option.get_long().map_or_else(|| value.to_owned(), |long| format!("--{long} {value}"));
     let help = option.get_help().unwrap().to_string();
     // What is worked out where it is used can't be clap's default, and stands in the text.
     let (help, worked_out) = match help.strip_suffix(']').and_then(|rest| rest.split_once(" [default: ")) {
@@ -70,5 +78,5 @@ fn row(option: &clap::Arg) -> Vec<String> {
         .collect();
     let variable = option.get_env().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
     let help = std::iter::once(help).chain(words).collect::<Vec<_>>().join("\n");
-    vec![code(&format!("--{long}{}", value.unwrap_or_default())), code(variable), default, help]
+    vec![code(name.trim_end()), code(variable), default, help]
 }

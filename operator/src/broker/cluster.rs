@@ -12,6 +12,7 @@ use postern_crds::lease::AUDIENCE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::Problem;
 use super::keys::digest;
@@ -23,6 +24,8 @@ use crate::timely::{ApiError, timely};
 const REVIEWED: Duration = Duration::from_secs(60);
 /// Most answers that are remembered.
 const MAX_REVIEWS: usize = 16_384;
+/// Most questions that the API server is asked at a time.
+const MAX_QUESTIONS: usize = 32;
 /// How old the cluster's keys may get.
 const KEYS_AGE: Duration = Duration::from_secs(600);
 /// How often they are asked for at most, where a token is signed by one that isn't known.
@@ -42,6 +45,9 @@ pub(super) struct Cluster {
     published: tokio::sync::Mutex<Option<Arc<Published>>>,
     /// When a token, by its digest, was found good.
     reviewed: quick_cache::sync::Cache<[u8; 32], Instant>,
+    /// Questions that may be under way: where very many sidecars start at once, the API server must not feel it, and each
+    /// is a connection.
+    questions: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -54,7 +60,8 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     pub(super) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         let reviewed = quick_cache::sync::Cache::new(MAX_REVIEWS);
-        Self { client, published: tokio::sync::Mutex::new(None), reviewed, metrics }
+        let (published, questions) = (tokio::sync::Mutex::new(None), Semaphore::new(MAX_QUESTIONS));
+        Self { client, published, reviewed, questions, metrics }
     }
 
     /// Who a token says that its bearer is, after the local check and the API server's.
@@ -112,6 +119,7 @@ impl Cluster {
         let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
+        let _turn = self.questions.acquire().await;
         let reviewed = timely(reviews.create(&PostParams::default(), &review)).await;
         let reviewed = reviewed.map_err(|error| {
             self.metrics.token_reviews.with_label_values(&["failed"]).inc();
@@ -130,6 +138,7 @@ impl Cluster {
     pub(super) async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, Problem> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
         let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let _turn = self.questions.acquire().await;
         let pod = timely(pods.get_opt(name)).await;
         let pod = pod.map_err(|error| away("the API server can't be asked about the pod", &error))?;
         Ok(pod.and_then(|pod| serde_json::to_value(pod).ok()))

@@ -70,8 +70,8 @@ pub(super) fn lease(parts: Parts<'_>) -> Lease {
         requires: requires.into_iter().map(str::to_owned).collect(),
         expires_in,
         outage_grace: right.identity.checked.outage_grace.as_secs(),
-        policy: right.policy.document.clone(),
-        identity: right.identity.document.clone(),
+        policy: right.policy.document(),
+        identity: right.identity.document(),
         secrets: entries.collect(),
         role,
         subject,
@@ -90,7 +90,7 @@ fn version(
 ) -> String {
     let secrets: BTreeMap<&String, &String> = secrets.iter().map(|(name, secret)| (name, &secret.version)).collect();
     let subject = LeaseSubject { token_id: None, ..subject.clone() };
-    let content = json!([requires, right.policy.document, right.identity.document, secrets, subject, broker_ca]);
+    let content = json!([requires, right.policy.content(), right.identity.content(), secrets, subject, broker_ca]);
     let digest = Sha256::digest(content.to_string());
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -103,15 +103,10 @@ mod tests {
 
     use super::*;
     use crate::broker::access::tests::access;
-    use crate::objects::{Identity, InForce, Kind, Policy};
+    use crate::objects::{Compact, Identity, InForce, Kind, Policy};
 
     fn in_force<K: Kind>(spec: Value) -> Arc<InForce<K>> {
-        let document = json!({
-            "apiVersion": "postern.dev/v1alpha1", "kind": K::KIND,
-            "metadata": {"namespace": "shop", "name": "orders"}, "spec": spec,
-        });
-        let (spec, checked) = K::read(document.clone()).unwrap();
-        Arc::new(InForce { uid: "u".into(), generation: 1, document, spec, checked })
+        Arc::new(InForce::read("shop", "orders", "u", 1, &Compact::from(&spec)).unwrap())
     }
 
     fn right(max_lease: &str) -> Right {

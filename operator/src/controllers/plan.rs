@@ -12,7 +12,7 @@ use super::Reason;
 use super::sidecars::Drift;
 use crate::facts::whole_second;
 use crate::injection::INJECT;
-use crate::objects::{FINALIZER, Kind, Known, changes};
+use crate::objects::{Compact, FINALIZER, Kind, Known, changes};
 
 /// How many good specs are kept.
 const KEPT: usize = 2;
@@ -62,13 +62,13 @@ pub(super) struct Plan {
 
 pub(super) fn plan<K: Kind>(
     known: &Known<K>,
-    kept: &BTreeMap<i64, Value>,
+    kept: &BTreeMap<i64, Compact>,
     observed: &Observed,
     now: Timestamp,
 ) -> Plan {
-    let finalizers = known.object.metadata.finalizers.clone().unwrap_or_default();
+    let finalizers = known.metadata.finalizers.clone().unwrap_or_default();
     let has_ours = finalizers.iter().any(|it| it == FINALIZER);
-    if let Some(deleted) = &known.object.metadata.deletion_timestamp {
+    if let Some(deleted) = &known.metadata.deletion_timestamp {
         let since = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
         let left = LEASES_END.saturating_sub(since);
         return match (has_ours, left.is_zero()) {
@@ -80,13 +80,13 @@ pub(super) fn plan<K: Kind>(
             }
         };
     }
-    let spec = known.object.data.get("spec");
+    let spec = known.spec.as_ref();
     let newest = kept.last_key_value().map(|(_, spec)| spec);
     let keep = known.mistakes.is_none() && spec.is_some() && newest != spec;
     let left = KEPT.saturating_sub(usize::from(keep));
     let drop = kept.keys().rev().skip(left).copied().collect();
-    let status = status(known, observed, now);
-    let before = known.object.data.get("status").cloned().unwrap_or(Value::Null);
+    let before = known.status();
+    let status = status(known, &before, observed, now);
     Plan {
         finalizers: (!has_ours).then(|| finalizers.into_iter().chain([FINALIZER.to_owned()]).collect()),
         keep,
@@ -96,19 +96,13 @@ pub(super) fn plan<K: Kind>(
     }
 }
 
-fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Value {
-    let before: Vec<Condition> = known
-        .object
-        .data
-        .pointer("/status/conditions")
+fn status<K: Kind>(known: &Known<K>, written: &Value, observed: &Observed, now: Timestamp) -> Value {
+    let before: Vec<Condition> = written
+        .get("conditions")
         .and_then(|conditions| serde_json::from_value(conditions.clone()).ok())
         .unwrap_or_default();
-    let reports: BTreeMap<String, SidecarReports> = known
-        .object
-        .data
-        .pointer("/status/reports")
-        .and_then(|reports| serde_json::from_value(reports.clone()).ok())
-        .unwrap_or_default();
+    let reports: BTreeMap<String, SidecarReports> =
+        written.get("reports").and_then(|reports| serde_json::from_value(reports.clone()).ok()).unwrap_or_default();
     let (gone, reports): (BTreeMap<_, _>, BTreeMap<_, _>) =
         reports.into_iter().partition(|(replica, _)| observed.gone.contains(replica));
     let condition = |type_: &str, holds: ConditionStatus, reason: Reason, message: &str| {
@@ -140,6 +134,7 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         (None, _, None) => condition("Ready", yes, Reason::InForce, "is in force as it is written"),
     });
     let unusable = reports.values().find_map(|report| report.unusable.as_deref());
+    let too_old = reports.values().any(|report| report.too_old == Some(true));
     let oldest = reports.values().filter_map(|report| report.generation).min();
     conditions.push(match oldest.filter(|oldest| unusable.is_none() && Some(*oldest) < in_force) {
         Some(oldest) => {
@@ -152,7 +147,8 @@ fn status<K: Kind>(known: &Known<K>, observed: &Observed, now: Timestamp) -> Val
         (Some(mistakes), _) => condition("Stalled", yes, Reason::Invalid, mistakes),
         (None, Some(why)) => {
             let message = format!("sidecars can't use the newest lease, and keep the one before until it ends: {why}");
-            condition("Stalled", yes, Reason::LeaseUnusable, &message)
+            let reason = if too_old { Reason::SidecarTooOld } else { Reason::LeaseUnusable };
+            condition("Stalled", yes, reason, &message)
         }
         (None, None) => condition("Stalled", no, Reason::Settled, ""),
     });
@@ -280,6 +276,7 @@ mod tests {
     }
 
     fn planned(object: DynamicObject, kept: &BTreeMap<i64, Value>, second: i64) -> Plan {
+        let kept = &kept.iter().map(|(generation, spec)| (*generation, Compact::from(spec))).collect();
         let observed = Observed { sidecars: 2, drift: None, readable: None, gone: HashSet::from(["dead".into()]) };
         plan(&Known::<Identity>::new(object, Some(kept)), kept, &observed, at(second))
     }
@@ -367,6 +364,8 @@ mod tests {
         let found = conditions(&json!({"a": {"generation": 1, "unusable": "it requires time-travel"}}));
         assert_eq!(found["Stalled"], ("True".into(), "LeaseUnusable".into()));
         assert_eq!(found["Reconciling"].0, "False", "by itself nothing will change");
+        let found = conditions(&json!({"a": {"unusable": "it requires time-travel", "tooOld": true}}));
+        assert_eq!(found["Stalled"], ("True".into(), "SidecarTooOld".into()));
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub enum Reason {
     /// The message has what a sidecar says. Where it does not know what the lease requires, restart its workload, so that
     /// it gets the operator's own version; else correct what the policy names.
     LeaseUnusable,
+    /// Sidecars of an older version than the operator's can't use the newest lease, and serve under the one before for as
+    /// long as that holds.
+    ///
+    /// Restart their workloads, so that they get sidecars of the operator's own version: `SidecarsOutdated` names them.
+    SidecarTooOld,
     /// No pod has an outdated sidecar, or asks for one and has none.
     SidecarsCurrent,
     /// Pods have another sidecar than they would get now: an older image, or variables and resources of before a change.
@@ -73,6 +78,7 @@ impl Reason {
             Reason::NotBound => "NotBound",
             Reason::SidecarsBehind => "SidecarsBehind",
             Reason::LeaseUnusable => "LeaseUnusable",
+            Reason::SidecarTooOld => "SidecarTooOld",
             Reason::SidecarsCurrent => "SidecarsCurrent",
             Reason::SidecarsOutdated => "SidecarsOutdated",
             Reason::SidecarsMissing => "SidecarsMissing",

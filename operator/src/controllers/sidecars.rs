@@ -46,14 +46,14 @@ impl Sidecars {
     pub(super) fn counted(objects: &Objects, image: &str, survey: &Survey) -> Self {
         let mut counted = Self { surveyed: survey.missing.is_some(), ..Self::default() };
         let mut revisions = Revisions::new(objects, image);
-        for pod in objects.pods().iter().filter(|pod| is_live(&pod.raw)) {
+        for pod in objects.pods().iter().filter(|pod| is_live(&pod.outline)) {
             let of_policy = |policy: &str| (pod.namespace.clone(), policy.to_owned());
-            let ready = injection::ready_policies(&pod.raw);
+            let ready = injection::ready_policies(&pod.outline);
             for policy in &ready {
                 counted.policies.entry(of_policy(policy)).or_default().ready += 1;
             }
             if !ready.is_empty() {
-                for identity in objects.identities_of(&pod.namespace, pods::service_account(&pod.raw)) {
+                for identity in objects.identities_of(&pod.namespace, pods::service_account(&pod.outline)) {
                     let key = (pod.namespace.clone(), identity.checked.name.clone());
                     *counted.identities.entry(key).or_default() += 1;
                 }
@@ -61,8 +61,8 @@ impl Sidecars {
             match revisions.is_outdated(pod) {
                 Some(true) => {
                     counted.outdated += 1;
-                    let workload = facts::workload_name(&pod.raw, &pod.namespace);
-                    for policy in injection::asked_of(&pod.raw) {
+                    let workload = facts::workload_name(&pod.outline, &pod.namespace);
+                    for policy in injection::asked_of(&pod.outline) {
                         let drift = &mut counted.policies.entry(of_policy(policy)).or_default().drift;
                         *drift.outdated.entry(workload.clone()).or_default() += 1;
                     }
@@ -104,21 +104,21 @@ impl Sidecars {
 }
 
 /// What the sidecars of pods would be made by now, each worked out once.
-pub(super) struct Revisions<'a> {
+pub(crate) struct Revisions<'a> {
     objects: &'a Objects,
     image: &'a str,
     known: HashMap<(Key, String), Option<String>>,
 }
 
 impl<'a> Revisions<'a> {
-    pub(super) fn new(objects: &'a Objects, image: &'a str) -> Self {
+    pub(crate) fn new(objects: &'a Objects, image: &'a str) -> Self {
         Self { objects, image, known: HashMap::new() }
     }
 
     /// Whether a pod's sidecars are others than they would be now; None where it could not be made now.
-    pub(super) fn is_outdated(&mut self, pod: &Pod) -> Option<bool> {
-        let asked = injection::asked_of(&pod.raw);
-        let account = pods::service_account(&pod.raw);
+    pub(crate) fn is_outdated(&mut self, pod: &Pod) -> Option<bool> {
+        let asked = injection::asked_of(&pod.outline);
+        let account = pods::service_account(&pod.outline);
         let key = ((pod.namespace.clone(), account.to_owned()), asked.join(","));
         let objects = self.objects;
         let revision = self.known.entry(key).or_insert_with(|| {
@@ -131,11 +131,11 @@ impl<'a> Revisions<'a> {
             Some(injection::revision(&asked))
         });
         let revision = revision.as_deref()?;
-        Some(injection::of_pod(&pod.raw) != Some(revision) || !injection::has_image(&pod.raw, self.image))
+        Some(injection::of_pod(&pod.outline) != Some(revision) || !injection::has_image(&pod.outline, self.image))
     }
 }
 
 /// Whether a pod's containers run, or will: it has not ended, and is not about to.
-pub(super) fn is_live(pod: &Value) -> bool {
+pub(crate) fn is_live(pod: &Value) -> bool {
     !pods::has_ended(pod) && pod.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)
 }

@@ -10,7 +10,6 @@ use kube::api::{ApiResource, ListParams, PartialObjectMeta};
 use kube::core::{DynamicObject, GroupVersionKind, Resource};
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -95,8 +94,10 @@ impl Controllers {
             add(&namespace, &injection::asked_of(&raw), &workload);
         }
         let pods = self.objects.pods();
-        let gated: HashSet<(&str, String)> =
-            pods.iter().map(|pod| (pod.namespace.as_str(), facts::workload_name(&pod.raw, &pod.namespace))).collect();
+        let gated: HashSet<(&str, String)> = pods
+            .iter()
+            .map(|pod| (pod.namespace.as_str(), facts::workload_name(&pod.outline, &pod.namespace)))
+            .collect();
         for (kind, template) in TEMPLATES {
             let group = if kind.ends_with("Job") { "batch" } else { "apps" };
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
@@ -140,6 +141,5 @@ where
 
 /// The replicas whose reports stand in a status.
 pub(super) fn replicas<K: Kind>(known: &Known<K>) -> impl Iterator<Item = &str> {
-    let reports = known.object.data.pointer("/status/reports").and_then(Value::as_object);
-    reports.into_iter().flatten().map(|(replica, _)| replica.as_str())
+    known.replicas.iter().map(String::as_str)
 }

@@ -77,6 +77,27 @@ pub fn trim(pod: &mut Value) {
     }
 }
 
+/// What of a pod's spec is in its outline.
+const OUTLINED: [&str; 2] = ["initContainers", "serviceAccountName"];
+/// What of init containers and their states.
+const OUTLINED_CONTAINER: [&str; 3] = ["image", "name", "ready"];
+
+/// Takes out of a trimmed pod what only [`verify`] and the like look at: what is left says whose pod it is, how it fares
+/// and what its sidecars are made of.
+pub fn outline(pod: &mut Value) {
+    if let Some(spec) = pod.pointer_mut("/spec").and_then(Value::as_object_mut) {
+        spec.retain(|field, _| OUTLINED.contains(&field.as_str()));
+    }
+    for list in ["/spec/initContainers", "/status/initContainerStatuses"] {
+        if let Some(entries) = pod.pointer_mut(list).and_then(Value::as_array_mut) {
+            entries.retain(|entry| sidecar::is_name(name_of(entry)));
+            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                entry.retain(|field, _| OUTLINED_CONTAINER.contains(&field.as_str()));
+            }
+        }
+    }
+}
+
 /// No other container mounts the sidecar's volumes, or has a token of its audience; and the volumes are what they were.
 fn only_ours_mount_ours(pod: &Value, ours: &[String]) -> Result<(), String> {
     let wanted = sidecar::volumes();
@@ -235,6 +256,7 @@ pub(super) fn same_sidecar(found: &Value, wanted: &Value) -> Result<(), String> 
         }
         match wanted.get(key) {
             Some(wanted) if wanted == value => {}
+            Some(wanted) if key == "securityContext" && same_context(value, wanted) => {}
             Some(_) => return Err(format!("its {key} is not as Postern makes it")),
             None => return Err(format!("{key} can't be set on it")),
         }
@@ -243,6 +265,18 @@ pub(super) fn same_sidecar(found: &Value, wanted: &Value) -> Result<(), String> 
         Some(missing) => Err(format!("its {missing} is missing")),
         None => Ok(()),
     }
+}
+
+/// Whether a security context is the one that it should be, but for the user and the label that a platform gives to all
+/// containers of a namespace.
+fn same_context(found: &Value, wanted: &Value) -> bool {
+    let Some(mut found) = found.as_object().cloned() else { return false };
+    let number = |value: Value, least: u64| value.as_u64().is_some_and(|number| number >= least);
+    let labels = |value: Value| value.as_object().is_some_and(|labels| labels.keys().all(|label| label == "level"));
+    found.remove("runAsUser").is_none_or(|user| number(user, 1))
+        && found.remove("runAsGroup").is_none_or(|group| number(group, 0))
+        && found.remove("seLinuxOptions").is_none_or(labels)
+        && wanted.as_object() == Some(&found)
 }
 
 fn is_over_http(probe: &Value) -> bool {

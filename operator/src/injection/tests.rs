@@ -227,7 +227,27 @@ fn a_mirror_of_the_image_and_other_resources_stay() {
     sidecar["resources"] = json!({"requests": {"cpu": "1"}});
     sidecar["terminationMessagePath"] = json!("/dev/termination-log");
     sidecar["readinessProbe"]["httpGet"]["port"] = json!(15021);
+    sidecar["securityContext"]["runAsUser"] = json!(1_000_650_000);
+    sidecar["securityContext"]["seLinuxOptions"] = json!({"level": "s0:c25,c20"});
     assert_eq!(injected(&once).pod, once);
+}
+
+#[test]
+fn a_platforms_user_and_label_are_no_other_rights() {
+    let context = injected(&plain()).pod["spec"]["initContainers"][0]["securityContext"].clone();
+    for (key, value) in [
+        ("runAsUser", json!(0)),
+        ("runAsUser", json!("1000")),
+        ("seLinuxOptions", json!({"type": "spc_t"})),
+        ("procMount", json!("Unmasked")),
+        ("runAsNonRoot", json!(false)),
+    ] {
+        let mut once = injected(&plain()).pod;
+        let mut changed = context.clone();
+        changed[key] = value.clone();
+        once["spec"]["initContainers"][0]["securityContext"] = changed;
+        assert!(injected_with(&once, json!({})).is_err(), "{key}: {value}");
+    }
 }
 
 #[test]
@@ -402,6 +422,28 @@ fn a_live_pod_is_verified_whoever_made_it() {
         pod["spec"]["ephemeralContainers"] = json!([debugger]);
         assert!(verify("shop", &pod, genuine).is_err(), "{pod}");
     }
+}
+
+#[test]
+fn an_outline_of_a_pod_says_what_is_asked_of_all_pods_again_and_again_and_holds_nothing_else() {
+    let mesh = json!([{"name": "istio-init", "image": "mesh"}]);
+    let mut pod = injected(&pod(json!({"containers": [{"name": "app", "image": "app"}], "initContainers": mesh}))).pod;
+    pod["spec"]["serviceAccountName"] = json!("report");
+    pod["metadata"]["ownerReferences"] = json!([{"kind": "Job", "name": "night-1", "controller": true}]);
+    let states = json!([{"name": "istio-init", "ready": true}, {"name": "postern", "ready": true, "imageID": "x"}]);
+    pod["status"] = json!({"phase": "Running", "podIP": "10.0.0.1", "initContainerStatuses": states});
+    let mut outlined = pod.clone();
+    outline(&mut outlined);
+    let said = |pod: &Value| {
+        let of_pods = (crate::pods::service_account(pod).to_owned(), crate::pods::has_ended(pod));
+        let images = [has_image(pod, IMAGE), has_image(pod, "other@sha256:cccc")];
+        let revision = of_pod(pod).map(str::to_owned);
+        (asked_of(pod).join(","), ready_policies(pod), revision, images, of_pods, crate::facts::workload(pod, "shop"))
+    };
+    assert_eq!(said(&outlined), said(&pod));
+    assert_eq!(said(&outlined).1, ["shop"]);
+    assert!(outlined.to_string().len() * 3 < pod.to_string().len(), "{outlined}");
+    assert!(outlined["spec"].get("containers").is_none() && !outlined.to_string().contains("CERTIFICATE"));
 }
 
 /// As an API server gave them, one for each version whose sidecars are made otherwise than those of the version before.

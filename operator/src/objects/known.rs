@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectMeta};
 use postern_crds::api::{API_VERSION, DatabaseAccessPolicySpec, NonHumanIdentitySpec};
 use postern_crds::files::{self, Object};
 use postern_crds::{CheckedIdentity, CheckedPolicy};
 use serde_json::{Value, json};
 
-use super::FINALIZER;
+use super::{Compact, FINALIZER};
 use crate::injection::Asked;
 
 /// A kind of object that has a spec in force.
@@ -77,12 +77,55 @@ pub struct InForce<K: Kind> {
     pub uid: String,
     /// The generation that it is of.
     pub generation: i64,
-    /// The whole document, as a lease carries it.
-    pub document: Value,
+    namespace: String,
+    name: String,
+    /// The spec alone, as it stands in the object.
+    text: Compact,
     /// As it is written.
     pub spec: K::Spec,
     /// As it is checked.
     pub checked: K::Checked,
+}
+
+impl<K: Kind> InForce<K> {
+    /// The spec of this text, if it has no mistakes; else all of them.
+    pub(crate) fn read(
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        generation: i64,
+        text: &Compact,
+    ) -> Result<Self, String> {
+        let (spec, checked) = K::read(document::<K>(namespace, name, text))?;
+        Ok(Self {
+            uid: uid.to_owned(),
+            generation,
+            namespace: namespace.into(),
+            name: name.into(),
+            text: text.clone(),
+            spec,
+            checked,
+        })
+    }
+
+    /// The whole document, as a lease carries it.
+    pub fn document(&self) -> Value {
+        document::<K>(&self.namespace, &self.name, &self.text)
+    }
+
+    /// All that the document says: another text for another one.
+    pub fn content(&self) -> [&str; 4] {
+        [K::KIND, &self.namespace, &self.name, self.text.text()]
+    }
+}
+
+fn document<K: Kind>(namespace: &str, name: &str, spec: &Compact) -> Value {
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": K::KIND,
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": spec.value(),
+    })
 }
 
 impl InForce<Identity> {
@@ -118,8 +161,13 @@ pub struct Known<K: Kind> {
     pub generation: i64,
     /// It is being deleted.
     pub deleting: bool,
-    /// The object, without the records of who manages which field.
-    pub object: DynamicObject,
+    /// The metadata, without the records of who manages which field.
+    pub metadata: ObjectMeta,
+    status: Option<Compact>,
+    /// Replicas of the operator whose reports stand in the status.
+    pub replicas: Vec<String>,
+    /// The spec as it stands; None if it has none.
+    pub spec: Option<Compact>,
     /// What is wrong with the spec as it stands.
     pub mistakes: Option<String>,
     /// The spec in force.
@@ -131,34 +179,67 @@ pub struct Known<K: Kind> {
 impl<K: Kind> Known<K> {
     /// Whether the object stays, when it is deleted, until what hangs on it has ended.
     pub fn waits_at_its_end(&self) -> bool {
-        self.object.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
+        self.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
     }
 
     /// What is in force of an object, of which these specs are kept.
-    pub(crate) fn new(object: DynamicObject, kept: Option<&BTreeMap<i64, Value>>) -> Self {
-        let namespace = object.metadata.namespace.clone().unwrap_or_default();
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        let generation = object.metadata.generation.unwrap_or_default();
-        let deleting = object.metadata.deletion_timestamp.is_some();
-        let read = |spec: &Value, generation: i64| -> Result<InForce<K>, String> {
-            let document = json!({
-                "apiVersion": API_VERSION,
-                "kind": K::KIND,
-                "metadata": {"namespace": namespace, "name": name},
-                "spec": spec,
-            });
-            let (spec, checked) = K::read(document.clone())?;
-            Ok(InForce { uid: uid.clone(), generation, document, spec, checked })
-        };
-        let (written, mistakes) = match read(object.data.get("spec").unwrap_or(&Value::Null), generation) {
+    pub(crate) fn new(mut object: DynamicObject, kept: Option<&BTreeMap<i64, Compact>>) -> Self {
+        let mut taken = |field: &str| object.data.as_object_mut()?.remove(field);
+        let (spec, status) = (taken("spec").map(|it| Compact::from(&it)), taken("status"));
+        let reports = status.as_ref().and_then(|status| status.get("reports")?.as_object());
+        let replicas = reports.into_iter().flatten().map(|(replica, _)| replica.clone()).collect();
+        let status = status.map(|status| Compact::from(&status));
+        // One that is kept is in memory once.
+        let same = spec.as_ref().and_then(|spec| kept?.values().find(|kept| *kept == spec).cloned());
+        Self::of(object.metadata, same.or(spec), status, replicas, kept)
+    }
+
+    /// The same object, of which other specs are kept than before.
+    pub(crate) fn again(&self, kept: Option<&BTreeMap<i64, Compact>>) -> Self {
+        let (metadata, spec, status) = (self.metadata.clone(), self.spec.clone(), self.status.clone());
+        Self::of(metadata, spec, status, self.replicas.clone(), kept)
+    }
+
+    /// The status as it stands; null if it has none.
+    pub fn status(&self) -> Value {
+        self.status.as_ref().map(Compact::value).unwrap_or_default()
+    }
+
+    fn of(
+        metadata: ObjectMeta,
+        spec: Option<Compact>,
+        status: Option<Compact>,
+        replicas: Vec<String>,
+        kept: Option<&BTreeMap<i64, Compact>>,
+    ) -> Self {
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let name = metadata.name.clone().unwrap_or_default();
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let generation = metadata.generation.unwrap_or_default();
+        let deleting = metadata.deletion_timestamp.is_some();
+        let read = |spec: &Compact, generation: i64| InForce::read(&namespace, &name, &uid, generation, spec);
+        let none = Compact::from(&Value::Null);
+        let (written, mistakes) = match read(spec.as_ref().unwrap_or(&none), generation) {
             Ok(good) => (Some(good), None),
             Err(mistakes) => (None, Some(mistakes)),
         };
         let last_good = || kept?.iter().rev().find_map(|(generation, spec)| read(spec, *generation).ok());
         let last_good = written.or_else(last_good).map(Arc::new);
         let in_force = last_good.clone().filter(|_| !deleting);
-        Self { namespace, name, uid, generation, deleting, object, mistakes, in_force, last_good }
+        Self {
+            namespace,
+            name,
+            uid,
+            generation,
+            deleting,
+            metadata,
+            status,
+            replicas,
+            spec,
+            mistakes,
+            in_force,
+            last_good,
+        }
     }
 }
 
@@ -179,13 +260,17 @@ mod tests {
         .unwrap()
     }
 
+    fn kept<const N: usize>(specs: [(i64, Value); N]) -> BTreeMap<i64, Compact> {
+        specs.into_iter().map(|(generation, spec)| (generation, Compact::from(&spec))).collect()
+    }
+
     fn good(role: &str) -> Value {
         json!({"postgresRole": role, "subjects": [{"serviceAccount": {"name": "report"}}]})
     }
 
     #[test]
     fn a_spec_without_mistakes_is_in_force_as_it_stands() {
-        let known = Known::<Identity>::new(identity(3, good("new")), Some(&BTreeMap::from([(2, good("old"))])));
+        let known = Known::<Identity>::new(identity(3, good("new")), Some(&kept([(2, good("old"))])));
         let in_force = known.in_force.unwrap();
         assert_eq!((in_force.generation, in_force.checked.postgres_role.as_str()), (3, "new"));
         assert!(known.mistakes.is_none());
@@ -195,8 +280,7 @@ mod tests {
     fn a_spec_with_mistakes_leaves_the_newest_good_one_in_force() {
         let mut wrong = good("new");
         wrong.as_object_mut().unwrap().insert("powers".into(), json!("all"));
-        let kept =
-            BTreeMap::from([(1, good("first")), (2, good("second")), (3, json!({"postgresRole": "pg_monitor"}))]);
+        let kept = kept([(1, good("first")), (2, good("second")), (3, json!({"postgresRole": "pg_monitor"}))]);
         let known = Known::<Identity>::new(identity(4, wrong.clone()), Some(&kept));
         assert!(known.mistakes.unwrap().contains("powers"));
         let in_force = known.in_force.unwrap();
@@ -208,7 +292,7 @@ mod tests {
     fn nothing_of_an_object_that_is_being_deleted_is_in_force() {
         let mut object = identity(1, good("role"));
         object.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-        assert!(Known::<Identity>::new(object, Some(&BTreeMap::from([(1, good("role"))]))).in_force.is_none());
+        assert!(Known::<Identity>::new(object, Some(&kept([(1, good("role"))]))).in_force.is_none());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Change, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, all};
-use crate::injection::{self, INJECTED};
+use super::{Change, Compact, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, all};
+use crate::injection::INJECTED;
 
 /// Keeps the objects true for as long as it is polled. What the API server can't be asked for is asked for again, with
 /// growing pauses; what is known stays known meanwhile.
@@ -148,7 +148,7 @@ impl Follower<ControllerRevision> for Revisions {
 
     fn put(state: &mut State, key: Key, revision: ControllerRevision) -> Option<Change> {
         let owner = revision.metadata.owner_references.unwrap_or_default().into_iter().next()?;
-        let spec = revision.data.map_or(Value::Null, |data| data.0);
+        let spec = Compact::from(&revision.data.map_or(Value::Null, |data| data.0));
         let of_owner = state.revisions.entry(owner.uid.clone()).or_default();
         of_owner.insert(revision.revision, spec);
         state.revision_keys.insert(key.clone(), (owner.uid.clone(), revision.revision));
@@ -173,13 +173,16 @@ impl Follower<ControllerRevision> for Revisions {
 
 /// Reads an object again, of which other specs are kept than before.
 fn again(state: &mut State, namespace: &str, uid: &str) -> Option<Change> {
-    let policy = state.policies.iter().find(|((of, _), known)| of == namespace && known.uid == uid);
-    if let Some((key, object)) = policy.map(|(key, known)| (key.clone(), known.object.clone())) {
-        return Policy::put(state, key, object);
+    let kept = state.revisions.get(uid);
+    let policy = state.policies.iter_mut().find(|((of, _), known)| of == namespace && known.uid == uid);
+    if let Some((key, known)) = policy {
+        *known = Arc::new(known.again(kept));
+        return Some(Change::Policy(key.clone()));
     }
-    let identity = state.identities.iter().find(|((of, _), known)| of == namespace && known.uid == uid);
-    let (key, object) = identity.map(|(key, known)| (key.clone(), known.object.clone()))?;
-    Identity::put(state, key, object)
+    let identity = state.identities.iter_mut().find(|((of, _), known)| of == namespace && known.uid == uid);
+    let (key, known) = identity?;
+    *known = Arc::new(known.again(kept));
+    Some(Change::Identity(key.clone()))
 }
 
 /// Pods with a sidecar.
@@ -191,10 +194,9 @@ impl Follower<DynamicObject> for Pods {
     fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
         object.metadata.managed_fields = None;
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        let mut raw = serde_json::to_value(object).ok()?;
-        injection::trim(&mut raw);
+        let raw = serde_json::to_value(object).ok()?;
         let (namespace, name) = key.clone();
-        state.pods.insert(key.clone(), Arc::new(Pod { namespace, name, uid, raw }));
+        state.pods.insert(key.clone(), Arc::new(Pod::new(namespace, name, uid, raw)));
         Some(Change::Pod(key))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use postern_e2e::report::number;
 use serde_json::{Value, json};
 
 /// Who is measured.
@@ -153,24 +154,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some((lower + upper) / 2.0)
 }
 
-/// A number with as many digits as mean something.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        _ if !value.is_finite() => "—".to_owned(),
-        size if size >= 1000.0 => {
-            let digits = format!("{value:.0}");
-            let (thousands, rest) = digits.split_at(digits.len() - 3);
-            format!("{thousands},{rest}")
-        }
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Better, Contender, Figure, Goal, Kind, number};
+    use super::{Better, Contender, Figure, Goal, Kind};
 
     #[test]
     fn the_ratio_is_taken_within_each_round() {
@@ -184,11 +170,5 @@ mod tests {
         assert_eq!(figure.ratio(), Some(0.92));
         assert_eq!(figure.reached(), Some(true));
         assert_eq!(figure.median(Contender::PgBouncer), Some(100.0));
-    }
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        let shown = [0.914, 3.0, 12.34, 123.4, 12_345.6, f64::NAN].map(number);
-        assert_eq!(shown, ["0.91", "3.00", "12.3", "123", "12,346", "—"]);
     }
 }

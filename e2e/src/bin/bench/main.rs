@@ -53,7 +53,7 @@ fn variable<T: FromStr>(name: &str, default: T) -> Result<T> {
 fn main() -> Result<()> {
     let settings = Settings::read()?;
     let start = Instant::now();
-    let machine = report::machine()?;
+    let machine = postern_e2e::report::machine()?;
     println!("… starting Postgres, PgBouncer and the gate");
     let stand = Stand::start()?;
     let workloads: Vec<Workload> = workloads::all().into_iter().filter(|workload| settings.wants(workload)).collect();

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use postern_e2e::report::STYLE;
+
 use crate::figure::{Contender, Figure, Goal};
 
 const WIDTH: f64 = 860.0;
@@ -11,27 +13,6 @@ const ROOM: f64 = 470.0;
 const ROW: f64 = 22.0;
 /// Larger multiples are cut off.
 const MOST: f64 = 2.0;
-
-const STYLE: &str = "
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.head { font-weight: 600; font-size: 15px }
-.note { fill: #59636e; font-size: 12px }
-.back { fill: #ffffff }
-.bar { fill: #3b7dd8 }
-.missed { fill: #c2662d }
-.line { stroke: #1f2328; stroke-width: 1.5 }
-.goal { stroke: #59636e; stroke-dasharray: 2 2 }
-.direct { stroke: #59636e; stroke-width: 3 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .note { fill: #9198a1 }
-  .back { fill: #0d1117 }
-  .bar { fill: #5e9df5 }
-  .missed { fill: #e08a4f }
-  .line { stroke: #e6edf3 }
-  .goal, .direct { stroke: #9198a1 }
-}
-";
 
 /// A chart of one section.
 struct Chart<'a> {

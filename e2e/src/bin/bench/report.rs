@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use postern_e2e::report::{aligned, number, replace_between};
 use serde_json::{Value, json};
 
 use crate::Settings;
-use crate::figure::{Contender, Figure, number};
+use crate::figure::{Contender, Figure};
 use crate::picture;
 use crate::stand::Stand;
 
@@ -52,21 +52,7 @@ pub(crate) fn print(figures: &[Figure]) {
     for (section, rows) in sections(figures) {
         let mut lines = vec![HEAD.map(str::to_owned)];
         lines.extend(rows.into_iter().map(cells));
-        let mut widths = [0; 8];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        println!("\n{section}");
-        for line in &lines {
-            let mut text = String::new();
-            for (at, (cell, width)) in line.iter().zip(widths).enumerate() {
-                // Words to the left, numbers to the right.
-                text += &if at < 2 { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") };
-            }
-            println!("{}", text.trim_end());
-        }
+        println!("\n{section}\n{}", aligned(&lines, 2).trim_end());
     }
     println!();
 }
@@ -94,14 +80,7 @@ pub(crate) fn write(
     let sections = sections(figures);
     fs::write(folder.join("bench.svg"), picture::draw(&sections))?;
 
-    let readme = workspace.join("README.md");
-    let text = fs::read_to_string(&readme)?;
-    let marks = "the README has no marks for the tables";
-    let (before, rest) = text.split_once(MARKS[0]).context(marks)?;
-    let (_, after) = rest.split_once(MARKS[1]).context(marks)?;
-    let [begin, end] = MARKS;
-    fs::write(&readme, [before, begin, &markdown(&run, &sections), end, after].concat())?;
-    Ok(())
+    replace_between(&workspace.join("README.md"), MARKS, &markdown(&run, &sections))
 }
 
 /// The tables for a page.
@@ -126,18 +105,4 @@ fn markdown(run: &Value, sections: &Sections<'_>) -> String {
         }
     }
     out + "\n"
-}
-
-/// What it runs on, and how busy that was before.
-pub(crate) fn machine() -> Result<Value> {
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
-    let kernel = Command::new("uname").arg("-r").output()?;
-    let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(json!({
-        "cpu": model,
-        "cores": std::thread::available_parallelism()?.get(),
-        "kernel": String::from_utf8_lossy(&kernel.stdout).trim(),
-        "load": load.split(' ').next(),
-    }))
 }
