@@ -150,11 +150,34 @@ impl Server {
 
         let mut hba = options.hba.join("\n");
         // The harness itself comes in by the socket.
-        write!(hba, "\nlocal all all trust\nhost all all 127.0.0.1/32 {0}\n", options.auth)?;
+        write!(hba, "\nlocal all,replication all trust\nhost all all 127.0.0.1/32 {0}\n", options.auth)?;
         fs::write(data.join("pg_hba.conf"), hba)?;
 
         let guard = spawn(&owner, &bin, &folder, port)?;
         Ok(Self { guard: Mutex::new(guard), folder, bin, port, ca })
+    }
+
+    /// Starts a replica that only reads, with these settings.
+    pub fn replica(&self, settings: &[(&str, &str)]) -> Result<Self> {
+        let folder = crate::temporary_folder("pg")?;
+        let owner = Owner::new()?;
+        owner.give(&folder)?;
+        let data = folder.join("data");
+        let mut copy = owner.command(&self.bin.join("pg_basebackup"));
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-U", ADMIN, "-D"]).arg(&data);
+        copy.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string()]).current_dir(&folder);
+        let copied = copy.output().context("start pg_basebackup")?;
+        ensure!(copied.status.success(), "pg_basebackup failed:\n{}", String::from_utf8_lossy(&copied.stderr));
+        let port = crate::free_port()?;
+        let path = data.join("postgresql.auto.conf");
+        let mut conf = fs::read_to_string(&path)?;
+        writeln!(conf, "port = {port}\nunix_socket_directories = '{}'", folder.display())?;
+        for (name, value) in settings {
+            writeln!(conf, "{name} = '{value}'")?;
+        }
+        fs::write(&path, conf)?;
+        let guard = spawn(&owner, &self.bin, &folder, port)?;
+        Ok(Self { guard: Mutex::new(guard), folder, bin: self.bin.clone(), port, ca: self.ca.clone() })
     }
 
     /// Its first process gets a signal (`KILL`; `INT` is a fast shutdown, `QUIT` an immediate one) and it is waited for;
@@ -302,9 +325,11 @@ fn spawn(owner: &Owner, bin: &Path, folder: &Path, port: u16) -> Result<Guard> {
     let ending = Ending { signal: "QUIT", folder: Some(folder), patience: Duration::from_secs(10) };
     let mut guard = Guard::spawn(&command, &[], &log, &ending)?;
     let socket = folder.join(format!(".s.PGSQL.{port}"));
-    let ready_line = "database system is ready to accept connections";
+    // A replica is ready for connections that only read.
+    let ready_lines = ["database system is ready to accept connections", "ready to accept read-only connections"];
     guard.wait_until("Postgres", Duration::from_secs(60), || {
-        fs::read_to_string(&log).is_ok_and(|log| log.contains(ready_line)) && UnixStream::connect(&socket).is_ok()
+        fs::read_to_string(&log).is_ok_and(|log| ready_lines.iter().any(|line| log.contains(line)))
+            && UnixStream::connect(&socket).is_ok()
     })?;
     Ok(guard)
 }

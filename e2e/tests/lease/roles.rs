@@ -269,6 +269,27 @@ fn what_can_not_be_granted_is_told_and_the_rest_works() {
 }
 
 #[test]
+fn a_sidecar_of_a_replica_gets_its_lease_once_the_replica_knows_its_role() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let primary = Server::shared().unwrap();
+    ask(&shop, &format!("GRANT pg_monitor TO maker_{}", shop.database));
+    // It is behind, so that a role is not there the moment that it is made.
+    let replica = primary.replica(&[("recovery_min_apply_delay", "1500ms")]).unwrap();
+    let credentials = json!({"ephemeralRole": {
+        "adminSecret": {"name": "maker"},
+        "primary": {"host": "127.0.0.1", "port": primary.port()},
+    }});
+    shop.policy_at(replica.port(), &shop.database, &credentials, &spec());
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    assert_eq!(sqlstate(&mut wire, "INSERT INTO app.orders DEFAULT VALUES").as_deref(), Some("25006"));
+    let log = std::fs::read_to_string(shop.folder.join("log")).unwrap();
+    assert!(!log.contains("password authentication failed") && !log.contains("does not exist"), "{log}");
+    assert!(!replica.log().contains("password authentication failed"), "{}", replica.log());
+}
+
+#[test]
 fn a_database_that_can_not_make_roles_lets_a_sidecar_wait_and_says_why() {
     let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
     ask(&shop, &format!("ALTER ROLE maker_{} NOCREATEROLE", shop.database));

@@ -109,6 +109,11 @@ impl Shop {
 
     /// A policy with these credentials, and this beside them.
     pub(crate) fn policy_of(&self, database: &str, credentials: &Value, spec: &Value) {
+        self.policy_at(Server::shared().unwrap().port(), database, credentials, spec);
+    }
+
+    /// The same, at another server.
+    pub(crate) fn policy_at(&self, port: u16, database: &str, credentials: &Value, spec: &Value) {
         let mut policy = json!({
             "apiVersion": "postern.dev/v1alpha1",
             "kind": "DatabaseAccessPolicy",
@@ -117,7 +122,7 @@ impl Shop {
         });
         policy["spec"]["database"] = json!({
             "host": "127.0.0.1",
-            "port": Server::shared().unwrap().port(),
+            "port": port,
             "name": database,
             "tls": {"mode": "Disable", "allowUnverified": true},
             "credentials": credentials,
