@@ -10,8 +10,8 @@ use postern_e2e::wire::{self, Format, Message, SSL_REQUEST, Wire, frame, query};
 use super::{FEW, SOON, Stage, soon};
 
 /// What may be said to it; besides, the connection may end without a word.
-/// 25P02 is the server's, where a transaction has failed.
-const CODES: [&str; 9] = ["08P01", "54000", "0A000", "22021", "25P02", "3D000", "42501", "42601", "57014"];
+/// 25P02 is the server's, where a transaction has failed, and 26000, where a statement is not there.
+const CODES: [&str; 10] = ["08P01", "54000", "0A000", "22021", "25P02", "26000", "3D000", "42501", "42601", "57014"];
 
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 
