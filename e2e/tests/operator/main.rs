@@ -6,6 +6,7 @@ mod admission;
 mod attacks;
 mod broker;
 mod controllers;
+mod gitops;
 mod neighbours;
 mod plugin;
 mod preflight;
