@@ -138,6 +138,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is done where the admin's Secret can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    /// Nothing: who takes it away wants that.
+    Nothing,
+    /// What the connection that was made by it still can. With a namespace all that is in it is deleted, in no certain order.
+    Connected,
+}
+
 /// The roles of all policies. One for a process.
 pub struct Roles {
     client: Client,
@@ -296,19 +305,24 @@ impl Roles {
         // Of policies that had such roles, also when they have them no more.
         let mut policies: HashMap<String, Arc<InForce<Policy>>> = HashMap::new();
         loop {
-            for known in objects.policies() {
+            let there = objects.policies();
+            // The connection of one that is deleted is of use until it is gone: its end may have to be tried again.
+            let uids: HashSet<&str> = there.iter().map(|known| known.uid.as_str()).collect();
+            locked(&self.servers).retain(|uid, _| uids.contains(uid.as_str()));
+            policies.retain(|uid, _| uids.contains(uid.as_str()));
+            for known in &there {
                 let Some(policy) = known.last_good.clone() else { continue };
                 let has_roles = policy.checked.database.credentials.ephemeral().is_some();
                 match policies.get(&policy.uid).cloned() {
                     Some(before) if !has_roles => {
-                        if self.dropped(&before, |_| true).await {
+                        if self.dropped(&before, |_| true, Without::Nothing).await {
                             policies.remove(&policy.uid);
                         }
                     }
                     None if !has_roles => {}
                     _ => {
                         let is_over = |role: &Registered| !known.deleting && is_over(role, objects);
-                        self.dropped(&policy, is_over).await;
+                        self.dropped(&policy, is_over, Without::Nothing).await;
                         policies.insert(policy.uid.clone(), policy);
                     }
                 }
@@ -334,20 +348,21 @@ impl Roles {
 
     /// Ends all roles of a policy that is deleted; whether none is left.
     pub async fn end(&self, policy: &InForce<Policy>) -> bool {
-        let ended = self.dropped(policy, |_| true).await;
-        if ended {
-            locked(&self.servers).remove(&policy.uid);
-        }
-        ended
+        self.dropped(policy, |_| true, Without::Connected).await
     }
 
     /// Drops what is over of a policy's roles; whether all of that is gone.
-    async fn dropped(&self, policy: &InForce<Policy>, is_over: impl Fn(&Registered) -> bool) -> bool {
+    async fn dropped(&self, policy: &InForce<Policy>, is_over: impl Fn(&Registered) -> bool, without: Without) -> bool {
         let drop = async {
             let owner = self.owner(policy).await?;
             let server = self.server(&policy.uid);
             let mut connection = server.connection.lock().await;
-            let admin = self.connected(&mut connection, policy).await?;
+            let failed = self.connected(&mut connection, policy).await.err();
+            let admin = match (failed, &mut *connection) {
+                (None, Some((_, admin))) => admin,
+                (Some(RoleError::Secret(..)), Some((_, admin))) if without == Without::Connected => admin,
+                (failed, _) => return Err(failed.unwrap_or(RoleError::Late)),
+            };
             let dropped = drop_over(admin, &server, &owner, policy, &is_over, &self.metrics).await;
             if matches!(dropped, Err(RoleError::Connection(_))) {
                 *connection = None;

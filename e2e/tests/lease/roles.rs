@@ -1,10 +1,13 @@
 //! Roles that are made for sidecars: what they may, and that none is left behind.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use postern_e2e::gate::http_get;
 use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
 use postern_e2e::postgres::Server;
+use postern_e2e::wire::{Wire, query};
 use serde_json::{Value, json};
 
 use crate::shop::{Shop, end_of, shop, sqlstate, wait_until};
@@ -246,6 +249,55 @@ fn the_roles_of_a_policy_end_with_it() {
     shop.namespace.kubectl(&["delete", "dap", "orders"]).unwrap();
     assert_eq!(roles_of(&shop, uid), (Vec::new(), 0), "before the policy is gone");
     assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
+}
+
+/// Everything of a namespace is deleted at the same time: also the Secret by which the roles were made, and the right to it.
+#[test]
+fn a_namespace_deleted_under_load_is_gone_soon_and_its_roles_with_it() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let policy = shop.namespace.json(&["get", "dap", "orders"]).unwrap();
+    let uid = policy["metadata"]["uid"].as_str().unwrap();
+    let sidecar = shop.sidecar().started();
+    let wires: Vec<_> = (0..4).map(|_| sidecar.connect(&shop.database).unwrap()).collect();
+    role(&shop);
+    let answered = AtomicUsize::new(0);
+    let answered = &answered;
+    let (began, ended, gone) = std::thread::scope(|scope| {
+        let ends: Vec<_> =
+            wires.into_iter().map(|mut wire| scope.spawn(move || until_it_ends(&mut wire, answered))).collect();
+        wait_until("queries", || answered.load(Ordering::Relaxed) > 100);
+        let began = Instant::now();
+        shop.namespace.kubectl(&["delete", "namespace", shop.namespace.name(), "--timeout=180s"]).unwrap();
+        let gone = began.elapsed();
+        let ends: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
+        (began, ends, gone)
+    });
+    println!(
+        "the namespace was gone after {gone:?}, sessions had ended after {:?}, {} queries were answered",
+        ended.iter().map(|(_, at)| at.duration_since(began)).max().unwrap(),
+        answered.load(Ordering::Relaxed)
+    );
+    for (code, _) in ended {
+        assert_eq!(code.as_deref(), Some("57P01"));
+    }
+    assert_eq!(roles_of(&shop, uid), (Vec::new(), 0));
+    assert!(!shop.operator().log().contains("roles that were made for it are left"), "{}", shop.operator().log());
+}
+
+/// Asks again and again; with what and when the session is ended.
+fn until_it_ends(wire: &mut Wire, answered: &AtomicUsize) -> (Option<String>, Instant) {
+    loop {
+        // The end may come while it asks.
+        _ = wire.send(&query("TABLE app.orders"));
+        loop {
+            match wire.read() {
+                Ok(message) if message.tag == b'Z' => break,
+                Ok(message) if message.tag != b'E' => {}
+                ended => return (ended.ok().and_then(|message| message.sqlstate()), Instant::now()),
+            }
+        }
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[test]
