@@ -50,9 +50,11 @@ Policy and identity files are watched: a valid change applies to the next statem
 the last good one stays in force. SIGTERM drains, SIGHUP opens the audit file anew.
 
 In a cluster policy, identity and secrets come as a lease from the broker, which the pod's token stands for; nothing is
-served without one:
-  postern-sidecar run --broker https://postern-broker.postern-system.svc:8443 --resource postern:shop/orders \\
-      --token-file /var/run/postern/token --spool /var/spool/postern/postern";
+served without one. Outside of it, in CI, on a laptop or a virtual machine, the token is one of an issuer that the
+operator was installed with:
+  postern-sidecar run --operator https://postern.example.com --operator-ca ca.pem --resource postern:shop/orders \\
+      --token-command 'gcloud auth print-identity-token --audiences=postern/shop'
+  psql 'host=127.0.0.1 port=6432 dbname=shop'";
 
 const CHECK_EXAMPLE: &str = "\
 Examples:
@@ -112,6 +114,9 @@ struct RunArgs {
         help_heading = "Clients"
     )]
     listen: Vec<String>,
+    /// Write PGHOST, PGPORT and the like to this file as soon as clients are served; it is removed at the end
+    #[arg(long, value_name = "FILE", env = "POSTERN_ENV_FILE", help_heading = "Clients")]
+    env_file: Option<PathBuf>,
     /// Certificate chain (PEM) to offer clients TLS; optional for them
     #[arg(long, value_name = "FILE", env = "POSTERN_TLS_CERT", requires = "tls_key", help_heading = "Clients")]
     tls_cert: Option<PathBuf>,
@@ -216,16 +221,20 @@ struct FileArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lease, in place of files")]
 struct LeaseArgs {
-    /// The broker that gives the lease: https://HOST:PORT
-    #[arg(long, value_name = "URL", env = "POSTERN_BROKER", requires_all = ["resource", "token_file", "spool", "broker_ca"])]
+    /// The operator's broker, which gives the lease: https://HOST:PORT
+    #[arg(long, value_name = "URL", env = "POSTERN_BROKER", visible_alias = "operator", requires_all = ["resource", "token"])]
     broker: Option<String>,
     /// The policy to ask for: postern:NAMESPACE/NAME
     #[arg(long, value_name = "POLICY", env = "POSTERN_RESOURCE", requires = "broker")]
     resource: Option<String>,
-    /// File with the pod's token; read again at each renewal
-    #[arg(long, value_name = "FILE", env = "POSTERN_TOKEN_FILE", requires = "broker")]
+    /// File with the token that says who this is; read again at each renewal
+    #[arg(long, value_name = "FILE", env = "POSTERN_TOKEN_FILE", group = "token", requires = "broker")]
     token_file: Option<PathBuf>,
-    /// Folder for the audit until the broker has it
+    /// Command that prints the token, such as the one of a cloud; given to sh, at each renewal again
+    #[arg(long, value_name = "COMMAND", env = "POSTERN_TOKEN_COMMAND", group = "token", requires = "broker")]
+    token_command: Option<String>,
+    /// Folder for the audit until the broker has it; each sidecar needs its own
+    /// [default: NAMESPACE.NAME in $XDG_STATE_HOME/postern, or else in ~/.local/state/postern]
     #[arg(long, value_name = "DIR", env = "POSTERN_SPOOL", requires = "broker")]
     spool: Option<PathBuf>,
     /// Size of the spool's volume; at four fifths of it statements wait, and are then refused
@@ -234,6 +243,16 @@ struct LeaseArgs {
     /// Certificates (PEM) to verify the broker with at first; later those of the lease
     #[arg(long, value_name = "PEM", env = "POSTERN_BROKER_CA", requires = "broker", hide_env_values = true)]
     broker_ca: Option<String>,
+    /// File with certificates (PEM) to verify the broker with, beside those of the lease [default: this machine's]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTERN_BROKER_CA_FILE",
+        visible_alias = "operator-ca",
+        requires = "broker",
+        conflicts_with = "broker_ca"
+    )]
+    broker_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -390,10 +409,30 @@ pub struct LeaseOptions {
     pub broker: BrokerAddress,
     /// The policy to ask for.
     pub resource: Resource,
-    /// Where the pod's token is.
-    pub token_file: PathBuf,
-    /// Certificates to verify the broker with at first, PEM.
-    pub broker_ca: String,
+    /// Where the token comes from that says who this is.
+    pub token: TokenSource,
+    /// What the broker is verified with.
+    pub roots: BrokerRoots,
+}
+
+/// Where a token comes from; it is got again at each renewal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// A file, which somebody keeps fresh.
+    File(PathBuf),
+    /// What a command prints.
+    Command(String),
+}
+
+/// Certificates that the broker is verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerRoots {
+    /// These (PEM), until a lease brings others.
+    AtFirst(String),
+    /// Those of a file (PEM), and those that leases bring.
+    File(PathBuf),
+    /// Those of this machine, and those that leases bring.
+    Machine,
 }
 
 /// Where the broker is; written as its URL.
@@ -441,6 +480,8 @@ pub struct Run {
     pub origin: Origin,
     /// Where clients connect.
     pub listen: Vec<ListenAddress>,
+    /// Where to write how clients connect.
+    pub env_file: Option<PathBuf>,
     /// Certificate chain and key to offer clients TLS.
     pub tls: Option<TlsFiles>,
     /// Most sessions at a time.
@@ -622,6 +663,7 @@ impl TryFrom<RunArgs> for Run {
             files,
             lease,
             listen,
+            env_file,
             tls_cert,
             tls_key,
             max_connections,
@@ -649,6 +691,7 @@ impl TryFrom<RunArgs> for Run {
         Ok(Run {
             origin,
             listen: listen.iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?,
+            env_file,
             tls: tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
             max_connections: max_connections as usize,
             drain_timeout,
@@ -681,22 +724,39 @@ impl TryFrom<FileArgs> for FileOptions {
 impl LeaseArgs {
     /// How to come by the lease, and where the audit goes then; None without a broker.
     fn into_options(self) -> Result<Option<(LeaseOptions, Target)>, ConfigError> {
-        let LeaseArgs { broker, resource, token_file, spool, spool_size, broker_ca } = self;
+        let LeaseArgs { broker, resource, token_file, token_command, spool, spool_size, broker_ca, broker_ca_file } =
+            self;
         let Some(broker) = broker else { return Ok(None) };
         let missing = |option| ConfigError::new(option, "is missing");
         let resource = resource.ok_or_else(|| missing("resource"))?;
         if spool_size < 4 << 20 {
             return Err(ConfigError::new("spool-size", "must be at least 4Mi"));
         }
-        let options = LeaseOptions {
-            broker: BrokerAddress::parse(&broker)?,
-            resource: resource.parse().map_err(|error: String| ConfigError::new("resource", error))?,
-            token_file: token_file.ok_or_else(|| missing("token-file"))?,
-            broker_ca: broker_ca.ok_or_else(|| missing("broker-ca"))?,
+        let resource: Resource = resource.parse().map_err(|error: String| ConfigError::new("resource", error))?;
+        let token = match (token_file, token_command) {
+            (Some(file), _) => TokenSource::File(file),
+            (None, Some(command)) => TokenSource::Command(command),
+            (None, None) => return Err(missing("token-file")),
         };
-        let folder = spool.ok_or_else(|| missing("spool"))?;
+        let roots = match (broker_ca, broker_ca_file) {
+            (Some(pem), _) => BrokerRoots::AtFirst(pem),
+            (None, Some(file)) => BrokerRoots::File(file),
+            (None, None) => BrokerRoots::Machine,
+        };
+        let folder = match spool.or_else(|| own_spool(&resource)) {
+            Some(folder) => folder,
+            None => return Err(ConfigError::new("spool", "is missing, and there is no $HOME to have it in")),
+        };
+        let options = LeaseOptions { broker: BrokerAddress::parse(&broker)?, resource, token, roots };
         Ok(Some((options, Target::Spool { folder, limit: spool_size / 5 * 4 })))
     }
+}
+
+/// Where the audit waits if nothing is said (XDG Base Directory Specification: state of a program, kept over restarts).
+fn own_spool(resource: &Resource) -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("postern").join(format!("{}.{}", resource.namespace, resource.name)))
 }
 
 impl TryFrom<CheckArgs> for Check {
@@ -1046,8 +1106,31 @@ mod tests {
             assert!(config(&format!("{LEASED} {other}")).unwrap_err().contains("cannot be used with"), "{other}");
         }
         assert!(config("run --broker https://b").unwrap_err().contains("--resource"));
+        assert!(config("run --broker https://b --resource postern:a/b").unwrap_err().contains("--token-command"));
         assert!(run("--spool s").unwrap_err().contains("--broker"));
         assert!(config("run").unwrap_err().contains("--policy"));
+    }
+
+    #[test]
+    fn outside_of_a_cluster_a_token_is_a_file_or_a_command_and_the_broker_is_verified_by_a_file_or_as_the_machine_does()
+    {
+        let leased = |rest: &str| {
+            let config = config(&format!("run --operator https://p.example --resource postern:shop/orders {rest}"))?;
+            let Config::Run(Run { origin: Origin::Lease(lease), audit, .. }) = config else { panic!("not a lease") };
+            Ok::<_, String>((lease, audit))
+        };
+        let (lease, _) = leased("--token-file t --operator-ca ca.pem --spool s").unwrap();
+        assert_eq!(lease.token, TokenSource::File("t".into()));
+        assert_eq!(lease.roots, BrokerRoots::File("ca.pem".into()));
+        let (lease, audit) = leased("--token-command print-token").unwrap();
+        assert_eq!(lease.token, TokenSource::Command("print-token".into()));
+        assert_eq!(lease.roots, BrokerRoots::Machine);
+        let Target::Spool { folder, .. } = audit else { panic!("no spool") };
+        assert!(folder.is_absolute() && folder.ends_with("postern/shop.orders"), "{folder:?}");
+        for wrong in ["", "--token-file t --token-command c", "--token-file t --broker-ca PEM --broker-ca-file f"] {
+            assert!(leased(wrong).is_err(), "{wrong}");
+        }
+        assert!(run("--token-command c").unwrap_err().contains("--broker"));
     }
 
     #[test]

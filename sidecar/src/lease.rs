@@ -1,6 +1,7 @@
 //! The lease: how a sidecar in a cluster comes by its policy, and by the right to serve.
 //!
-//! 1. The pod's token is exchanged for an access token that is bound to a [`proof::Key`] of this process.
+//! 1. The token that says who this is, the pod's or one of an issuer outside ([`subject`]), is exchanged for an access
+//!    token that is bound to a [`proof::Key`] of this process.
 //! 2. With that the lease is asked for, as a long poll: what changes at the broker is here within its round trip.
 //! 3. At a third of the lease's life both are renewed.
 //!
@@ -15,8 +16,8 @@ mod clock;
 mod password;
 mod proof;
 mod sender;
+mod subject;
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub use proof::KeyError;
 pub use sender::{Sender, Unsent};
 
 use crate::audit::Subject;
-use crate::config::LeaseOptions;
+use crate::config::{LeaseOptions, TokenSource};
 use crate::metrics::{Exchange, Metrics};
 use crate::policy_files::{Leased, Loaded, OwnLogin, SecretValues, Secrets};
 use client::{Broker, Call, Client};
@@ -50,8 +51,6 @@ use password::Password;
 const EXCHANGE: Duration = Duration::from_secs(15);
 /// How long an answer may take beyond what it was asked to wait.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Largest file of a token.
-const MAX_TOKEN: u64 = 64 << 10;
 
 /// An access token, as all who need it share it.
 type AccessToken = Arc<Zeroizing<String>>;
@@ -113,7 +112,7 @@ pub enum StartError {
 impl Leasing {
     /// Starts to ask for one. Also gives what sends the audit, by the same token.
     pub fn start(options: &LeaseOptions, metrics: &Arc<Metrics>) -> Result<(Leasing, Sender), StartError> {
-        let broker = Broker::new(options.broker.clone(), &options.broker_ca, proof::Key::generate()?)?;
+        let broker = Broker::new(options.broker.clone(), &options.roots, proof::Key::generate()?)?;
         let broker = Arc::new(broker);
         let (publish, standing) = watch::channel(Standing::None);
         let (token, current) = watch::channel(None);
@@ -122,7 +121,7 @@ impl Leasing {
         let asker = Asker {
             client: Client::new(Arc::clone(&broker)),
             resource: options.resource.clone(),
-            token_file: options.token_file.clone(),
+            subject: options.token.clone(),
             token: None,
             publish: token,
             seen: None,
@@ -196,7 +195,7 @@ async fn keep(mut asker: Asker, mut keeper: Keeper, reporter: Reporter) {
 struct Asker {
     client: Client,
     resource: Resource,
-    token_file: PathBuf,
+    subject: TokenSource,
     token: Option<Token>,
     /// The audit is sent by the same token.
     publish: watch::Sender<Option<AccessToken>>,
@@ -298,7 +297,7 @@ impl Asker {
     }
 
     async fn exchange(&mut self) -> Result<Token, CallError> {
-        let subject = self.read_token()?;
+        let subject = subject::token(&self.subject).await.map_err(|error| CallError::Own(error.to_string()))?;
         let form = [
             ("grant_type", GRANT_TYPE),
             ("subject_token_type", JWT_TYPE),
@@ -323,17 +322,6 @@ impl Asker {
             renew: asked + clock::renewal(life, rand::random()),
             failures: 0,
         })
-    }
-
-    /// The pod's token as it is now: the kubelet replaces it before it expires.
-    fn read_token(&self) -> Result<Zeroizing<String>, CallError> {
-        use std::io::Read as _;
-        let path = self.token_file.display();
-        let failed = |error: std::io::Error| CallError::Own(format!("failed to read the token {path}: {error}"));
-        let mut text = Zeroizing::new(String::new());
-        let file = std::fs::File::open(&self.token_file).map_err(failed)?;
-        file.take(MAX_TOKEN).read_to_string(&mut text).map_err(failed)?;
-        Ok(Zeroizing::new(text.trim().to_owned()))
     }
 }
 

@@ -5,6 +5,7 @@ pub mod analyze;
 pub mod audit;
 pub mod catalog;
 pub mod check;
+mod client_env;
 pub mod config;
 pub mod decide;
 pub mod gate;

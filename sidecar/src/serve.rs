@@ -4,6 +4,7 @@
 //! catalog is read and the policy bound to it before the first client is accepted.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::audit::{Audit, AuditFull, SQLSTATE_AUDIT_FULL, SessionRefused, Sessio
 use crate::catalog::connect::ToServer;
 use crate::catalog::load::LoadError;
 use crate::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
+use crate::client_env::{EnvFile, client_environment};
 use crate::config::{FileOptions, LeaseOptions, ListenAddress, Origin, Run};
 use crate::decide::bound::{BindProblem, BoundPolicy};
 use crate::decide::settings::{self, SetDecision};
@@ -269,6 +271,7 @@ async fn serve(config: &Run, base: Base, start: Start) -> anyhow::Result<Served>
         drain: Arc::clone(&drain),
     };
     upkeep.report(&changes);
+    let _env_file = say_how_to_connect(config, &loaded, &addresses)?;
     tokio::spawn(upkeep.run(loaded, values, changes));
 
     let (mut stopped, mut moved) = (draining.clone(), draining);
@@ -398,6 +401,25 @@ fn say_what_starts(config: &Run, loaded: &Loaded, addresses: &[ListenAddress]) {
             "THE POLICY'S MODE IS AUDIT: every statement passes and no value is masked; refusals are only recorded"
         );
     }
+}
+
+/// Gives the file that says so to programs, if there is to be one.
+fn say_how_to_connect(
+    config: &Run,
+    Loaded { policy, identity }: &Loaded,
+    addresses: &[ListenAddress],
+) -> anyhow::Result<Option<EnvFile>> {
+    let of = |address| client_environment(address, &policy.database.name, &identity.name);
+    let Some(variables) = addresses.iter().find_map(of) else {
+        anyhow::ensure!(config.env_file.is_none(), "--env-file needs an address that clients look for");
+        return Ok(None);
+    };
+    let told: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    tracing::info!(environment = %told.join(" "), "clients can connect");
+    let write = |path: &PathBuf| {
+        EnvFile::write(path, &variables).with_context(|| format!("failed to write {}", path.display()))
+    };
+    config.env_file.as_ref().map(write).transpose()
 }
 
 fn say_what_is_bound(bound: &BoundPolicy) {

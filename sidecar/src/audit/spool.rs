@@ -5,10 +5,12 @@
 //!
 //! **Promise.** An event that was taken is in a file, and stays there until it was acknowledged: none is lost by the
 //! end of this process, however it ends. Some may be sent twice; their numbers tell.
-//! **Also.** The folder never grows over its limit: over the size of its volume the whole pod would be evicted.
+//! **Also.** The folder is one process's at a time: what another one still writes would be sent, and removed. It never
+//! grows over its limit: over the size of its volume the whole pod would be evicted.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +38,8 @@ pub(super) struct Spool {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    /// Locked for as long as this process lives.
+    _lock: File,
     limit: u64,
     /// The segment that is being written.
     writing: Mutex<Writing>,
@@ -106,7 +110,16 @@ fn count_lines(bytes: &[u8]) -> u64 {
 impl Spool {
     /// Opens the folder, made if it isn't there, for a new stream.
     pub(super) fn open(folder: &Path, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        // Statements may be in it.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let lock = File::create(folder.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                let why = format!("{} is the spool of another process; each needs its own", folder.display());
+                io::Error::new(io::ErrorKind::ResourceBusy, why)
+            }
+            TryLockError::Error(error) => error,
+        })?;
         let (mut bytes, mut unsent) = (0, 0);
         for (name, size) in segments(folder)? {
             bytes += size;
@@ -116,6 +129,7 @@ impl Spool {
         let file = Appended { file: options().open(name.in_folder(folder))?, torn: false };
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
+            _lock: lock,
             limit,
             writing: Mutex::new(Writing { name: name.clone(), bytes: 0 }),
             bytes: AtomicU64::new(bytes),
@@ -466,6 +480,16 @@ mod tests {
         assert_eq!(told, [(1, "old 1"), (2, "old 2"), (1, "new 1")]);
         assert_ne!(sent[0].0, sent[2].0);
         assert!(!name.in_folder(&folder.0.join("postern")).exists());
+    }
+
+    #[test]
+    fn a_folder_is_the_spool_of_one_process_at_a_time() {
+        let folder = Folder::new("one");
+        let first = folder.open(1 << 20);
+        let second = Spool::open(&folder.0.join("postern"), 1 << 20).unwrap_err();
+        assert!(second.to_string().contains("the spool of another process"), "{second}");
+        drop(first);
+        folder.open(1 << 20);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::proof::{Key, KeyError};
-use crate::config::BrokerAddress;
+use crate::config::{BrokerAddress, BrokerRoots};
 
 /// How long connecting and TLS may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -70,42 +70,69 @@ impl From<KeyError> for CallError {
 pub(super) struct Broker {
     address: BrokerAddress,
     name: ServerName<'static>,
+    /// Believed whatever leases bring.
+    own: RootCertStore,
     trust: ArcSwap<TlsConnector>,
     key: Key,
 }
 
-/// The bundle to verify the broker with can't be used.
+/// What the broker is to be verified with can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker's CA bundle can't be used: {0}")]
+#[error("the broker can't be verified: {0}")]
 pub struct BundleError(String);
 
 impl Broker {
-    /// With the bundle (PEM) to verify it.
-    pub(super) fn new(address: BrokerAddress, bundle: &str, key: Key) -> Result<Self, BundleError> {
+    /// With what verifies it.
+    pub(super) fn new(address: BrokerAddress, roots: &BrokerRoots, key: Key) -> Result<Self, BundleError> {
         let name = ServerName::try_from(address.host.clone()).map_err(|error| BundleError(error.to_string()))?;
-        Ok(Self { address, name, trust: ArcSwap::new(connector(bundle)?), key })
+        let (own, first) = match roots {
+            BrokerRoots::AtFirst(pem) => (RootCertStore::empty(), bundle(pem)?),
+            BrokerRoots::File(path) => {
+                let told = |error: std::io::Error| BundleError(format!("failed to read {}: {error}", path.display()));
+                let own = bundle(&std::fs::read_to_string(path).map_err(told)?)?;
+                (own.clone(), own)
+            }
+            BrokerRoots::Machine => {
+                let own = of_this_machine()?;
+                (own.clone(), own)
+            }
+        };
+        Ok(Self { address, name, own, trust: ArcSwap::new(connector(first)?), key })
     }
 
-    /// Verifies it with another bundle from now on.
-    pub(super) fn trust(&self, bundle: &str) -> Result<(), BundleError> {
-        self.trust.store(connector(bundle)?);
+    /// Verifies it with another bundle (PEM) from now on.
+    pub(super) fn trust(&self, pem: &str) -> Result<(), BundleError> {
+        let mut roots = bundle(pem)?;
+        roots.extend(self.own.roots.iter().cloned());
+        self.trust.store(connector(roots)?);
         Ok(())
     }
 }
 
-fn connector(bundle: &str) -> Result<Arc<TlsConnector>, BundleError> {
-    let wrong = |error: &dyn std::fmt::Display| BundleError(error.to_string());
+fn bundle(pem: &str) -> Result<RootCertStore, BundleError> {
+    let wrong = |error: &dyn std::fmt::Display| BundleError(format!("the CA bundle can't be used: {error}"));
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
     }
+    if roots.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(roots) }
+}
+
+fn of_this_machine() -> Result<RootCertStore, BundleError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(wrong(&"there is no certificate in it"));
+        let why = "this machine has no certificates of authorities; give the operator's by --broker-ca-file";
+        return Err(BundleError(why.to_owned()));
     }
+    Ok(roots)
+}
+
+fn connector(roots: RootCertStore) -> Result<Arc<TlsConnector>, BundleError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&error))?
+        .map_err(|error| BundleError(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(TlsConnector::from(Arc::new(config))))
