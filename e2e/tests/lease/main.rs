@@ -2,6 +2,7 @@
 //! there in all but its processes, of which the sidecar runs here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod ci;
 mod roles;
 mod shop;
 

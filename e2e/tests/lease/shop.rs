@@ -147,10 +147,20 @@ impl Shop {
 
     /// The same with more options.
     pub(crate) fn sidecar_with(&self, more: &[&str]) -> Sidecar {
+        fs::write(self.folder.join("token"), self.token()).unwrap();
+        Sidecar::start(&self.injected(), more, self.operator().broker(), &self.folder)
+    }
+
+    /// The sidecar as the webhook put it into the pod.
+    pub(crate) fn injected(&self) -> Value {
+        self.namespace.json(&["get", "pod", "app"]).unwrap()["spec"]["initContainers"][0].clone()
+    }
+
+    /// A token as the kubelet projects it into the sidecar's container.
+    pub(crate) fn token(&self) -> String {
         let pod = self.namespace.json(&["get", "pod", "app"]).unwrap();
         let uid = pod["metadata"]["uid"].as_str().unwrap();
-        let token = self
-            .namespace
+        self.namespace
             .kubectl(&[
                 // Only kubelets may ask for tokens of this audience.
                 "--as=kubelet",
@@ -165,9 +175,7 @@ impl Shop {
                 "--bound-object-name=app",
                 &format!("--bound-object-uid={uid}"),
             ])
-            .unwrap();
-        fs::write(self.folder.join("token"), token).unwrap();
-        Sidecar::start(&pod["spec"]["initContainers"][0], more, self.operator().broker(), &self.folder)
+            .unwrap()
     }
 
     /// The audit events that the broker has kept.
