@@ -15,6 +15,7 @@ use crate::checked::{
 };
 use crate::combine::RESERVED_SETTING_CLASS;
 use crate::filter;
+use crate::issuers;
 use crate::pattern::{ColumnPattern, MAX_NAME_BYTES, NamePattern, PatternError, RelationPattern};
 use crate::strict::show_key;
 use crate::units;
@@ -737,15 +738,16 @@ fn check_subject(subject: &api::Subject, namespace: &str, path: &str, errors: &m
             format!("'{issuer}' must be a URL that begins with https://, without user, query and fragment"),
         );
     }
-    let expected = format!("postern/{namespace}");
-    if audience.as_ref().is_some_and(|audience| *audience != expected) {
+    if audience.as_ref().is_some_and(|audience| !issuers::takes(issuer, audience, namespace)) {
         errors.add(
             format!("{path}.audience"),
-            format!("must be '{expected}', so that a token for another namespace is none here"),
+            format!("must be '{}', so that a token for another namespace is none here", issuers::audience(namespace)),
         );
     }
     if claims.is_empty() {
         errors.add(format!("{path}.claims"), "needs at least one claim: anyone can get a token of this issuer");
+    } else if let Some(why) = issuers::unpinned(issuer, claims) {
+        errors.add(format!("{path}.claims"), why);
     }
     for (claim, value) in claims {
         let path = format!("{path}.claims.{}", show_key(claim));
@@ -845,7 +847,8 @@ pub(crate) fn is_object_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-fn is_group_name(text: &str) -> bool {
+/// Whether identities and policies can name a group so, but for its length.
+pub(crate) fn is_group_name(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 

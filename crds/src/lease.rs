@@ -5,6 +5,7 @@
 //! cluster reads from files, so that both run the same way from there on: the documents are read as strictly as files
 //! are, and compiled again.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -108,15 +109,18 @@ pub enum ErrorCode {
     ///
     /// Bring operator and sidecar to versions that fit; the sidecar's own requests are well-formed.
     InvalidRequest,
-    /// The pod's token is not good, or the pod is not.
+    /// The token is not good, or its pod is not.
     ///
-    /// The description says what is wrong: a token that is over or of another audience, a pod that is gone or is not as
-    /// the webhook made it, or a request from an address that is not the pod's (`broker.verifySourceAddress`).
+    /// The description says what is wrong: a token that is over, of another audience, or of an issuer that is not on the
+    /// chart's list (`issuers`), a pod that is gone or is not as the webhook made it, or a request from an address that is
+    /// not the pod's (`broker.verifySourceAddress`).
     InvalidGrant,
-    /// No identity, or more than one, is the pod's.
+    /// No identity, or more than one, is the pod's or the token's; or one from outside of the cluster asks for a policy
+    /// that it can't have.
     ///
-    /// Let exactly one NonHumanIdentity of the namespace name the pod's service account, and let the policy have a rule
-    /// for it.
+    /// Let exactly one NonHumanIdentity of the namespace name the pod's service account, or pin claims of the token, and
+    /// let the policy have a rule for it. From outside, only policies with `credentials.ephemeralRole` that has no
+    /// `memberOf`, and without `hash` masks, can be had.
     UnauthorizedClient,
     /// The policy isn't there.
     ///
@@ -266,7 +270,7 @@ pub struct Lease {
     /// The role that was made for this sidecar, which it logs in as with the password whose verifier it sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Who the pod is, as its token proved it.
+    /// Who asks, as the token proved it.
     pub subject: LeaseSubject,
     /// The bundle (PEM) to verify the broker with from now on.
     pub broker_ca: String,
@@ -279,7 +283,7 @@ impl Lease {
     }
 }
 
-/// Who a pod is, as its token proved it.
+/// Who asks, as the token proved it: a pod, or whoever an issuer outside of the cluster says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSubject {
     /// The token's issuer.
@@ -289,16 +293,20 @@ pub struct LeaseSubject {
     /// Its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
-    /// The pod's namespace.
+    /// Namespace of pod and identity.
     pub namespace: String,
-    /// The pod.
-    pub pod: String,
+    /// The pod; None outside of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// Its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// What owns it, such as `Job/nightly-report-29381`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The claims of the token that the identity pins, outside of the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// One key of a Secret.
@@ -398,7 +406,7 @@ mod tests {
         for text in [include_str!("../recorded/lease-0.1.0.json"), include_str!("../recorded/lease-next.json")] {
             let lease: Lease = serde_json::from_str(text).unwrap();
             assert!(lease.unknown_features().is_empty());
-            assert_eq!((lease.expires_in, lease.subject.pod.as_str()), (3540, "report-5d4f9-x7k2p"));
+            assert_eq!((lease.expires_in, lease.subject.pod.as_deref()), (3540, Some("report-5d4f9-x7k2p")));
             assert_eq!(lease.secrets.first().unwrap().value.as_slice(), b"hush");
             for document in [lease.policy, lease.identity] {
                 files::read_value(document).unwrap();

@@ -7,6 +7,7 @@ pub mod combine;
 pub mod compile;
 pub mod files;
 pub mod filter;
+pub mod issuers;
 pub mod lease;
 pub mod pattern;
 pub mod schema;

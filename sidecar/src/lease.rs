@@ -507,10 +507,10 @@ impl Grant {
             subject: Some(subject.subject),
             token_id: subject.token_id,
             namespace: Some(subject.namespace),
-            pod: Some(subject.pod),
+            pod: subject.pod,
             node: subject.node,
             owner: subject.owner,
-            claims: std::collections::BTreeMap::new(),
+            claims: subject.claims,
         };
         Ok(Self { version, loaded, values, subject })
     }

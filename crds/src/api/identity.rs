@@ -96,16 +96,20 @@ pub struct OidcSubject {
     /// installed with this issuer on its list.
     #[schemars(length(min = 9, max = 512), regex(pattern = "^https://[^?#@]+$"))]
     pub issuer: String,
-    /// The audience that the token must be issued for: `postern/<namespace of this object>`, which is the default.
+    /// The audience that the token must be issued for: `postern/<namespace of this object>`, which is the default. Entra
+    /// ID can't issue such tokens: there it is the application's id, or its `api://…` URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub audience: Option<String>,
     /// Claims that the token must have, with exactly these values: every one must match, and at least one is needed,
     /// for anyone can get a token of a public issuer. Pin what can't be taken over, such as `repository_id` in place
-    /// of a repository's name. Values are texts: put numbers in quotes.
+    /// of a repository's name. Issuers that give tokens to everybody have a claim that must be pinned: GitHub
+    /// `repository_id`, gitlab.com `project_id`, Google `sub` (or `email` with `email_verified: "true"`), Entra ID one of
+    /// `oid`, `sub`, `azp` and `appid`. Values are texts: put numbers in quotes.
     #[schemars(schema_with = "claims_schema")]
     pub claims: BTreeMap<String, String>,
-    /// The claim that lists groups; those are added to `groups`.
+    /// The claim that lists groups, as an array of texts or one text; those are added to `groups`, 64 together at most. Who
+    /// writes groups at the issuer then has a say in what the policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub groups_claim: Option<String>,

@@ -151,6 +151,13 @@ fn mistakes(shop: &Shop) {
     wrong["spec"]["rules"][0]["rowFilters"] = json!([{"relation": "public.orders", "where": "region = "}]);
     let said = shop.refused(&wrong);
     assert!(said.contains("spec.rules[0].rowFilters[0].where"), "{said}");
+    // Anybody may have a token of this issuer for a repository that is called so, now or later.
+    let mut anybody = identity("anybody", "unused");
+    let issuer = "https://token.actions.githubusercontent.com";
+    anybody["spec"]["subjects"] = json!([{"oidc": {"issuer": issuer, "claims": {"repository": "acme/shop"}}}]);
+    let said = shop.refused(&anybody);
+    assert!(said.contains("spec.subjects[0].oidc.claims") && said.contains("pin repository_id"), "{said}");
+
     // Nothing about its spec: finalizers must always be able to go.
     shop.kubectl(&["label", "dap", "shop", "team=blue"]);
 }
