@@ -1,9 +1,13 @@
-//! The broker: exchanges a pod's token for an access token, gives leases by that, and takes the audit in.
+//! The broker: exchanges a token for an access token, gives leases by that, and takes the audit in.
 //!
-//! **Promise.** A token is believed, a claim is not. An exchange asks, in this order: how often this address asked; the
-//! token's signature, issuer, audience, expiry and life; the API server's own review of it; whether its pod is there, is
-//! what an injection made, and is where the request comes from; the policy; the one identity; the proof of the key. A
-//! lease asks for the pod and all after it again, at each poll and at each change of what it hangs on.
+//! **Promise.** A token is believed, a claim is not. An exchange of a pod's asks, in this order: how often this address
+//! asked; the token's signature, issuer, audience, expiry and life; the API server's own review of it; whether its pod is
+//! there, is what an injection made, and is where the request comes from; the policy; the one identity; the proof of the
+//! key. A lease asks for the pod and all after it again, at each poll and at each change of what it hangs on.
+//! One of a token from outside of the cluster asks the same, but for the review and the pod: whether its issuer is listed;
+//! the token's kind, signature, issuer and times; which one identity of the namespace pins what it says, and takes its
+//! audience; whether the policy may leave the cluster; the proof of the key. What is wrong with claims is told only to
+//! whom a good token shows to have them.
 //! **Also.** What this replica can't know right now, it says so (`temporarily_unavailable`): that is no refusal, and
 //! ends no lease.
 //! **Not covered.** A proof that was used at one replica is not known to the others; it is sent over TLS only.
@@ -12,14 +16,17 @@ mod access;
 mod cluster;
 mod document;
 mod dpop;
+mod fetch;
 mod intake;
+mod issuers;
 mod keys;
 mod limit;
+mod outside;
 mod rights;
 mod sink;
 mod subject;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -52,11 +59,17 @@ use access::{Access, Confirmation};
 use cluster::Cluster;
 use dpop::{Expected, ProofError, Proven, Replays};
 use intake::{Batch, Streams};
+use issuers::Away;
 use limit::Limit;
+use outside::{Fit, OutsideError};
 use rights::Right;
+use subject::PodToken;
 
+pub use fetch::RootsError;
+pub use issuers::{Issuers, IssuersError};
 pub use keys::{KeyError, Keys};
-pub use rights::Bearer;
+pub use outside::Outside;
+pub use rights::{Bearer, Origin, PodOrigin};
 pub use sink::{Sink, SinkError};
 
 /// Largest exchange: tokens have some two thousand characters.
@@ -79,19 +92,23 @@ fn now() -> u64 {
 /// What the broker learns that others tell people of.
 #[derive(Debug)]
 pub enum Fact<'a> {
-    /// A pod was given the right to leases.
+    /// Somebody was given the right to leases.
     Granted {
-        /// The pod.
+        /// Who.
         bearer: &'a Bearer,
+        /// What tells his sidecar from others.
+        holder: &'a str,
         /// The policy.
         policy: &'a str,
         /// The identity.
         identity: &'a str,
     },
-    /// A pod was refused. Who it is was proven.
+    /// Somebody was refused. Who it is was proven.
     Refused {
-        /// The pod.
+        /// Who.
         bearer: &'a Bearer,
+        /// The identity, if that was proven.
+        identity: Option<&'a str>,
         /// What it asked for.
         resource: &'a Resource,
         /// Why.
@@ -99,8 +116,8 @@ pub enum Fact<'a> {
     },
     /// A sidecar polled, and said how it fares.
     Polled {
-        /// The pod.
-        bearer: &'a Bearer,
+        /// What tells it from others.
+        holder: &'a str,
         /// The policy in force.
         policy: &'a InForce<Policy>,
         /// The identity in force.
@@ -175,6 +192,23 @@ impl From<ProofError> for Problem {
     }
 }
 
+impl From<OutsideError> for Problem {
+    fn from(error: OutsideError) -> Self {
+        // A token that is over takes back no lease that it was good for: that one ends by itself.
+        let code = if error == OutsideError::Expired { ErrorCode::InvalidRequest } else { ErrorCode::InvalidGrant };
+        Problem::new(code, error.to_string())
+    }
+}
+
+impl From<Away> for Problem {
+    fn from(Away: Away) -> Self {
+        Problem::later(
+            "the keys of the token's issuer can't be had right now, or were just asked for; the operator's log says \
+             whether it answers",
+        )
+    }
+}
+
 impl From<KeyError> for Problem {
     fn from(error: KeyError) -> Self {
         tracing::warn!(error = format!("{:#}", anyhow::Error::new(error)), "an access token can't be signed");
@@ -212,10 +246,13 @@ pub struct Broker {
     roles: Arc<Roles>,
     keys: Arc<Keys>,
     cluster: Cluster,
+    issuers: Issuers,
     bundle: watch::Receiver<Option<String>>,
     authorities: watch::Receiver<Vec<String>>,
-    /// Where clients reach it, as `https://name:port`.
+    /// Where pods reach it, as `https://name:port`.
     bases: Vec<String>,
+    /// Where anybody does.
+    all_bases: Vec<String>,
     verify_source: bool,
     limit: Limit,
     replays: Replays,
@@ -245,12 +282,16 @@ pub struct BrokerParts {
     pub roles: Arc<Roles>,
     /// What it signs with; kept by [`Keys::keep`].
     pub keys: Arc<Keys>,
+    /// Issuers outside of the cluster.
+    pub issuers: Issuers,
     /// The bundle to verify it with; None until there is one.
     pub bundle: watch::Receiver<Option<String>>,
     /// All certificates by which sidecars may believe it.
     pub authorities: watch::Receiver<Vec<String>>,
-    /// Where clients reach it, as `https://name:port`; all names that they use.
+    /// Where pods reach it, as `https://name:port`; all names that they use.
     pub bases: Vec<String>,
+    /// Where others do.
+    pub external_bases: Vec<String>,
     /// Whether a request has to come from an address of its pod.
     pub verify_source: bool,
     /// Where the audit goes.
@@ -269,9 +310,11 @@ pub fn router(parts: BrokerParts) -> Router {
         secrets,
         roles,
         keys,
+        issuers,
         bundle,
         authorities,
         bases,
+        external_bases,
         verify_source,
         sink,
         tell,
@@ -283,8 +326,10 @@ pub fn router(parts: BrokerParts) -> Router {
         secrets,
         roles,
         keys,
+        issuers,
         bundle,
         authorities,
+        all_bases: bases.iter().cloned().chain(external_bases).collect(),
         bases,
         verify_source,
         limit: Limit::default(),
@@ -390,7 +435,7 @@ async fn audit(
 }
 
 impl Broker {
-    /// An access token for a pod's, by the checks in their order.
+    /// An access token for another one, by the checks in their order.
     async fn exchange(&self, form: Exchange, source: IpAddr, headers: &HeaderMap) -> Result<TokenResponse, Problem> {
         if form.grant_type != GRANT_TYPE {
             return Err(Problem::new(ErrorCode::UnsupportedGrantType, format!("only {GRANT_TYPE} is granted")));
@@ -399,24 +444,22 @@ impl Broker {
             return Err(Problem::request(format!("subject_token_type has to be {JWT_TYPE}")));
         }
         let resource: Resource = form.resource.parse().map_err(Problem::request)?;
-        let pod_token = self.cluster.pod_token(form.subject_token.trim()).await?;
-        let bearer = Bearer {
-            issuer: pod_token.issuer,
-            subject: pod_token.subject,
-            token_id: pod_token.id,
-            namespace: pod_token.namespace,
-            service_account: pod_token.service_account,
-            pod: pod_token.pod,
-            pod_uid: pod_token.pod_uid,
-            node: pod_token.node,
+        let token = form.subject_token.trim();
+        // By what is not believed yet, and only to choose who looks at it.
+        let Believed { bearer, identity, expires } = match outside::claimed_issuer(token) {
+            Some(issuer) if issuer != self.cluster.issuer().await? => {
+                self.believed_outside(token, &issuer, &resource).await?
+            }
+            _ => self.believed_pod(token).await?,
         };
-        let (_, right) = self.right(&bearer, &resource, source).await.inspect_err(|problem| {
-            (self.tell)(Fact::Refused { bearer: &bearer, resource: &resource, problem });
+        let right = self.right(&bearer, &resource, source).await.inspect_err(|problem| {
+            let identity = identity.as_deref();
+            (self.tell)(Fact::Refused { bearer: &bearer, identity, resource: &resource, problem });
         })?;
         let proven = self.proof(headers, TOKEN_PATH, None)?;
         let identity = &right.identity.checked;
         let now = now();
-        let expires_in = access::life(pod_token.expires, identity.max_lease.as_secs(), now);
+        let expires_in = access::life(expires, identity.max_lease.as_secs(), now);
         let access = Access {
             aud: access::AUDIENCE.to_owned(),
             iat: now,
@@ -425,12 +468,13 @@ impl Broker {
             cnf: Confirmation { jkt: proven.thumbprint },
             policy: resource.name,
             identity: identity.name.clone(),
+            pinned: right.pinned,
             bearer,
         };
         let access_token = self.keys.sign(&access)?;
         let Access { bearer, policy, identity, .. } = &access;
-        tracing::debug!(namespace = bearer.namespace, pod = bearer.pod, policy, identity, "an exchange is granted");
-        (self.tell)(Fact::Granted { bearer, policy, identity });
+        tracing::debug!(namespace = bearer.namespace, who = bearer.who(), policy, identity, "an exchange is granted");
+        (self.tell)(Fact::Granted { bearer, holder: access.holder(), policy, identity });
         Ok(TokenResponse {
             access_token,
             issued_token_type: ACCESS_TOKEN_TYPE.to_owned(),
@@ -439,33 +483,85 @@ impl Broker {
         })
     }
 
-    /// What a pod has a right to right now, with the pod.
-    async fn right(&self, bearer: &Bearer, resource: &Resource, source: IpAddr) -> Result<(Value, Right), Problem> {
-        if !self.objects.is_synced() || !self.keys.are_there() {
-            return Err(Problem::later("the broker has just started"));
+    async fn believed_pod(&self, token: &str) -> Result<Believed, Problem> {
+        let PodToken { issuer, subject, id, expires, namespace, service_account, pod, pod_uid, node } =
+            self.cluster.pod_token(token).await?;
+        let origin = Origin::Pod(PodOrigin { service_account, pod, pod_uid, node });
+        Ok(Believed { bearer: Bearer { issuer, subject, token_id: id, namespace, origin }, identity: None, expires })
+    }
+
+    /// What a token of a listed issuer proves. Nothing is asked of one that isn't.
+    async fn believed_outside(&self, token: &str, issuer: &str, resource: &Resource) -> Result<Believed, Problem> {
+        self.is_there()?;
+        let listed = self.issuers.get(issuer).ok_or_else(not_listed)?;
+        let checked = match outside::check(token, &*listed.keys().await?, issuer, now()) {
+            Err(OutsideError::UnknownKey) => outside::check(token, &*listed.newer_keys().await?, issuer, now()),
+            checked => checked,
+        };
+        let token = checked?;
+        let namespace = &resource.namespace;
+        let says = token.carried(&BTreeSet::new())?;
+        let identity = rights::proven(issuer, &says, namespace, &self.objects.identities_in(namespace))?;
+        // Of groups only those that this identity has.
+        let subjects = identity.spec.subjects.iter().filter_map(|subject| subject.oidc.as_ref());
+        let proving = subjects.filter(|subject| says.fits(issuer, subject, namespace) == Fit::Proves);
+        let outside = token.carried(&proving.filter_map(|subject| subject.groups_claim.as_deref()).collect())?;
+        let bearer = Bearer {
+            issuer: issuer.to_owned(),
+            subject: token.subject,
+            token_id: token.id,
+            namespace: namespace.clone(),
+            origin: Origin::Outside { outside },
+        };
+        Ok(Believed { bearer, identity: Some(identity.checked.name.clone()), expires: token.expires })
+    }
+
+    /// Whether this replica knows enough to refuse anybody.
+    fn is_there(&self) -> Result<(), Problem> {
+        if self.objects.is_synced() && self.keys.are_there() {
+            Ok(())
+        } else {
+            Err(Problem::later("the broker has just started"))
         }
-        let pod = self.live_pod(bearer).await?.whole();
-        let source = self.verify_source.then_some(source);
-        let genuine = Genuine { images: &self.keys.images(), brokers: &self.bases };
-        rights::is_its_sidecar(bearer, resource, &pod, genuine, source)?;
-        if !believes_only(&pod, &self.authorities.borrow()) {
-            // A new authority may be known to the replica that made the pod, and not yet here.
-            return Err(Problem::later("the sidecar takes somebody for the broker who is not known here"));
-        }
+    }
+
+    /// What somebody has a right to right now.
+    async fn right(&self, bearer: &Bearer, resource: &Resource, source: IpAddr) -> Result<Right, Problem> {
+        self.is_there()?;
         let policy = self.objects.policy(&resource.namespace, &resource.name);
-        let identities = self.objects.identities_of(&bearer.namespace, &bearer.service_account);
-        let right = rights::right(resource, policy.as_deref(), identities, &bearer.service_account, &pod)?;
-        Ok((pod, right))
+        let policy = policy.as_deref();
+        match &bearer.origin {
+            Origin::Pod(origin) => {
+                let pod = self.live_pod(&bearer.namespace, origin).await?.whole();
+                let source = self.verify_source.then_some(source);
+                let genuine = Genuine { images: &self.keys.images(), brokers: &self.bases };
+                rights::is_its_sidecar(&bearer.namespace, origin, resource, &pod, genuine, source)?;
+                if !believes_only(&pod, &self.authorities.borrow()) {
+                    // A new authority may be known to the replica that made the pod, and not yet here.
+                    return Err(Problem::later("the sidecar takes somebody for the broker who is not known here"));
+                }
+                let account = &origin.service_account;
+                let identities = self.objects.identities_of(&bearer.namespace, account);
+                rights::of_pod(resource, policy, &identities, account, &pod)
+            }
+            Origin::Outside { outside } => {
+                // The list may be another one since.
+                self.issuers.get(&bearer.issuer).ok_or_else(not_listed)?;
+                let identities = self.objects.identities_in(&bearer.namespace);
+                let identity = rights::proven(&bearer.issuer, outside, &bearer.namespace, &identities)?;
+                rights::of_outside(bearer, outside, resource, policy, &identity)
+            }
+        }
     }
 
     /// The pod, from the watch or, where that lags behind or does not see it, from the API server.
-    async fn live_pod(&self, bearer: &Bearer) -> Result<Arc<Pod>, Problem> {
-        let Bearer { namespace, pod: name, pod_uid, .. } = bearer;
+    async fn live_pod(&self, namespace: &str, origin: &PodOrigin) -> Result<Arc<Pod>, Problem> {
+        let PodOrigin { pod: name, pod_uid, .. } = origin;
         if let Some(pod) = self.objects.pod(namespace, name).filter(|pod| pod.uid == *pod_uid) {
             return Ok(pod);
         }
         let raw = self.cluster.pod(namespace, name).await?.ok_or_else(|| Problem::grant("the token's pod is gone"))?;
-        let (namespace, name, uid) = (namespace.clone(), name.clone(), pod_uid.clone());
+        let (namespace, name, uid) = (namespace.to_owned(), name.clone(), pod_uid.clone());
         Ok(Arc::new(Pod::new(namespace, name, uid, raw)))
     }
 
@@ -475,7 +571,7 @@ impl Broker {
         let (Some(proof), None) = (proofs.next(), proofs.next()) else { return Err(ProofError::Missing.into()) };
         let proof = proof.to_str().map_err(|_| ProofError::Unreadable)?;
         let now = now();
-        let proven = dpop::check(proof, &Expected { bases: &self.bases, path, access_token, now })?;
+        let proven = dpop::check(proof, &Expected { bases: &self.all_bases, path, access_token, now })?;
         self.replays.first_use(&proven, now)?;
         Ok(proven)
     }
@@ -511,15 +607,15 @@ impl Broker {
         let mut changes =
             Changes { objects: self.objects.changes(), secrets: self.secrets.changes(), bundle: self.bundle.clone() };
         changes.bundle.mark_unchanged();
-        let (bearer, resource) = (&access.bearer, access.resource());
+        let (holder, resource) = (access.holder(), access.resource());
         loop {
             // Nothing of it is kept while the poll waits: very many do.
             {
                 let verifier = request.verifier.as_deref();
-                let (lease, Right { policy, identity }) = self.lease(access, &resource, source, verifier).await?;
+                let (lease, Right { policy, identity, .. }) = self.lease(access, &resource, source, verifier).await?;
                 let reached = request.version.as_ref() == Some(&lease.version);
                 let report = &request.report;
-                (self.tell)(Fact::Polled { bearer, policy: &policy, identity: &identity, reached, report });
+                (self.tell)(Fact::Polled { holder, policy: &policy, identity: &identity, reached, report });
                 if !reached {
                     return Ok(Some(lease));
                 }
@@ -539,13 +635,13 @@ impl Broker {
         source: IpAddr,
         verifier: Option<&str>,
     ) -> Result<(Lease, Right), Problem> {
-        let (pod, right) = self.right(&access.bearer, resource, source).await?;
+        let right = self.right(&access.bearer, resource, source).await?;
         let expires_in = access.lease_left(right.identity.checked.max_lease.as_secs(), now());
         if expires_in == 0 {
-            return Err(Problem::new(ErrorCode::InvalidToken, "the lease has ended; exchange the pod's token again"));
+            return Err(Problem::new(ErrorCode::InvalidToken, "the lease has ended; exchange again"));
         }
         let mut secrets = BTreeMap::new();
-        for name in document::named(&right.policy.checked).into_keys() {
+        for name in document::named(&right.policy.checked, &access.bearer.origin).into_keys() {
             let secret = self.secrets.get(&resource.namespace, name).await;
             let secret = secret.map_err(|error| unreadable(&resource.namespace, name, error))?;
             secrets.insert(name.to_owned(), secret);
@@ -556,7 +652,6 @@ impl Broker {
             id: &access.jti,
             bearer: &access.bearer,
             right: &right,
-            pod: &pod,
             secrets: &secrets,
             broker_ca: broker_ca.ok_or_else(|| Problem::later("the broker has just started"))?,
             role,
@@ -586,7 +681,7 @@ impl Broker {
             policy: &right.policy,
             identity: &right.identity,
             subject: &access.bearer.subject,
-            pod: Some(&access.bearer.pod),
+            pod: access.bearer.pod().map(|pod| pod.pod.as_str()),
             thumbprint: &access.cnf.jkt,
             verifier: verifier.ok_or_else(|| {
                 Problem::request("the policy has roles made for sidecars, and this sidecar is too old for that")
@@ -621,8 +716,8 @@ impl Broker {
         let taken = intake::take(batch, &body, seen, access, jiff::Timestamp::now());
         drop(body);
         if taken.missing > 0 {
-            let Bearer { namespace, pod, .. } = &access.bearer;
-            tracing::warn!(namespace, pod, missing = taken.missing, "events of the audit never came");
+            let (namespace, who) = (&access.bearer.namespace, access.bearer.who());
+            tracing::warn!(namespace, who, missing = taken.missing, "events of the audit never came");
             self.metrics.audit_missing.inc_by(taken.missing);
         }
         let lines = Arc::new(taken.lines);
@@ -645,6 +740,22 @@ impl Broker {
 fn unreadable(namespace: &str, name: &str, error: SecretError) -> Problem {
     // The policy's own status tells its author what to do about it.
     Problem::later(format!("secret {namespace}/{name} can't be read: {error}"))
+}
+
+fn not_listed() -> Problem {
+    Problem::grant(
+        "the token is of an issuer that is neither this cluster nor on the list of issuers, which are compared exactly, a / \
+         at the end too",
+    )
+}
+
+/// What a token proves.
+struct Believed {
+    bearer: Bearer,
+    /// The identity, where the token alone proves that.
+    identity: Option<String>,
+    /// When the token ends.
+    expires: u64,
 }
 
 /// Counts what is under way for as long as it is.
@@ -681,7 +792,7 @@ impl Changes {
                     }
                     Ok(Change::Identity((namespace, _))) => namespace == access.bearer.namespace,
                     Ok(Change::Pod((namespace, name))) => {
-                        namespace == access.bearer.namespace && name == access.bearer.pod
+                        namespace == access.bearer.namespace && access.bearer.pod().is_some_and(|pod| pod.pod == name)
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => true,
                     Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

@@ -61,9 +61,9 @@ pub struct Served {
 
 impl Served {
     /// A server of a Service, which is reached by another name too, if it has one.
-    pub fn new(secret: String, service: &str, namespace: &str, other: Option<&str>) -> Self {
+    pub fn new(secret: String, service: &str, namespace: &str, others: &[String]) -> Self {
         let names = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
-        let names = names.into_iter().chain(other.map(str::to_owned)).collect();
+        let names = names.into_iter().chain(others.iter().cloned()).collect();
         Self {
             secret,
             names,

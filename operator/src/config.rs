@@ -1,6 +1,7 @@
 //! The command line and the environment: as typed ([`Cli`]), then as meant ([`Job`]).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -181,6 +182,19 @@ struct RunArgs {
     /// How sidecars reach the broker [default: the Service's name, with port 8443]
     #[arg(long, value_name = "URL", env = "POSTERN_BROKER_URL", help_heading = "Network")]
     broker_url: Option<String>,
+    /// How sidecars outside of the cluster reach the broker: https://HOST:PORT, where TLS has to pass through; may be repeated
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "POSTERN_BROKER_EXTERNAL_URL",
+        value_delimiter = ',',
+        value_parser = external_url,
+        help_heading = "Network"
+    )]
+    broker_external_url: Vec<String>,
+    /// Issuers outside of the cluster whose tokens prove identities: a JSON array of {"url", "ca", "allowPrivateAddresses"}
+    #[arg(long, value_name = "FILE", env = "POSTERN_ISSUERS", help_heading = "Network")]
+    issuers: Option<PathBuf>,
     /// Give a lease only to who asks from an address of its pod; false where addresses are translated on the way
     #[arg(
         long,
@@ -262,6 +276,10 @@ pub struct Config {
     pub broker_listen: SocketAddr,
     /// Where metrics and probes are served.
     pub admin_listen: SocketAddr,
+    /// How sidecars outside of the cluster reach the broker.
+    pub broker_external: Vec<String>,
+    /// The list of issuers outside of it.
+    pub issuers: Option<PathBuf>,
     /// Whether a lease is given only to who asks from an address of its pod.
     pub verify_source_address: bool,
     /// What is the same for all sidecars.
@@ -288,6 +306,8 @@ impl From<RunArgs> for Config {
             broker_listen,
             admin_listen,
             broker_url,
+            broker_external_url,
+            issuers,
             verify_source_address,
             sidecar_image,
             sidecar_image_pull_policy,
@@ -307,6 +327,8 @@ impl From<RunArgs> for Config {
             webhook_host,
             broker_listen,
             admin_listen,
+            broker_external: broker_external_url,
+            issuers,
             verify_source_address,
             restart_workloads,
             audit_sink,
@@ -316,10 +338,55 @@ impl From<RunArgs> for Config {
     }
 }
 
+/// A URL of the broker's, without a path.
+fn external_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    match host(url) {
+        Some(host) if !host.is_empty() && !url.contains(['?', '#', '@', ' ']) && url.matches('/').count() == 2 => {
+            Ok(url.to_owned())
+        }
+        _ => Err("has to be https://HOST:PORT".to_owned()),
+    }
+}
+
+/// The host of a URL, without the brackets of an IPv6 address.
+fn host(url: &str) -> Option<&str> {
+    let authority = url.strip_prefix("https://")?.split('/').next()?;
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    };
+    Some(host.trim_start_matches('[').trim_end_matches(']'))
+}
+
 impl Config {
-    /// The name by which sidecars reach the broker.
-    pub fn broker_host(&self) -> Option<&str> {
-        let authority = self.sidecars.broker.strip_prefix("https://")?.split('/').next()?;
-        Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
+    /// The names by which sidecars reach the broker, beside its Service's.
+    pub fn broker_hosts(&self) -> Vec<String> {
+        let urls = [&self.sidecars.broker].into_iter().chain(&self.broker_external);
+        urls.filter_map(|url| host(url)).map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_is_reached_from_outside_by_a_name_and_https() {
+        for (url, wanted) in [
+            ("https://postern.acme.example", Some("postern.acme.example")),
+            ("https://postern.acme.example:8443/", Some("postern.acme.example")),
+            ("https://192.0.2.1:443", Some("192.0.2.1")),
+            ("https://[2001:db8::1]:8443", Some("2001:db8::1")),
+            ("https://[2001:db8::1]", Some("2001:db8::1")),
+            ("http://postern.acme.example", None),
+            ("https://postern.acme.example/path", None),
+            ("https://user@postern.acme.example", None),
+            ("https://:8443", None),
+            ("postern.acme.example:8443", None),
+        ] {
+            let read = external_url(url).ok();
+            assert_eq!(read.as_deref().and_then(host), wanted, "{url}");
+        }
     }
 }

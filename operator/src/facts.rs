@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_secs(1);
 const STALE: i64 = 300;
 /// A sidecar that did not poll for so long is gone.
 const GONE: Duration = Duration::from_secs(60);
-/// Most pods whose first lease was told.
+/// Most sidecars whose first lease was told.
 const MAX_TOLD: usize = 65_536;
 /// Most that is taken from a sidecar, and written, of what does not bind.
 const MAX_UNBOUND: usize = 20;
@@ -58,11 +58,11 @@ impl std::fmt::Debug for Facts {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Pods and policies whose first lease was told.
+    /// Sidecars and policies whose first lease was told.
     told: HashSet<(String, String)>,
     /// Who used a policy last, and when.
     used: HashMap<Key, (String, Timestamp)>,
-    /// What sidecars reported, by policy and by identity. A sidecar is known by its pod and its policy.
+    /// What sidecars reported, by policy and by identity. A sidecar is known by its pod, or its key, and its policy.
     of_policies: HashMap<Key, HashMap<Sidecar, Seen>>,
     of_identities: HashMap<Key, HashMap<Sidecar, Seen>>,
 }
@@ -110,6 +110,19 @@ impl Seen {
     }
 }
 
+/// Where something happened.
+struct Place<'a> {
+    namespace: &'a str,
+    /// None outside of the cluster.
+    pod: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn of(bearer: &'a Bearer) -> Self {
+        Self { namespace: &bearer.namespace, pod: bearer.pod().map(|pod| pod.pod.as_str()) }
+    }
+}
+
 impl Facts {
     /// Nothing is learned yet by the replica of this name.
     pub fn new(objects: Arc<Objects>, events: Events, replica: String) -> Arc<Self> {
@@ -119,28 +132,28 @@ impl Facts {
     /// Learns something.
     pub fn learn(&self, fact: &Fact<'_>) {
         match fact {
-            Fact::Granted { bearer, policy, identity } => {
+            Fact::Granted { bearer, holder, policy, identity } => {
                 let first = {
                     let mut state = self.state();
                     // Told twice is better than kept for ever.
                     if state.told.len() >= MAX_TOLD {
                         state.told.clear();
                     }
-                    state.told.insert((bearer.pod_uid.clone(), (*policy).to_owned()))
+                    state.told.insert(((*holder).to_owned(), (*policy).to_owned()))
                 };
                 if first {
-                    let note = format!("pod {} has a lease of policy {policy} as {identity}", bearer.pod);
-                    self.tell(bearer, policy, Some(identity), EventReason::LeaseGranted, &note);
+                    let note = format!("{} has a lease of policy {policy} as {identity}", bearer.who());
+                    self.tell(&Place::of(bearer), policy, Some(identity), EventReason::LeaseGranted, &note);
                 }
             }
             // What passes by itself, as at a start, is no news.
             Fact::Refused { problem, .. } if !problem.code.is_refusal() => {}
-            Fact::Refused { bearer, resource, problem } => {
-                let note = format!("pod {} gets no lease: {}", bearer.pod, problem.why);
-                self.tell(bearer, &resource.name, None, EventReason::LeaseRefused, &note);
+            Fact::Refused { bearer, identity, resource, problem } => {
+                let note = format!("{} gets no lease: {}", bearer.who(), problem.why);
+                self.tell(&Place::of(bearer), &resource.name, *identity, EventReason::LeaseRefused, &note);
             }
-            Fact::Polled { bearer, policy, identity, reached, report } => {
-                if self.polled(&bearer.pod_uid, policy, identity, *reached, report) {
+            Fact::Polled { holder, policy, identity, reached, report } => {
+                if self.polled(holder, policy, identity, *reached, report) {
                     self.learned.notify_one();
                 }
             }
@@ -158,14 +171,14 @@ impl Facts {
     /// Takes a report in; whether it says anything new.
     fn polled(
         &self,
-        pod: &str,
+        holder: &str,
         policy: &InForce<Policy>,
         identity: &InForce<Identity>,
         reached: bool,
         report: &Report,
     ) -> bool {
         let namespace = &policy.checked.namespace;
-        let sidecar = (pod.to_owned(), policy.checked.name.clone());
+        let sidecar = (holder.to_owned(), policy.checked.name.clone());
         let (of_policy, of_identity) = (policy.checked.name.clone(), identity.checked.name.clone());
         let mut state = self.state();
         let seen = state.of_policies.entry((namespace.clone(), of_policy)).or_default();
@@ -179,34 +192,27 @@ impl Facts {
 
     fn audited(&self, event: &Value) {
         let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let bearer = Bearer {
-            issuer: String::new(),
-            subject: String::new(),
-            token_id: None,
-            namespace: text("/proven/namespace").to_owned(),
-            service_account: text("/proven/serviceAccount").to_owned(),
-            pod: text("/proven/pod").to_owned(),
-            pod_uid: text("/proven/podUid").to_owned(),
-            node: None,
-        };
+        let pod = event.pointer("/proven/pod").and_then(Value::as_str);
+        let place = Place { namespace: text("/proven/namespace"), pod };
         let (policy, identity) = (text("/proven/policy"), text("/proven/identity"));
         if text("/event") == "session_start" {
-            let key = (bearer.namespace.clone(), policy.to_owned());
+            let key = (place.namespace.to_owned(), policy.to_owned());
             self.state().used.insert(key, (identity.to_owned(), Timestamp::now()));
         }
         if let Some((reason, note)) = of_audit(event) {
-            self.tell(&bearer, policy, Some(identity), reason, &note);
+            self.tell(&place, policy, Some(identity), reason, &note);
         }
     }
 
-    /// Tells it on the policy, on the identity, and on what owns the pod.
-    fn tell(&self, bearer: &Bearer, policy: &str, identity: Option<&str>, reason: EventReason, note: &str) {
-        let namespace = &bearer.namespace;
+    /// Tells it on the policy, on the identity, and on what owns the pod, if there is one.
+    fn tell(&self, place: &Place<'_>, policy: &str, identity: Option<&str>, reason: EventReason, note: &str) {
+        let Place { namespace, pod } = *place;
         let mut regarding = Vec::new();
         regarding.extend(self.objects.policy(namespace, policy).map(|known| reference(&known)));
         regarding
             .extend(identity.and_then(|name| self.objects.identity(namespace, name)).map(|known| reference(&known)));
-        regarding.extend(self.objects.pod(namespace, &bearer.pod).map(|pod| workload(&pod.outline, namespace)));
+        let pod = pod.and_then(|pod| self.objects.pod(namespace, pod));
+        regarding.extend(pod.map(|pod| workload(&pod.outline, namespace)));
         for regarding in regarding {
             self.events.tell(Told { regarding, reason, note: note.to_owned() });
         }

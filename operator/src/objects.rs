@@ -144,12 +144,16 @@ impl Objects {
     /// The identities in force in a namespace that pods with this service account have; more than one is a mistake that
     /// nobody gets a lease by. In the order of their names.
     pub fn identities_of(&self, namespace: &str, service_account: &str) -> Vec<Arc<InForce<Identity>>> {
+        let mut found = self.identities_in(namespace);
+        found.retain(|identity| identity.is_of(service_account));
+        found
+    }
+
+    /// All identities in force in a namespace, in the order of their names.
+    pub fn identities_in(&self, namespace: &str) -> Vec<Arc<InForce<Identity>>> {
         let state = self.read();
         let of_namespace = state.identities.iter().filter(|((of, _), _)| of == namespace);
-        let mut found: Vec<_> = of_namespace
-            .filter_map(|(_, identity)| identity.in_force.clone())
-            .filter(|identity| identity.is_of(service_account))
-            .collect();
+        let mut found: Vec<_> = of_namespace.filter_map(|(_, identity)| identity.in_force.clone()).collect();
         found.sort_by(|one, other| one.checked.name.cmp(&other.checked.name));
         found
     }

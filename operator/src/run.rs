@@ -1,5 +1,6 @@
 //! A replica of the operator, from start to end. Read this first: it names the parts.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use tower::util::MapResponseLayer;
 
 use crate::admission::{self, Webhooks};
-use crate::broker::{self, BrokerParts, Keys, Sink};
+use crate::broker::{self, BrokerParts, Issuers, Keys, Sink};
 use crate::certificates::{self, Served};
 use crate::config::Config;
 use crate::controllers::{self, Controllers};
@@ -44,12 +45,16 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Metrics::new()?;
     let client = client(&metrics).await.context("there is no cluster to work for: set KUBECONFIG, or run in a pod")?;
     let objects = Objects::new();
-    let served = |what: &str, other: Option<&str>| {
-        let name = &config.name;
-        Served::new(format!("{name}-{what}-ca"), &format!("{name}-{what}"), &config.namespace, other)
+    let issuers = match &config.issuers {
+        Some(file) => issuers(file).with_context(|| format!("--issuers {}", file.display()))?,
+        None => Issuers::default(),
     };
-    let webhook_server = served("webhook", config.webhook_host.as_deref());
-    let broker_server = served("broker", config.broker_host());
+    let served = |what: &str, others: &[String]| {
+        let name = &config.name;
+        Served::new(format!("{name}-{what}-ca"), &format!("{name}-{what}"), &config.namespace, others)
+    };
+    let webhook_server = served("webhook", config.webhook_host.as_slice());
+    let broker_server = served("broker", &config.broker_hosts());
     let told = watch::Sender::new(false);
     let ending = watch::Sender::new(false);
     let keys = Keys::new();
@@ -103,9 +108,11 @@ pub async fn run(config: Config) -> Result<()> {
         secrets,
         roles: Arc::clone(&roles),
         keys: Arc::clone(&keys),
+        issuers,
         bundle: broker_server.bundle.subscribe(),
         authorities: broker_server.known.subscribe(),
         bases: bases.chain([config.sidecars.broker.trim_end_matches('/').to_owned()]).collect(),
+        external_bases: config.broker_external.clone(),
         verify_source: config.verify_source_address,
         sink: Sink::new(&config.audit_sink).context("--audit-sink")?,
         tell: Arc::new({
@@ -157,6 +164,11 @@ pub async fn run(config: Config) -> Result<()> {
     ending.send_replace(true);
     _ = tokio::time::timeout(NOTICE + DRAIN, async { tokio::join!(webhooks, broker, lead) }).await;
     Ok(())
+}
+
+/// The issuers that a file lists.
+fn issuers(file: &Path) -> Result<Issuers> {
+    Ok(Issuers::read(&std::fs::read_to_string(file)?)?)
 }
 
 /// The client of the cluster, whose answers are counted.

@@ -1,5 +1,7 @@
 //! The access token: what an exchange gives, and what later requests are believed by.
 
+use std::collections::BTreeMap;
+
 use postern_crds::lease::Resource;
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +21,13 @@ pub(super) struct Access {
     pub(super) exp: u64,
     pub(super) jti: String,
     pub(super) cnf: Confirmation,
-    /// The policy; it is of the pod's namespace.
+    /// The policy; it is of the bearer's namespace.
     pub(super) policy: String,
-    /// The identity that the pod had then.
+    /// The identity that was proven then.
     pub(super) identity: String,
+    /// The claims by which it was, outside of the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) pinned: BTreeMap<String, String>,
     pub(super) bearer: Bearer,
 }
 
@@ -38,6 +43,11 @@ impl Access {
         Resource { namespace: self.bearer.namespace.clone(), name: self.policy.clone() }
     }
 
+    /// What tells its sidecar from others, also after a restart where there is something that outlives one.
+    pub(super) fn holder(&self) -> &str {
+        self.bearer.pod().map_or(&self.cnf.jkt, |pod| &pod.pod_uid)
+    }
+
     /// How long its lease still holds, in seconds: leases count from the exchange.
     pub(super) fn lease_left(&self, max_lease: u64, now: u64) -> u64 {
         self.iat.saturating_add(max_lease).saturating_sub(now)
@@ -51,6 +61,11 @@ pub(super) fn life(token_expires: u64, max_lease: u64, now: u64) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use serde_json::{Value, json};
+
+    use super::super::rights::{Origin, PodOrigin};
     use super::*;
 
     /// One as an exchange gives it.
@@ -68,12 +83,37 @@ pub(super) mod tests {
                 subject: "system:serviceaccount:shop:report".into(),
                 token_id: Some("t".into()),
                 namespace: "shop".into(),
-                service_account: "report".into(),
-                pod: "report-1".into(),
-                pod_uid: "p".into(),
-                node: Some("n1".into()),
+                origin: Origin::Pod(PodOrigin {
+                    service_account: "report".into(),
+                    pod: "report-1".into(),
+                    pod_uid: "p".into(),
+                    node: Some("n1".into()),
+                }),
             },
+            pinned: BTreeMap::new(),
         }
+    }
+
+    /// One of somebody outside.
+    pub(in crate::broker) fn outside_access() -> Access {
+        let outside = json!({"audiences": ["postern/shop"], "claims": {"sub": "ci", "ref": "main"}, "groups": {}});
+        let mut access = access();
+        access.bearer.issuer = "https://idp.example".into();
+        access.bearer.subject = "ci".into();
+        access.bearer.origin = serde_json::from_value(json!({"outside": outside})).unwrap();
+        access.pinned = BTreeMap::from([("ref".into(), "main".into())]);
+        access
+    }
+
+    #[test]
+    fn what_is_signed_says_who_it_is_about_and_reads_back() {
+        for access in [access(), outside_access()] {
+            let text = serde_json::to_string(&access).unwrap();
+            assert_eq!(serde_json::from_str::<Access>(&text).unwrap(), access);
+        }
+        let pod: Value = serde_json::to_value(access()).unwrap();
+        assert_eq!((&pod["bearer"]["pod_uid"], pod.get("pinned")), (&json!("p"), None));
+        assert_eq!((access().holder(), outside_access().holder()), ("p", "key"));
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Cluster {
         Self { client, published, reviewed, questions, metrics }
     }
 
+    /// The issuer of the cluster's own tokens.
+    pub(super) async fn issuer(&self) -> Result<String, Problem> {
+        Ok(self.published(KEYS_AGE).await?.issuer.clone())
+    }
+
     /// Who a token says that its bearer is, after the local check and the API server's.
     pub(super) async fn pod_token(&self, token: &str) -> Result<PodToken, Problem> {
         let published = self.published(KEYS_AGE).await?;

@@ -5,15 +5,22 @@ use std::sync::Arc;
 
 use postern_crds::lease::{DOCUMENTS, EPHEMERAL_ROLE, Lease, LeaseSubject, SecretEntry};
 use postern_crds::{CheckedPolicy, Credentials, MaskKind};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::rights::{Bearer, Right, owner};
+use super::rights::{Bearer, Origin, Right};
 use crate::secrets::SecretData;
 
-/// The secrets that a sidecar gets of a policy, each with the keys that it names of it. Who makes roles is not for it.
-pub(super) fn named(policy: &CheckedPolicy) -> BTreeMap<&str, BTreeSet<&str>> {
+/// The secrets that a sidecar gets of a policy, each with the keys that it names of it. Who makes roles is not for it. Out
+/// of the cluster goes only what the database is verified by, whatever else the policy may name.
+pub(super) fn named<'a>(policy: &'a CheckedPolicy, origin: &Origin) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut named: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    if let Some((secret, key)) = &policy.database.ca_secret {
+        named.entry(secret).or_default().insert(key);
+    }
+    if matches!(origin, Origin::Outside { .. }) {
+        return named;
+    }
     if let Credentials::Secret(secret) = &policy.database.credentials {
         named.entry(secret).or_default().extend(["username", "password"]);
     }
@@ -21,7 +28,7 @@ pub(super) fn named(policy: &CheckedPolicy) -> BTreeMap<&str, BTreeSet<&str>> {
         MaskKind::Hash { key_secret } => Some(key_secret),
         _ => None,
     });
-    for (secret, key) in policy.database.ca_secret.iter().chain(keys) {
+    for (secret, key) in keys {
         named.entry(secret).or_default().insert(key);
     }
     named
@@ -32,7 +39,6 @@ pub(super) struct Parts<'a> {
     pub(super) id: &'a str,
     pub(super) bearer: &'a Bearer,
     pub(super) right: &'a Right,
-    pub(super) pod: &'a Value,
     pub(super) secrets: &'a BTreeMap<String, Arc<SecretData>>,
     pub(super) broker_ca: String,
     /// The role that was made for the sidecar.
@@ -43,9 +49,9 @@ pub(super) struct Parts<'a> {
 
 /// The lease.
 pub(super) fn lease(parts: Parts<'_>) -> Lease {
-    let Parts { id, bearer, right, pod, secrets, broker_ca, role, expires_in } = parts;
+    let Parts { id, bearer, right, secrets, broker_ca, role, expires_in } = parts;
     let requires: Vec<_> = [DOCUMENTS].into_iter().chain(role.as_ref().map(|_| EPHEMERAL_ROLE)).collect();
-    let named = named(&right.policy.checked);
+    let named = named(&right.policy.checked, &bearer.origin);
     let entries = named.iter().flat_map(|(name, keys)| {
         let values = secrets.get(*name).map(|secret| &secret.values);
         keys.iter().filter_map(move |key| Some((*name, *key, values?.get(*key)?)))
@@ -60,9 +66,10 @@ pub(super) fn lease(parts: Parts<'_>) -> Lease {
         subject: bearer.subject.clone(),
         token_id: bearer.token_id.clone(),
         namespace: bearer.namespace.clone(),
-        pod: bearer.pod.clone(),
-        node: bearer.node.clone(),
-        owner: owner(pod),
+        pod: bearer.pod().map(|pod| pod.pod.clone()),
+        node: bearer.pod().and_then(|pod| pod.node.clone()),
+        owner: right.owner.clone(),
+        claims: right.pinned.clone(),
     };
     Lease {
         id: id.to_owned(),
@@ -99,10 +106,11 @@ fn version(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use serde_json::Value;
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::broker::access::tests::access;
+    use crate::broker::access::tests::{access, outside_access};
     use crate::objects::{Compact, Identity, InForce, Kind, Policy};
 
     fn in_force<K: Kind>(spec: Value) -> Arc<InForce<K>> {
@@ -121,6 +129,8 @@ mod tests {
             identity: in_force::<Identity>(json!({
                 "subjects": [{"serviceAccount": {"name": "report"}}], "postgresRole": "reporting", "maxLease": max_lease,
             })),
+            owner: Some("Job/night-1".into()),
+            pinned: BTreeMap::new(),
         }
     }
 
@@ -132,11 +142,8 @@ mod tests {
 
     fn made(right: &Right, secrets: &BTreeMap<String, Arc<SecretData>>, token_id: &str) -> Lease {
         let bearer = Bearer { token_id: Some(token_id.into()), ..access().bearer };
-        let owners =
-            json!([{"kind": "ReplicaSet", "name": "x"}, {"kind": "Job", "name": "night-1", "controller": true}]);
-        let pod = json!({"metadata": {"ownerReferences": owners}});
         let (broker_ca, role) = ("bundle".into(), None);
-        lease(Parts { id: "id", bearer: &bearer, right, pod: &pod, secrets, broker_ca, role, expires_in: 60 })
+        lease(Parts { id: "id", bearer: &bearer, right, secrets, broker_ca, role, expires_in: 60 })
     }
 
     #[test]
@@ -150,6 +157,25 @@ mod tests {
         );
         assert_eq!(lease.subject.owner.as_deref(), Some("Job/night-1"));
         assert_eq!((lease.expires_in, lease.broker_ca.as_str()), (60, "bundle"));
+    }
+
+    #[test]
+    fn a_lease_out_of_the_cluster_has_no_secret_but_what_the_database_is_verified_by() {
+        let secrets = BTreeMap::from_iter(secrets("1", "p").into_iter().chain([(
+            "ca".into(),
+            Arc::new(SecretData {
+                version: "1".into(),
+                values: [("ca.crt".into(), Zeroizing::new(b"c".to_vec()))].into(),
+            }),
+        )]));
+        let (bearer, right) = (outside_access().bearer, right("1h"));
+        let (broker_ca, role) = ("bundle".into(), Some("postern_1".into()));
+        let parts =
+            Parts { id: "id", bearer: &bearer, right: &right, secrets: &secrets, broker_ca, role, expires_in: 60 };
+        let lease = lease(parts);
+        let keys: Vec<_> = lease.secrets.iter().map(|entry| format!("{}/{}", entry.secret, entry.key)).collect();
+        assert_eq!(keys, ["ca/ca.crt"], "though the policy names a password and the key of a mask");
+        assert_eq!((lease.subject.pod, lease.subject.subject.as_str()), (None, "ci"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::access::Access;
+use super::rights::Origin;
 
 /// Longest id of a stream; sidecars' have some thirty characters.
 const MAX_STREAM: usize = 64;
@@ -37,7 +38,8 @@ impl Batch {
     }
 }
 
-/// What was kept of which stream, as far as this replica remembers. Streams are of a pod: no pod touches another one's.
+/// What was kept of which stream, as far as this replica remembers. Streams are of a pod, or of a sidecar outside: none
+/// touches another one's.
 #[derive(Debug)]
 pub(super) struct Streams(quick_cache::sync::Cache<(String, String), u64>);
 
@@ -74,7 +76,7 @@ impl Streams {
 }
 
 fn key(access: &Access, stream: &str) -> (String, String) {
-    (access.bearer.pod_uid.clone(), stream.to_owned())
+    (access.holder().to_owned(), stream.to_owned())
 }
 
 /// Reads a batch: what of it was not kept before, each event with what the broker knows of its sender, which is not
@@ -116,17 +118,28 @@ fn unreadable(line: &[u8], now: jiff::Timestamp) -> Map<String, Value> {
 
 fn proven(access: &Access, stream: &str) -> Value {
     let bearer = &access.bearer;
-    json!({
-        "namespace": bearer.namespace,
-        "pod": bearer.pod,
-        "podUid": bearer.pod_uid,
-        "node": bearer.node,
-        "serviceAccount": bearer.service_account,
+    let who = match &bearer.origin {
+        Origin::Pod(pod) => json!({
+            "namespace": bearer.namespace,
+            "pod": pod.pod,
+            "podUid": pod.pod_uid,
+            "node": pod.node,
+            "serviceAccount": pod.service_account,
+        }),
+        Origin::Outside { .. } => json!({
+            "namespace": bearer.namespace,
+            "issuer": bearer.issuer,
+            "subject": bearer.subject,
+            "claims": access.pinned,
+        }),
+    };
+    let what = json!({
         "identity": access.identity,
         "policy": access.policy,
         "tokenId": bearer.token_id,
         "stream": stream,
-    })
+    });
+    Value::Object([who, what].into_iter().filter_map(|it| it.as_object().cloned()).flatten().collect())
 }
 
 fn stamped(mut event: Map<String, Value>, proven: &Value, number: Option<u64>) -> Value {
@@ -144,7 +157,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
-    use crate::broker::access::tests::access;
+    use crate::broker::access::tests::{access, outside_access};
+    use crate::broker::rights::PodOrigin;
 
     fn batch(first: u64, acknowledged: u64) -> Batch {
         Batch { stream: "s1".into(), first, acknowledged }
@@ -167,6 +181,15 @@ mod tests {
             assert_eq!((&line["proven"]["pod"], &line["proven"]["policy"]), (&json!("report-1"), &json!("orders")));
             assert_eq!(line.to_string().matches("\"proven\"").count(), 1);
         }
+    }
+
+    #[test]
+    fn events_of_somebody_outside_say_issuer_subject_and_the_claims_that_prove_him() {
+        let line = &take(&batch(1, 0), b"{}\n", 0, &outside_access(), jiff::Timestamp::UNIX_EPOCH).lines[0];
+        let proven = &line["proven"];
+        assert_eq!((&proven["issuer"], &proven["subject"]), (&json!("https://idp.example"), &json!("ci")));
+        assert_eq!(proven["claims"], json!({"ref": "main"}));
+        assert_eq!((proven.get("pod"), &proven["identity"]), (None, &json!("report")));
     }
 
     #[test]
@@ -208,7 +231,8 @@ mod tests {
     fn streams_are_of_one_pod() {
         let streams = Streams::default();
         let mut other = access();
-        other.bearer.pod_uid = "other".into();
+        other.bearer.origin =
+            Origin::Pod(PodOrigin { pod_uid: "other".into(), ..access().bearer.pod().unwrap().clone() });
         streams.kept(&access(), "s1", 5);
         streams.kept(&access(), "s1", 3);
         assert_eq!(

@@ -1,19 +1,22 @@
-//! Whether a pod has the right to a lease of a policy: the last part of the checks, and the one that is asked again for
-//! as long as it has the lease. Pure: what is known is given.
+//! Whether somebody has the right to a lease of a policy: the last part of the checks, and the one that is asked again for
+//! as long as he has the lease. Pure: what is known is given.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use postern_crds::lease::{ErrorCode, Resource};
+use postern_crds::{Credentials, MaskKind, issuers};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Problem;
+use super::outside::{Fit, Outside};
 use crate::injection::{Genuine, asked_of, may_reach, verify};
 use crate::objects::{Identity, InForce, Known, Policy};
 use crate::pods;
 
-/// Who asks, as the pod's token proved it.
+/// Who asks, as the token proved it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bearer {
     /// The token's issuer.
@@ -23,8 +26,29 @@ pub struct Bearer {
     /// Its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<String>,
-    /// Namespace of pod and service account.
+    /// Namespace of policy and identity, and of a pod.
     pub namespace: String,
+    /// What of it rights hang on.
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// Where who asks is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// In a pod of the cluster.
+    Pod(PodOrigin),
+    /// Outside of it.
+    Outside {
+        /// What the token says.
+        outside: Outside,
+    },
+}
+
+/// A pod, as its token names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodOrigin {
     /// The service account.
     pub service_account: String,
     /// The pod.
@@ -36,31 +60,54 @@ pub struct Bearer {
     pub node: Option<String>,
 }
 
-/// What a pod has a right to.
+impl Bearer {
+    /// The pod, if it is one.
+    pub fn pod(&self) -> Option<&PodOrigin> {
+        match &self.origin {
+            Origin::Pod(pod) => Some(pod),
+            Origin::Outside { .. } => None,
+        }
+    }
+
+    /// Who it is, for people.
+    pub fn who(&self) -> String {
+        match &self.origin {
+            Origin::Pod(pod) => format!("pod {}", pod.pod),
+            Origin::Outside { .. } => format!("{} of {}", self.subject, self.issuer),
+        }
+    }
+}
+
+/// What somebody has a right to.
 #[derive(Clone, Debug)]
 pub(super) struct Right {
     pub(super) policy: Arc<InForce<Policy>>,
+    /// In the groups of the token, too.
     pub(super) identity: Arc<InForce<Identity>>,
+    /// What owns the pod, such as `Job/nightly-report-29381`.
+    pub(super) owner: Option<String>,
+    /// The claims by which a token of outside proves the identity.
+    pub(super) pinned: BTreeMap<String, String>,
 }
 
 /// Whether a live pod is what an injection made for this policy, and asks from where it is.
 pub(super) fn is_its_sidecar(
-    bearer: &Bearer,
+    namespace: &str,
+    origin: &PodOrigin,
     resource: &Resource,
     pod: &Value,
     genuine: Genuine<'_>,
     source: Option<IpAddr>,
 ) -> Result<(), Problem> {
-    if pod.pointer("/metadata/uid").and_then(Value::as_str) != Some(&bearer.pod_uid) {
+    if pod.pointer("/metadata/uid").and_then(Value::as_str) != Some(&origin.pod_uid) {
         return Err(Problem::grant("the token's pod is gone"));
     }
     // No container of such a pod runs any more, and its address may be another's.
     if pods::has_ended(pod) {
         return Err(Problem::grant("the token's pod has ended"));
     }
-    verify(&bearer.namespace, pod, genuine)
-        .map_err(|why| Problem::grant(format!("the pod is not as it was made: {why}")))?;
-    if resource.namespace != bearer.namespace {
+    verify(namespace, pod, genuine).map_err(|why| Problem::grant(format!("the pod is not as it was made: {why}")))?;
+    if resource.namespace != namespace {
         return Err(Problem::new(ErrorCode::InvalidTarget, "the policy is of another namespace than the pod"));
     }
     if !asked_of(pod).contains(&resource.name.as_str()) {
@@ -82,28 +129,36 @@ fn addresses(pod: &Value) -> impl Iterator<Item = IpAddr> {
     all.filter_map(|one| one.get("ip")?.as_str()?.parse().ok())
 }
 
+/// What is in force of a policy.
+fn in_force(resource: &Resource, policy: Option<&Known<Policy>>) -> Result<Arc<InForce<Policy>>, Problem> {
+    let target = |why: String| Problem::new(ErrorCode::InvalidTarget, why);
+    let known = policy.ok_or_else(|| target(format!("there is no policy {}", resource.name)))?;
+    known.in_force.clone().ok_or_else(|| target(format!("nothing of policy {} is in force", resource.name)))
+}
+
+fn client(why: String) -> Problem {
+    Problem::new(ErrorCode::UnauthorizedClient, why)
+}
+
+fn names(identities: &[Arc<InForce<Identity>>]) -> String {
+    identities.iter().map(|identity| identity.checked.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 /// The policy in force, for a server that the pod may be led to, and the one identity of the pod.
-pub(super) fn right(
+pub(super) fn of_pod(
     resource: &Resource,
     policy: Option<&Known<Policy>>,
-    mut identities: Vec<Arc<InForce<Identity>>>,
+    identities: &[Arc<InForce<Identity>>],
     service_account: &str,
     pod: &Value,
 ) -> Result<Right, Problem> {
-    let target = |why: String| Problem::new(ErrorCode::InvalidTarget, why);
-    let known = policy.ok_or_else(|| target(format!("there is no policy {}", resource.name)))?;
-    let policy = known.in_force.clone();
-    let policy = policy.ok_or_else(|| target(format!("nothing of policy {} is in force", resource.name)))?;
-    let client = |why: String| Problem::new(ErrorCode::UnauthorizedClient, why);
-    let identity = match (identities.pop(), identities.is_empty()) {
-        (Some(only), true) => only,
-        (None, _) => return Err(client(format!("no identity has the service account {service_account}"))),
-        (Some(last), false) => {
-            let names: Vec<&str> =
-                identities.iter().chain([&last]).map(|identity| identity.checked.name.as_str()).collect();
-            let message =
-                format!("several identities have the service account {service_account}: {}", names.join(", "));
-            return Err(client(message));
+    let policy = in_force(resource, policy)?;
+    let identity = match identities {
+        [only] => Arc::clone(only),
+        [] => return Err(client(format!("no identity has the service account {service_account}"))),
+        several => {
+            let names = names(several);
+            return Err(client(format!("several identities have the service account {service_account}: {names}")));
         }
     };
     if let Some(role) = policy.checked.database.credentials.ephemeral().and_then(|it| it.member_of.as_ref())
@@ -115,12 +170,96 @@ pub(super) fn right(
             resource.name
         )));
     }
-    may_reach(&policy.asked_by(&identity), pod).map_err(|why| target(why.to_string()))?;
-    Ok(Right { policy, identity })
+    may_reach(&policy.asked_by(&identity), pod)
+        .map_err(|why| Problem::new(ErrorCode::InvalidTarget, why.to_string()))?;
+    Ok(Right { policy, identity, owner: owner(pod), pinned: BTreeMap::new() })
+}
+
+/// The one identity of a namespace that a token of this issuer proves. What is told is the token's own: never what
+/// identities pin.
+pub(super) fn proven(
+    issuer: &str,
+    outside: &Outside,
+    namespace: &str,
+    identities: &[Arc<InForce<Identity>>],
+) -> Result<Arc<InForce<Identity>>, Problem> {
+    let fit = |identity: &InForce<Identity>| {
+        let subjects = identity.spec.subjects.iter().filter_map(|subject| subject.oidc.as_ref());
+        subjects.map(|subject| outside.fits(issuer, subject, namespace)).max().unwrap_or(Fit::No)
+    };
+    let with = |wanted: Fit| identities.iter().filter(move |identity| fit(identity) == wanted).cloned();
+    match with(Fit::Proves).collect::<Vec<_>>().as_slice() {
+        [only] => Ok(Arc::clone(only)),
+        [] if with(Fit::AnotherAudience).next().is_some() => Err(Problem::grant(format!(
+            "the token is for the audience {}, and the identity takes {}, unless its subject says another",
+            outside.audiences(),
+            issuers::audience(namespace)
+        ))),
+        [] => Err(client(format!(
+            "no identity in {namespace} pins these claims: {}; or it pins others beside, that the token does not have",
+            outside.telling(issuer)
+        ))),
+        several => Err(client(format!("several identities pin claims of this token: {}", names(several)))),
+    }
+}
+
+/// What a token of outside gives a right to: the policy, if nothing of it has to be kept from whoever has the sidecar in
+/// hand, and the identity that the token proves, in the groups that it says.
+///
+/// A sidecar that runs beside its client on a machine of somebody else's is no boundary: so it gets neither a password that
+/// others have too, nor the key of a `hash` mask, by which values could be guessed. A policy with such a mask is refused,
+/// also where the identity is exempt from it: there is none without that key to serve by.
+pub(super) fn of_outside(
+    bearer: &Bearer,
+    outside: &Outside,
+    resource: &Resource,
+    policy: Option<&Known<Policy>>,
+    identity: &InForce<Identity>,
+) -> Result<Right, Problem> {
+    let policy = in_force(resource, policy)?;
+    let name = &resource.name;
+    match &policy.checked.database.credentials {
+        Credentials::Ephemeral(role) if role.member_of.is_none() => {}
+        Credentials::Ephemeral(_) => {
+            return Err(client(format!(
+                "policy {name} has memberOf, whose role may do more than the policy: from outside of the cluster there \
+                 has to be a policy with credentials.ephemeralRole without it"
+            )));
+        }
+        Credentials::Secret(_) => {
+            return Err(client(format!(
+                "policy {name} has a password that others have too: from outside of the cluster there has to be a policy \
+                 with credentials.ephemeralRole"
+            )));
+        }
+    }
+    if policy.checked.masks.iter().any(|mask| matches!(mask.kind, MaskKind::Hash { .. })) {
+        return Err(client(format!(
+            "policy {name} has a hash mask, whose key must not leave the cluster: from outside of it there has to be a \
+             policy with another mask in its place"
+        )));
+    }
+    let subjects = identity.spec.subjects.iter().filter_map(|subject| subject.oidc.as_ref());
+    let proving = subjects.filter(|it| outside.fits(&bearer.issuer, it, &bearer.namespace) == Fit::Proves);
+    let (mut groups, mut pinned) = (Vec::new(), BTreeMap::new());
+    for subject in proving {
+        pinned.extend(subject.claims.clone());
+        if let Some(claim) = &subject.groups_claim {
+            let said = outside.groups(claim).ok_or_else(|| {
+                Problem::new(
+                    ErrorCode::InvalidToken,
+                    "the identity has its groups by another claim now; exchange again",
+                )
+            })?;
+            groups.extend(said.iter().filter(|group| issuers::can_be_named(group)).cloned());
+        }
+    }
+    let identity = identity.in_groups(&groups).map_err(|why| client(format!("the token's groups: {why}")))?;
+    Ok(Right { policy, identity: Arc::new(identity), owner: None, pinned })
 }
 
 /// What owns a pod, such as `Job/nightly-report-29381`.
-pub(super) fn owner(pod: &Value) -> Option<String> {
+fn owner(pod: &Value) -> Option<String> {
     let owner = pods::controller(pod)?;
     Some(format!("{}/{}", owner.get("kind")?.as_str()?, owner.get("name")?.as_str()?))
 }

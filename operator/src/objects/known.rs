@@ -1,12 +1,13 @@
 //! A policy or identity as the cluster has it, and what of it is in force. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use kube::core::{DynamicObject, ObjectMeta};
 use postern_crds::api::{API_VERSION, DatabaseAccessPolicySpec, NonHumanIdentitySpec};
 use postern_crds::files::{self, Object};
+use postern_crds::issuers::MAX_GROUPS;
 use postern_crds::{CheckedIdentity, CheckedPolicy};
 use serde_json::{Value, json};
 
@@ -133,6 +134,22 @@ impl InForce<Identity> {
     pub fn is_of(&self, service_account: &str) -> bool {
         let mut accounts = self.spec.subjects.iter().filter_map(|subject| subject.service_account.as_ref());
         accounts.any(|account| account.name == service_account)
+    }
+
+    /// The identity in more groups, as its document says it then.
+    pub fn in_groups(&self, more: &[String]) -> Result<Self, String> {
+        let mut groups = self.spec.groups.clone();
+        groups.extend(more.iter().cloned());
+        let mut seen = HashSet::new();
+        groups.retain(|group| seen.insert(group.clone()));
+        if groups.len() > MAX_GROUPS {
+            return Err(format!("with them {} is in {} groups, and {MAX_GROUPS} is the most", self.name, groups.len()));
+        }
+        let mut spec = self.text.value();
+        if let Some(fields) = spec.as_object_mut().filter(|_| !more.is_empty()) {
+            fields.insert("groups".to_owned(), json!(groups));
+        }
+        Self::read(&self.namespace, &self.name, &self.uid, self.generation, &Compact::from(&spec))
     }
 }
 
@@ -293,6 +310,20 @@ mod tests {
         let mut object = identity(1, good("role"));
         object.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
         assert!(Known::<Identity>::new(object, Some(&kept([(1, good("role"))]))).in_force.is_none());
+    }
+
+    #[test]
+    fn an_identity_in_more_groups_says_so_in_its_document_and_in_no_more_than_may_be() {
+        let mut spec = good("role");
+        spec.as_object_mut().unwrap().insert("groups".into(), json!(["a"]));
+        let known = Known::<Identity>::new(identity(1, spec), None).in_force.unwrap();
+        let more = known.in_groups(&["b".into(), "a".into(), "b".into()]).unwrap();
+        assert_eq!(more.checked.groups, ["a", "b"]);
+        assert_eq!(more.document().pointer("/spec/groups"), Some(&json!(["a", "b"])));
+        assert_ne!(more.content(), known.content());
+        assert_eq!(known.in_groups(&[]).unwrap().content(), known.content());
+        let many: Vec<String> = (0..MAX_GROUPS).map(|at| at.to_string()).collect();
+        assert!(known.in_groups(&many).unwrap_err().contains("65 groups"));
     }
 
     #[test]
