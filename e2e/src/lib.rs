@@ -5,6 +5,7 @@ pub mod built;
 pub mod corpus;
 pub mod gate;
 pub mod guard;
+pub mod issuer;
 pub mod kept;
 pub mod kubernetes;
 pub mod leak;

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::guard::{Ending, Guard};
 use crate::postgres::clean_environment;
 
 /// How a program of one kind is installed, built and run: shell commands in the copy of its folder, `$1` its name.
@@ -143,6 +144,15 @@ impl Program {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{} ended with {}:\n{out}\n{err}", self.name, output.status);
         Ok(out.into_owned())
+    }
+}
+
+impl Program {
+    /// Starts one that serves.
+    pub fn spawn(&self, environment: &[(String, String)], log: &Path, ending: &Ending<'_>) -> Result<Guard> {
+        let script = format!("cd \"$2\"; {}", self.run);
+        let folder = self.folder.display().to_string();
+        Guard::spawn(&["sh", "-ec", &script, "sh", &self.name, &folder], environment, log, ending)
     }
 }
 

@@ -95,20 +95,31 @@ fn by_hook(server: &ApiServer, helm: &Path, hook: &str, arguments: &[&str]) -> R
 impl Operator {
     /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
     pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
-        Self::start_with(server, pod_name, None, SIDECAR_IMAGE)
+        Self::start_with(server, pod_name, None, SIDECAR_IMAGE, &[])
+    }
+
+    /// The same with more options, and its broker on this port.
+    pub fn start_with_options(server: &ApiServer, pod_name: &str, broker: u16, more: &[String]) -> Result<Self> {
+        Self::start_with(server, pod_name, Some(broker), SIDECAR_IMAGE, more)
     }
 
     /// The same, with its broker where that of one which is gone was: pods know no other address, as they know no other
     /// than the Service's. Sidecars get this image.
     pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16, image: &str) -> Result<Self> {
-        Self::start_with(server, pod_name, Some(broker), image)
+        Self::start_with(server, pod_name, Some(broker), image, &[])
     }
 
-    fn start_with(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str) -> Result<Self> {
+    fn start_with(
+        server: &ApiServer,
+        pod_name: &str,
+        broker: Option<u16>,
+        image: &str,
+        more: &[String],
+    ) -> Result<Self> {
         // Between finding a free port and its use somebody else may take it.
         let mut last = anyhow!("no attempt");
         for _ in 0..5 {
-            match Self::attempt(server, pod_name, broker, image) {
+            match Self::attempt(server, pod_name, broker, image, more) {
                 Ok(operator) => return Ok(operator),
                 Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
                 Err(error) => return Err(error),
@@ -117,13 +128,13 @@ impl Operator {
         Err(last)
     }
 
-    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str) -> Result<Self> {
+    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str, more: &[String]) -> Result<Self> {
         let folder = crate::temporary_folder("operator")?;
         let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
         let account = Access::by_token(&folder, server, token.trim())?;
         let (admin, webhooks) = (crate::free_port()?, crate::free_port()?);
         let broker = broker.map_or_else(crate::free_port, Ok)?;
-        let command = [
+        let mut command = vec![
             program()?.display().to_string(),
             "run".into(),
             format!("--namespace={NAMESPACE}"),
@@ -136,6 +147,7 @@ impl Operator {
             format!("--sidecar-image={image}"),
             "--restart-workloads=true".into(),
         ];
+        command.extend(more.iter().cloned());
         // In its place, for replicas look after each other's pods.
         let pod = json!({
             "apiVersion": "v1",

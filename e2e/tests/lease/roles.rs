@@ -28,7 +28,7 @@ const TABLES: &str = "
     RESET ROLE";
 
 /// A shop whose policy has roles made, with these fields of `ephemeralRole` and of the policy beside.
-fn shop_with_roles(max_lease: &str, role: Value, spec: &Value) -> Option<Shop> {
+pub(crate) fn shop_with_roles(max_lease: &str, role: Value, spec: &Value) -> Option<Shop> {
     let shop = shop(max_lease)?;
     let database = &shop.database;
     Server::shared().unwrap().psql(database, &TABLES.replace("{db}", database)).unwrap();
@@ -76,12 +76,12 @@ fn spec() -> Value {
 }
 
 /// As the superuser.
-fn ask(shop: &Shop, sql: &str) -> String {
+pub(crate) fn ask(shop: &Shop, sql: &str) -> String {
     Server::shared().unwrap().psql(&shop.database, sql).unwrap().trim().to_owned()
 }
 
 /// The roles of the shop's policy: of sidecars, and all.
-fn roles(shop: &Shop) -> (Vec<String>, usize) {
+pub(crate) fn roles(shop: &Shop) -> (Vec<String>, usize) {
     let policy = shop.namespace.json(&["get", "dap", "orders"]).unwrap();
     roles_of(shop, policy["metadata"]["uid"].as_str().unwrap())
 }
