@@ -115,3 +115,12 @@ SELECT o::text, count(o), count(*) FROM orders AS o (a, b, c) GROUP BY o ORDER B
 
 -- leak works: the row of an alias that renames masked columns
 SELECT to_jsonb(c) ->> 'card', c FROM customers AS c (x, y) ORDER BY c.x;
+
+-- table works: a field of the row of an alias that renames columns is the column of that name
+SELECT (o).a, (o.*).b, o.c FROM orders AS o (a, b, c) WHERE (o).a = 1 ORDER BY (o).b;
+
+-- leak works: a field of the row of an alias that renames masked columns
+SELECT (c).k, (c.*).z, c FROM customers AS c (x, y, z, k) ORDER BY (c).x;
+
+-- leak works: a field of the row of an alias, from a subquery and after an outer join
+SELECT n, (SELECT (c).k), (c).x IS NULL FROM generate_series(1, 3) n LEFT JOIN customers AS c (x, y, z, k) ON (c).x = n ORDER BY n;

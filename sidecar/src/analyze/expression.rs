@@ -81,7 +81,7 @@ impl Analyzer<'_> {
                     .filter(|oid| *oid != 0))
             }
             Some(NodeEnum::AIndirection(indirection)) => {
-                if let Some(field) = self.field_of_target(indirection) {
+                if let Some(field) = self.field_of_row(indirection) {
                     *node = field;
                     self.changed = true;
                     return self.expression(node, place);
@@ -435,17 +435,27 @@ impl Analyzer<'_> {
         }
     }
 
-    /// `(target).field…` as `target.field…`: the row that stands for a write's target is a record, whose fields the
-    /// server can't tell.
-    fn field_of_target(&self, indirection: &pb::AIndirection) -> Option<Node> {
+    /// `(item).field…` as `item.field…`, where a record stands for the item's row: a write's target, or a relation whose
+    /// alias renames its columns. The server can't tell a record's fields.
+    fn field_of_row(&self, indirection: &pb::AIndirection) -> Option<Node> {
         let [field, rest @ ..] = indirection.indirection.as_slice() else { return None };
-        let Some(NodeEnum::ColumnRef(row)) = indirection.arg.as_deref()?.node.as_ref() else { return None };
+        let row = indirection.arg.as_deref()?;
+        let Some(NodeEnum::ColumnRef(reference)) = &row.node else { return None };
         tree::string_of(field)?;
-        let meaning = self.scopes.meaning(&tree::strings(&row.fields)?);
-        if !meaning.columns.is_empty() || !meaning.whole.iter().any(|id| self.is_guarded_target(*id)) {
+        let mut column = reference.clone();
+        let items = if let Some(names) = star_of(row) {
+            column.fields.pop();
+            self.scopes.star(&names.iter().map(|name| &**name).collect::<Vec<_>>())
+        } else {
+            let meaning = self.scopes.meaning(&tree::strings(&reference.fields)?);
+            if !meaning.columns.is_empty() {
+                return None;
+            }
+            meaning.whole
+        };
+        if !items.iter().any(|id| self.is_guarded_target(*id) || self.renamed_columns(*id).is_some()) {
             return None;
         }
-        let mut column = row.clone();
         column.fields.push(field.clone());
         let column = tree::node(NodeEnum::ColumnRef(column));
         if rest.is_empty() {

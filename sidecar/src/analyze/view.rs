@@ -101,9 +101,7 @@ impl Analyzer<'_> {
     /// a subquery's row have the alias's.
     pub(crate) fn row_by_own_names(&self, items: &[ItemId]) -> Result<Option<Node>, Denial> {
         let [item] = items else { return Ok(None) };
-        let Some(item) = self.scopes.get(*item) else { return Ok(None) };
-        let renames = |relation: &&RelationItem| relation.replaced() && !relation.column_aliases.is_empty();
-        let (Some(alias), Some(relation)) = (&item.alias, item.relation().filter(renames)) else { return Ok(None) };
+        let Some((alias, relation)) = self.renamed_columns(*item) else { return Ok(None) };
         let field = |(number, known): (i16, &Arc<str>)| {
             let column = relation.relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
             Ok(tree::target(&column.name, tree::column(alias, known)))
@@ -112,6 +110,13 @@ impl Analyzer<'_> {
         // No row at all, as an outer join gives, is none here.
         let is_there = tree::parse_expression(&format!("{} IS DISTINCT FROM NULL", quote_name(alias)))?;
         Ok(Some(row_of(fields, Some(is_there), relation)))
+    }
+
+    /// A relation behind a view, with the alias that renames its columns.
+    pub(crate) fn renamed_columns(&self, id: ItemId) -> Option<(&Arc<str>, &RelationItem)> {
+        let item = self.scopes.get(id)?;
+        let renames = |relation: &&RelationItem| relation.replaced() && !relation.column_aliases.is_empty();
+        item.alias.as_ref().zip(item.relation().filter(renames))
     }
 }
 
