@@ -90,4 +90,5 @@ DROP VIEW app.kinds; DROP TABLE app.kind; DROP SCHEMA app;
 BEGIN; CREATE SCHEMA app; SET LOCAL search_path = app, public; CREATE TABLE placed (a int); SELECT a FROM app.placed; ROLLBACK;
 CREATE TEMP TABLE passing (id serial, a int); INSERT INTO passing (a) VALUES (1); SELECT currval('passing_id_seq'); ALTER TABLE passing RENAME TO passed; SELECT a FROM passed; DROP TABLE passed;
 CREATE TEMP TABLE staging (a int); INSERT INTO staging VALUES (1), (2); SELECT sum(a) FROM staging; DROP TABLE staging;
+CREATE TEMP TABLE staged (a int); INSERT INTO staged VALUES (1), (2); CREATE VIEW doubled AS SELECT a * 2 AS b FROM staged; SELECT sum(b) FROM doubled; CREATE VIEW of_doubled AS SELECT b, (SELECT max(a) FROM staged) FROM doubled; SELECT * FROM of_doubled ORDER BY b; DROP TABLE staged CASCADE;
 DROP TABLE "Post", "User"; DROP TYPE "Role";

@@ -77,3 +77,60 @@ fn prepared_ordinary_statements_see_the_database_that_the_policy_shows() {
     let failures = differences(true);
     assert!(failures.is_empty(), "{failures}");
 }
+
+#[test]
+fn what_is_not_there_is_missed_in_the_servers_own_words() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with("CREATE TABLE here (a int)").unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, TYPICAL)).unwrap();
+    let mut through = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let mut failures = String::new();
+    for sql in [
+        "SELECT 1 FROM gone",
+        "SELECT * FROM here JOIN public.gone USING (a)",
+        "INSERT INTO gone VALUES (1)",
+        "UPDATE gone SET a = 1",
+        "DELETE FROM gone",
+        "COPY gone TO STDOUT",
+        "COPY gone FROM STDIN",
+        "BEGIN; LOCK TABLE gone",
+        "TRUNCATE gone",
+        "VACUUM gone",
+        "ANALYZE public.gone",
+        "REINDEX INDEX gone",
+        "REINDEX TABLE gone",
+        "CREATE INDEX ON gone (a)",
+        "ALTER TABLE gone ADD b int",
+        "ALTER TABLE here RENAME TO here",
+        "ALTER TABLE gone RENAME TO here",
+        "ALTER TABLE gone RENAME a TO b",
+        "ALTER INDEX gone RENAME TO here",
+        "ALTER SEQUENCE gone RESTART",
+        "CREATE TABLE made (LIKE gone)",
+        "CREATE TABLE made () INHERITS (gone)",
+        "CREATE TABLE made PARTITION OF gone DEFAULT",
+        "CREATE TABLE made (a int REFERENCES gone)",
+        "CREATE VIEW made AS SELECT * FROM gone",
+        "COMMENT ON TABLE gone IS 'x'",
+        "DROP TABLE gone",
+        "DROP VIEW gone",
+        "DROP INDEX gone",
+        "DROP SEQUENCE gone",
+        "DROP MATERIALIZED VIEW gone",
+        "DROP TYPE gone",
+        "REFRESH MATERIALIZED VIEW gone",
+    ] {
+        let told = |wire: &mut Wire| {
+            let answer = wire.simple(sql).unwrap();
+            wire.simple("ROLLBACK").unwrap();
+            let fields = answer.iter().find(|message| message.tag == b'E').map(Message::fields);
+            fields.map(|fields| ['S', 'C', 'M', 'D', 'H', 'P'].map(|code| fields.get(&code).cloned()))
+        };
+        let (expected, got) = (told(&mut direct), told(&mut through));
+        if expected != got {
+            writeln!(failures, "{sql}\n  expected {expected:?}\n  got {got:?}").unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}

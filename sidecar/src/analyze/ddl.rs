@@ -11,7 +11,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
-use super::scope::Column;
+use super::scope::{Column, Item};
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED};
@@ -103,9 +103,7 @@ impl Analyzer<'_> {
     fn new_relation(&mut self, range: &mut pb::RangeVar, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         self.own_database(range)?;
         if range.relpersistence == "t" || range.schemaname == PG_TEMP {
-            let grant = self.allows(Verb::Temp)?;
-            self.granted(&grant, Verb::Temp);
-            names.push((Some(PG_TEMP.to_owned()), range.relname.clone()));
+            self.new_temporary(range, names)?;
             return Ok(true);
         }
         if range.schemaname.is_empty() {
@@ -115,6 +113,13 @@ impl Analyzer<'_> {
         self.may_define(&range.schemaname.clone(), &range.relname.clone())?;
         names.push((Some(range.schemaname.clone()), range.relname.clone()));
         Ok(false)
+    }
+
+    fn new_temporary(&mut self, range: &pb::RangeVar, names: &mut Vec<WrittenName>) -> Result<(), Denial> {
+        let grant = self.allows(Verb::Temp)?;
+        self.granted(&grant, Verb::Temp);
+        names.push((Some(PG_TEMP.to_owned()), range.relname.clone()));
+        Ok(())
     }
 
     /// Whether it does no harm if a relation of the new name is there already, unknown to the catalog yet.
@@ -374,16 +379,25 @@ impl Analyzer<'_> {
 
     fn create_view(&mut self, view: &mut pb::ViewStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = view.view.as_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
-        let temporary = self.new_relation(range, names)?;
+        let query = view.query.as_deref_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return Err(unsupported("CREATE VIEW")) };
+        let output = self.select(select, false)?;
+        // A view of temporary relations is temporary, which the server says; its name has to be left as it is for that.
+        let becomes_temporary = range.schemaname.is_empty()
+            && range.catalogname.is_empty()
+            && self.scopes.items.iter().filter_map(Item::relation).any(|item| item.relation.temporary);
+        let temporary = if becomes_temporary {
+            self.new_temporary(range, names)?;
+            true
+        } else {
+            self.new_relation(range, names)?
+        };
         if view.replace
             && !temporary
             && let Some(existing) = self.catalog.relation(&range.schemaname, &range.relname).cloned()
         {
             self.may_change(&existing)?;
         }
-        let query = view.query.as_deref_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
-        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return Err(unsupported("CREATE VIEW")) };
-        let output = self.select(select, false)?;
         if !view.replace {
             self.will_make(names, RelationKind::View, &output.columns, &view.aliases);
         }
@@ -421,7 +435,7 @@ impl Analyzer<'_> {
                 Some(NodeEnum::Constraint(_)) => self.constraint(element, &columns, complete)?,
                 Some(NodeEnum::TableLikeClause(like)) => {
                     let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
-                    let source = self.relation(range)?;
+                    let source = self.relation_at(range)?;
                     self.reads(&source, Verb::Select)?;
                     self.is_plain(&source)?;
                 }

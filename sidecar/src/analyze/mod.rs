@@ -534,6 +534,15 @@ impl<'a> Analyzer<'a> {
         .hint("Use SET, or SELECT set_config('search_path', '…', false) by itself."))
     }
 
+    /// The relation that a name means, where the server says the place of a name that means none: in queries and LIKE.
+    pub(crate) fn relation_at(&mut self, range: &mut pb::RangeVar) -> Result<Arc<Relation>, Denial> {
+        let position = u32::try_from(range.location).ok();
+        self.relation(range).map_err(|denial| match denial.sqlstate {
+            "42P01" => Denial { position, ..denial },
+            _ => denial,
+        })
+    }
+
     /// The relation that a name means.
     pub(crate) fn relation(&mut self, range: &mut pb::RangeVar) -> Result<Arc<Relation>, Denial> {
         if !range.catalogname.is_empty() {
@@ -545,8 +554,7 @@ impl<'a> Analyzer<'a> {
             self.changed = true;
         }
         let schema = Some(range.schemaname.as_str()).filter(|schema| !schema.is_empty());
-        let position = u32::try_from(range.location).ok();
-        let relation = self.relation_named(schema, &range.relname).map_err(|denial| Denial { position, ..denial })?;
+        let relation = self.relation_named(schema, &range.relname)?;
         // A bare name that could mean another relation is written out, so that what was decided on is what is read.
         let uses = self.catalog.name_uses.get(&*relation.name).copied().unwrap_or(0);
         let alone = uses <= 1 && !relation.temporary && self.session.overlay.is_empty() && !self.may_make_relations();

@@ -455,7 +455,7 @@ impl Analyzer<'_> {
                 source: Source::Derived { columns: output.columns, complete: output.complete },
             }));
         }
-        let relation = self.relation(range)?;
+        let relation = self.relation_at(range)?;
         let (view, system_view) = self.reads(&relation, Verb::Select)?;
         let whole = !alias_columns.is_empty();
         let item = RelationItem {

@@ -109,7 +109,7 @@ impl Analyzer<'_> {
 
     /// Decides the verb on the target and notes how it is seen.
     fn target_of(&mut self, range: &mut pb::RangeVar, verb: Verb) -> Result<Target, Denial> {
-        let relation = self.relation(range)?;
+        let relation = self.relation_at(range)?;
         if relation.system && !relation.temporary {
             let name = format!("{}.{}", relation.schema, relation.name);
             return Err(Denial::new(Reason::Forbidden, format!("{name} is a catalog relation and can't be written"))

@@ -15,7 +15,7 @@ use super::{After, Decide, End, Session, Stop, scrub, second_wall};
 use crate::analyze::{Effect, Notice};
 use crate::audit::StatementEnd;
 use crate::catalog::overlay::decode_overlay;
-use crate::decide::Denial;
+use crate::decide::{Denial, Reason};
 use crate::sql;
 use crate::wire::backend::{
     AUTHENTICATION, BACKEND_KEY_DATA, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, COPY_BOTH_RESPONSE, COPY_DATA,
@@ -680,7 +680,9 @@ fn told(denial: &Denial) -> Fields {
         detail.push_str(&format!(" Object: {object}."));
     }
     // What the server says just so needs no reason.
-    if !matches!(denial.sqlstate, "26000" | "34000" | "42601" | "42P01") {
+    let is_the_servers = matches!(denial.sqlstate, "26000" | "34000" | "42601" | "42P01")
+        || (denial.sqlstate == "42704" && denial.reason == Reason::UnknownRelation);
+    if !is_the_servers {
         fields.set(Fields::DETAIL, detail);
     }
     if let Some(hint) = &denial.hint {
