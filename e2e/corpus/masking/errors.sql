@@ -125,5 +125,23 @@ DO $$ BEGIN ALTER TABLE customers ADD CONSTRAINT c CHECK (card::int > 0); EXCEPT
 -- refused: DO whose handler looks
 DO $$ BEGIN CREATE SCHEMA scratch; EXCEPTION WHEN others THEN RAISE NOTICE '%', (SELECT max(card) FROM customers); END $$;
 
+-- leak: a condition in DO that fails on a masked value
+DO $$ BEGIN IF (SELECT max(card)::int FROM customers) > 0 THEN CREATE SCHEMA scratch2; END IF; END $$;
+
+-- leak: a write in DO that copies a masked column
+DO $$ BEGIN IF true THEN UPDATE customers SET note = card; END IF; END $$; SELECT note FROM customers;
+
+-- leak refused: a table that DO may have made in place of a masked one
+DO $$ BEGIN IF false THEN CREATE TABLE scratch.customers (card text); END IF; ALTER TABLE customers ADD CONSTRAINT c CHECK (card::int > 0); END $$;
+
+-- refused: a condition in DO that sets the search_path
+DO $$ BEGIN IF set_config('search_path', 'scratch', false) = '' THEN CREATE SCHEMA scratch2; END IF; END $$;
+
+-- refused: a write in DO that returns rows
+DO $$ BEGIN UPDATE customers SET note = '' WHERE id = 1 RETURNING note; END $$;
+
+-- leak refused: a condition in DO that gives its value to a variable
+DO $$ BEGIN IF (SELECT card IS NULL INTO found FROM customers LIMIT 1) THEN CREATE SCHEMA scratch2; END IF; RAISE NOTICE '%', (SELECT card FROM customers LIMIT 1); END $$;
+
 -- leak: an exception in DO
 DO $$ BEGIN PERFORM card::int FROM customers; END $$;

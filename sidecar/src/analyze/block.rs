@@ -1,14 +1,18 @@
-//! DO blocks of one form: definitions that may meet what is there already.
+//! DO blocks of two forms: definitions that may meet what is there already, and statements under a condition.
 //!
 //! Libraries guard a definition so, because CREATE TYPE and ADD CONSTRAINT know no IF NOT EXISTS:
 //!
 //! ```sql
 //! DO $$ BEGIN CREATE TYPE mood AS ENUM ('sad'); EXCEPTION WHEN duplicate_object THEN NULL; END $$
+//! DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_type WHERE typname = 'mood') THEN CREATE TYPE mood AS …; END IF; END $$
 //! ```
 //!
-//! **Promise.** A body is read only if it is nothing but definitions in one block, with handlers that do nothing. It has
-//! no variables, so that its statements mean within it what they mean alone: each is decided as it would be alone, and
-//! where one was rewritten the body is written anew from them. Every other body is refused.
+//! **Promise.** A body is read only if it is one block of definitions and plain writes, some under conditions, with handlers
+//! that do nothing. It has no variables but FOUND, which nothing in it may name, so that its statements mean within it what
+//! they mean alone: each is decided as it would be alone, a condition as the SELECT that the server makes of it. Where
+//! something was rewritten, or there is a condition, the body is written anew from them. Every other body is refused.
+
+use std::sync::Arc;
 
 use pg_query::protobuf as pb;
 use pg_query::protobuf::{ScanToken, Token};
@@ -16,7 +20,9 @@ use pg_query::{Node, NodeEnum};
 
 use super::tree::{self, string_of};
 use super::utility::forbidden;
-use super::{Analyzer, Effect};
+use super::{Analyzer, Effect, Statement};
+use crate::catalog::names::PG_TEMP;
+use crate::catalog::{Relation, WrittenName};
 use crate::decide::Denial;
 use crate::sql;
 
@@ -26,56 +32,171 @@ const LIMITS: sql::ParseLimits = sql::ParseLimits { bytes: 16 << 10, depth: sql:
 /// What a body consists of.
 #[derive(Debug, PartialEq, Eq)]
 struct Block<'a> {
-    /// Its statements.
-    statements: Vec<&'a str>,
+    steps: Vec<Step<'a>>,
     /// The conditions of each of its handlers, as written.
     handlers: Vec<Vec<&'a str>>,
 }
 
+/// What a body does.
+#[derive(Debug, PartialEq, Eq)]
+enum Step<'a> {
+    Statement(&'a str),
+    /// IF … THEN … END IF.
+    If {
+        condition: &'a str,
+        statements: Vec<&'a str>,
+    },
+}
+
+/// What a body was decided to do, as text and as what comes of it.
+#[derive(Default)]
+struct Outcome {
+    text: String,
+    names: Vec<WrittenName>,
+    dropped: Vec<WrittenName>,
+    /// Whether all that was defined is temporary; None if nothing was.
+    temporary: Option<bool>,
+}
+
 impl Analyzer<'_> {
-    /// Decides a DO block by the definitions in it.
+    /// Decides a DO block by the statements in it.
     pub(crate) fn block(&mut self, statement: &mut pb::DoStmt) -> Result<(), Denial> {
         let body = body(statement).ok_or_else(refused)?;
         sql::measure(body, &LIMITS)?;
         let block = read(body).ok_or_else(refused)?;
-        let server = self.catalog.server_version;
         let outer = std::mem::take(&mut self.changed);
-        let mut written = Vec::with_capacity(block.statements.len());
-        let (mut all_names, mut all_dropped, mut all_temporary) = (Vec::new(), Vec::new(), true);
-        for text in block.statements {
-            // What is no SQL may be PL/pgSQL.
-            let parsed = sql::as_server_reads(text, server).and_then(|text| sql::parse(&text, &LIMITS));
-            let mut tree = parsed.map_err(|_| refused())?.tree;
-            let [pb::RawStmt { stmt: Some(node), .. }] = tree.stmts.as_mut_slice() else { return Err(refused()) };
-            if !is_definition(node) {
-                return Err(refused());
-            }
-            // What stands in CREATE SCHEMA finds the new schema first; what follows it does not.
-            let path = self.session.search_path.clone();
-            self.define(node)?;
-            self.session.search_path = path;
-            let made = std::mem::take(&mut self.made);
-            self.session.predict(&self.out.effect, made, &self.dropped);
-            all_dropped.append(&mut self.dropped);
-            if let Effect::CatalogChange { names, temporary } = std::mem::take(&mut self.out.effect) {
-                all_names.extend(names);
-                all_temporary &= temporary;
-            }
-            written.push(sql::emit_owned(tree, server)?);
+        let mut outcome = Outcome { text: "BEGIN ".to_owned(), ..Outcome::default() };
+        for step in &block.steps {
+            let result = match step {
+                Step::Statement(text) => self.block_statement(text, &mut outcome),
+                Step::If { condition, statements } => self.conditional(condition, statements, &mut outcome),
+            };
+            // Places are such in the statement by itself.
+            result.map_err(|denial| Denial { position: None, ..denial })?;
         }
-        self.out.effect = Effect::CatalogChange { names: all_names, temporary: all_temporary };
-        self.dropped = all_dropped;
+        write_handlers(&block.handlers, &mut outcome.text);
         if self.changed {
-            set_body(statement, &write(&written, &block.handlers));
+            set_body(statement, &outcome.text);
         }
         self.changed |= outer;
+        self.out.writes = true;
+        if let Some(temporary) = outcome.temporary {
+            self.out.effect = Effect::CatalogChange { names: outcome.names, temporary };
+        }
+        self.dropped = outcome.dropped;
         Ok(())
     }
+
+    /// Statements under a condition. They may not have run, so what they make is found by what follows only where it does
+    /// no harm if something else has that name.
+    fn conditional(&mut self, condition: &str, statements: &[&str], outcome: &mut Outcome) -> Result<(), Denial> {
+        let (text, inner) = self.inner(&format!("SELECT {condition}"))?;
+        let condition = text.strip_prefix("SELECT ").filter(|_| inner.returns_rows).ok_or_else(refused)?;
+        self.absorb(inner);
+        outcome.text.push_str(&format!("IF {condition} THEN "));
+        let before = self.session.clone();
+        let dropped = outcome.dropped.len();
+        for statement in statements {
+            self.block_statement(statement, outcome)?;
+        }
+        outcome.text.push_str("END IF; ");
+        outcome.dropped.truncate(dropped);
+        let within = std::mem::replace(&mut self.session, before);
+        let is_new = |made: &&Arc<Relation>| {
+            let (schema, name) = (&*made.schema, &*made.name);
+            !self.session.overlay.iter().any(|known| known.oid == made.oid)
+                && schema != PG_TEMP
+                && !self.policy.policy.may_guard(&self.policy.identity, schema, name)
+        };
+        let made: Vec<Arc<Relation>> = within.overlay.iter().filter(is_new).cloned().collect();
+        Arc::make_mut(&mut self.session.overlay).extend(made);
+        // What the server reads is then what was read here.
+        self.changed = true;
+        Ok(())
+    }
+
+    fn block_statement(&mut self, text: &str, outcome: &mut Outcome) -> Result<(), Denial> {
+        let server = self.catalog.server_version;
+        let mut tree = parse(text, server)?;
+        let [pb::RawStmt { stmt: Some(node), .. }] = tree.stmts.as_mut_slice() else { return Err(refused()) };
+        if is_write(node) {
+            let (text, inner) = self.inner(text)?;
+            if inner.returns_rows {
+                return Err(refused());
+            }
+            self.absorb(inner);
+            outcome.text.push_str(&text);
+            outcome.text.push_str("; ");
+            return Ok(());
+        }
+        if !is_definition(node) {
+            return Err(refused());
+        }
+        // What stands in CREATE SCHEMA finds the new schema first; what follows it does not.
+        let path = self.session.search_path.clone();
+        self.define(node)?;
+        self.session.search_path = path;
+        let made = std::mem::take(&mut self.made);
+        self.session.predict(&self.out.effect, made, &self.dropped);
+        outcome.dropped.append(&mut self.dropped);
+        if let Effect::CatalogChange { names, temporary } = std::mem::take(&mut self.out.effect) {
+            outcome.names.extend(names);
+            outcome.temporary = Some(temporary && outcome.temporary.unwrap_or(true));
+        }
+        outcome.text.push_str(&sql::emit_owned(tree, server)?);
+        outcome.text.push_str("; ");
+        Ok(())
+    }
+
+    /// Decides a query or write by itself. Tells its text, which names no variable of PL/pgSQL.
+    fn inner(&mut self, text: &str) -> Result<(String, Statement), Denial> {
+        let server = self.catalog.server_version;
+        let mut tree = parse(text, server)?;
+        let [pb::RawStmt { stmt: Some(node), .. }] = tree.stmts.as_mut_slice() else { return Err(refused()) };
+        let mut inner = Analyzer::new(self.policy, self.session.clone());
+        inner.learner = self.learner.take();
+        let result = inner.statement(node);
+        inner.learn_columns();
+        self.learner = inner.learner.take();
+        self.unknown.append(&mut inner.unknown);
+        self.missing_columns.append(&mut inner.missing_columns);
+        result?;
+        self.changed |= inner.changed;
+        let text = sql::emit_owned(tree, server)?;
+        let names_variable = sql::scan(&text).map_err(sql::refuse)?.iter().any(|token| {
+            slice(&text, token, token).is_some_and(|word| word.trim_matches('"').eq_ignore_ascii_case("found"))
+        });
+        if names_variable || !matches!(inner.out.effect, Effect::None) {
+            return Err(refused());
+        }
+        Ok((text, inner.out))
+    }
+
+    /// What a statement of a block does is done by the block.
+    fn absorb(&mut self, inner: Statement) {
+        inner.verbs.iter().for_each(|verb| self.need(verb));
+        let out = &mut self.out;
+        out.rule = out.rule.take().or(inner.rule);
+        out.relations.extend(inner.relations);
+        out.touched.extend(inner.touched);
+        out.masked_columns.extend(inner.masked_columns);
+        out.notices.extend(inner.notices);
+        out.limits = out.limits.and(inner.limits);
+        out.scrub |= inner.scrub;
+        out.row_filter_rule = out.row_filter_rule.take().or(inner.row_filter_rule);
+    }
+}
+
+/// What is no SQL may be PL/pgSQL.
+fn parse(text: &str, server: u32) -> Result<pb::ParseResult, Denial> {
+    let parsed = sql::as_server_reads(text, server).and_then(|text| sql::parse(&text, &LIMITS));
+    Ok(parsed.map_err(|_| refused())?.tree)
 }
 
 fn refused() -> Denial {
     forbidden("DO: its code would run unseen").hint(
-        "DO BEGIN … EXCEPTION WHEN … THEN NULL; END may hold definitions (CREATE TYPE, ALTER TABLE, …), nothing else.",
+        "DO may hold definitions (CREATE TYPE, ALTER TABLE, …) and writes, some in IF … THEN … END IF, and handlers that \
+         do nothing (EXCEPTION WHEN … THEN NULL). Send other code as statements of its own.",
     )
 }
 
@@ -104,7 +225,12 @@ fn set_body(statement: &mut pb::DoStmt, text: &str) {
     }
 }
 
-/// Definitions that hold no query: PL/pgSQL would put its variables into one.
+/// Writes, which in PL/pgSQL can't give their rows away.
+fn is_write(node: &Node) -> bool {
+    matches!(node.node, Some(NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_)))
+}
+
+/// Definitions that hold no query.
 fn is_definition(node: &Node) -> bool {
     matches!(
         node.node,
@@ -152,15 +278,27 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// A statement up to its semicolon.
-    fn statement(&mut self) -> Option<&'a str> {
+    /// `condition THEN statements END IF;`, after IF. The server, too, takes the first THEN outside of parentheses.
+    fn conditional(&mut self) -> Option<Step<'a>> {
+        let condition = self.up_to("THEN")?;
+        let mut statements = Vec::new();
+        while !self.takes("END") {
+            statements.push(self.up_to(";")?);
+        }
+        let ends = self.takes("IF") && self.takes(";");
+        (ends && !statements.is_empty()).then_some(Step::If { condition, statements })
+    }
+
+    /// What stands before a word or sign outside of parentheses, which is taken, too.
+    fn up_to(&mut self, end: &str) -> Option<&'a str> {
         let first = self.at;
         let mut depth = 0_usize;
         loop {
             match self.next()? {
                 "(" => depth += 1,
                 ")" => depth = depth.checked_sub(1)?,
-                ";" if depth == 0 => break,
+                word if depth == 0 && word.eq_ignore_ascii_case(end) => break,
+                ";" => return None,
                 _ => {}
             }
         }
@@ -196,7 +334,7 @@ fn read(text: &str) -> Option<Block<'_>> {
     let mut tokens = sql::scan(text).ok()?;
     tokens.retain(|token| !matches!(token.token(), Token::SqlComment | Token::CComment));
     let mut reader = Reader { text, tokens, at: 0 };
-    let mut block = Block { statements: Vec::new(), handlers: Vec::new() };
+    let mut block = Block { steps: Vec::new(), handlers: Vec::new() };
     if !reader.takes("BEGIN") {
         return None;
     }
@@ -207,7 +345,10 @@ fn read(text: &str) -> Option<Block<'_>> {
         if reader.takes("END") {
             break false;
         }
-        block.statements.push(reader.statement()?);
+        block.steps.push(match reader.takes("IF") {
+            true => reader.conditional()?,
+            false => Step::Statement(reader.up_to(";")?),
+        });
     };
     if guarded {
         while reader.takes("WHEN") {
@@ -218,16 +359,11 @@ fn read(text: &str) -> Option<Block<'_>> {
         }
     }
     reader.takes(";");
-    (reader.peek().is_none() && !block.statements.is_empty()).then_some(block)
+    (reader.peek().is_none() && !block.steps.is_empty()).then_some(block)
 }
 
-/// The body of what was decided.
-fn write(statements: &[String], handlers: &[Vec<&str>]) -> String {
-    let mut text = String::from("BEGIN ");
-    for statement in statements {
-        text.push_str(statement);
-        text.push_str("; ");
-    }
+/// The end of a body.
+fn write_handlers(handlers: &[Vec<&str>], text: &mut String) {
     if !handlers.is_empty() {
         text.push_str("EXCEPTION ");
     }
@@ -237,7 +373,6 @@ fn write(statements: &[String], handlers: &[Vec<&str>]) -> String {
         text.push_str(" THEN NULL; ");
     }
     text.push_str("END");
-    text
 }
 
 #[cfg(test)]
@@ -250,11 +385,22 @@ mod tests {
         let text = "begin\n -- one; two\n CREATE TYPE a AS ENUM ('x;y'); CREATE TABLE t (a int, b text DEFAULT ';');\n\
                     exception when duplicate_object or duplicate_table then null; WHEN others THEN NULL; end;";
         let block = read(text).unwrap();
-        assert_eq!(block.statements, ["CREATE TYPE a AS ENUM ('x;y')", "CREATE TABLE t (a int, b text DEFAULT ';')"]);
+        let statements = ["CREATE TYPE a AS ENUM ('x;y')", "CREATE TABLE t (a int, b text DEFAULT ';')"];
+        assert_eq!(block.steps, statements.map(Step::Statement));
         assert_eq!(block.handlers, [vec!["duplicate_object", "duplicate_table"], vec!["others"]]);
-        let written: Vec<String> = block.statements.iter().map(|&text| text.to_owned()).collect();
-        let again = write(&written, &block.handlers);
-        assert_eq!(read(&again), Some(Block { ..block }));
+        let mut again = format!("BEGIN {}; {}; ", statements[0], statements[1]);
+        write_handlers(&block.handlers, &mut again);
+        assert_eq!(read(&again), Some(block));
+    }
+
+    #[test]
+    fn statements_under_a_condition_are_read() {
+        let text = "BEGIN IF NOT EXISTS (SELECT CASE WHEN true THEN 1 END) then CREATE TYPE a AS ENUM ('x'); ALTER TYPE a \
+                    ADD VALUE 'THEN'; end if; CREATE TABLE t (); END";
+        let block = read(text).unwrap();
+        let condition = "NOT EXISTS (SELECT CASE WHEN true THEN 1 END)";
+        let statements = vec!["CREATE TYPE a AS ENUM ('x')", "ALTER TYPE a ADD VALUE 'THEN'"];
+        assert_eq!(block.steps, [Step::If { condition, statements }, Step::Statement("CREATE TABLE t ()")]);
     }
 
     #[test]
@@ -279,6 +425,11 @@ mod tests {
             "BEGIN SELECT 1; EXCEPTION WHEN \"others\" THEN NULL; END",
             "BEGIN SELECT 1; EXCEPTION WHEN others THEN RAISE; END",
             "BEGIN SELECT 'open; END",
+            "BEGIN IF true THEN END IF; END",
+            "BEGIN IF true THEN SELECT 1; END; END",
+            "BEGIN IF THEN SELECT 1; END IF; END",
+            "BEGIN IF true; THEN SELECT 1; END IF; END",
+            "BEGIN IF (true; THEN SELECT 1; END IF; END",
         ] {
             assert_eq!(read(text), None, "{text}");
         }
