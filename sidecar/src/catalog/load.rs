@@ -328,6 +328,32 @@ const FINGERPRINT: &str = "\
       (SELECT count(*) || ':' || coalesce(sum(hashtext(rolname || rolsuper::text)::int8), 0) FROM pg_roles
         WHERE rolname !~ '^postern_[0-9a-f]{12}_[0-9a-f]{12}_'))";
 
+/// Which transactions can be seen. A replica's snapshots don't tell all that are under way, so there it is nothing.
+const MOMENT: &str = "\
+    SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text WHERE NOT pg_catalog.pg_is_in_recovery()";
+
+/// What was committed as a connection asked for it. On another connection there may be another server.
+#[derive(Debug)]
+pub struct Moment(Option<String>);
+
+impl Moment {
+    /// Whether nothing was committed since another, certainly.
+    pub fn is_known_as(&self, other: Option<&Self>) -> bool {
+        self.0.is_some() && other.is_some_and(|other| other.0 == self.0)
+    }
+}
+
+/// The moment that it is.
+pub async fn moment(rows: &mut impl Rows) -> Result<Moment, LoadError> {
+    let mut found = None;
+    rows.rows(MOMENT, &mut |fields| {
+        found = Some(Row::new("the moment", fields).text()?.to_owned());
+        Ok(())
+    })
+    .await?;
+    Ok(Moment(found))
+}
+
 /// A value that changes whenever something that [`load`] reads has changed.
 pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {
     let mut found = None;
