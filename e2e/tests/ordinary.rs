@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
-use postern_e2e::wire::{Format, Message, Wire};
+use postern_e2e::wire::{self, Format, Message, Wire};
 
 const SCHEMA: &str = include_str!("../corpus/ordinary.schema.sql");
 const STATEMENTS: &str = include_str!("../corpus/ordinary.sql");
@@ -133,4 +133,48 @@ fn what_is_not_there_is_missed_in_the_servers_own_words() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn definitions_may_be_prepared_before_what_they_name_is_there() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with("").unwrap();
+    let twin = server.database_with("").unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, TYPICAL)).unwrap();
+    let mut through = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &twin.name).unwrap();
+    let prepared = [
+        ("made", "CREATE TYPE mood AS ENUM ('sad')"),
+        ("table", "CREATE TABLE later (id serial, m mood DEFAULT 'sad')"),
+        ("filled", "CREATE INDEX ON later (m)"),
+        ("gone", "DROP TABLE later"),
+        ("", "DROP TYPE mood"),
+    ];
+    let run = |name: &str| [wire::bind("", name, &[], Format::Text), wire::execute("", 0)].concat();
+    let all = |once: bool| {
+        let mut sent: Vec<u8> = prepared.iter().flat_map(|(name, sql)| wire::parse(name, sql)).collect();
+        for (name, _) in prepared {
+            sent.extend(run(name));
+            sent.extend(if once { Vec::new() } else { wire::sync() });
+        }
+        sent.extend(wire::sync());
+        sent
+    };
+    let close: Vec<u8> = prepared.iter().flat_map(|(name, _)| wire::close(b'S', name)).collect();
+    let close = [close, wire::sync()].concat();
+    // As one batch, as several, and where what is named never comes to be.
+    let missed = [wire::parse("gone", "DROP TABLE later"), wire::sync(), run("gone"), wire::sync()].concat();
+    for (sent, batches) in
+        [(all(true), 1), (close.clone(), 1), (all(false), prepared.len() + 1), (close, 1), (missed, 2)]
+    {
+        let answer = |wire: &mut Wire| {
+            wire.send(&sent).unwrap();
+            (0..batches).flat_map(|_| wire.until_ready().unwrap()).collect::<Vec<Message>>()
+        };
+        let (expected, got) = (answer(&mut direct), answer(&mut through));
+        let ends = |messages: &[Message]| {
+            seen(messages).into_iter().filter(|shown| !shown.starts_with("2")).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&got), ends(&expected));
+    }
 }

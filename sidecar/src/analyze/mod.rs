@@ -200,6 +200,8 @@ pub struct Statement {
     pub row_filter_rule: Option<Arc<str>>,
     /// Whether its text must be sent rewritten in mode Audit too, because the session depends on it (application_name).
     pub session_rewrite: bool,
+    /// Whether the server reads it as it runs, and nothing of it before: a definition, say.
+    pub read_late: bool,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
 }
@@ -445,6 +447,7 @@ fn decide(
         let Some(statement) = raw.stmt.as_deref_mut() else { return Err(tree::unsupported("an empty statement")) };
         let mut analyzer = Analyzer::new(policy, session.clone());
         analyzer.learner = learner.take();
+        analyzer.out.read_late = statement.node.as_ref().is_some_and(utility::is_read_late);
         let result = analyzer.statement(statement);
         analyzer.learn_columns();
         *learner = analyzer.learner.take();

@@ -821,6 +821,22 @@ fn plain_switch(option: &mut pb::DefElem) {
     option.arg = if on { None } else { tree::boxed(tree::string("false")) };
 }
 
+/// Whether the server, asked to prepare a statement, looks at nothing that it names.
+pub(crate) fn is_read_late(statement: &NodeEnum) -> bool {
+    !matches!(
+        statement,
+        NodeEnum::SelectStmt(_)
+            | NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_)
+            | NodeEnum::DeclareCursorStmt(_)
+            | NodeEnum::ExplainStmt(_)
+            | NodeEnum::CreateTableAsStmt(_)
+            | NodeEnum::CallStmt(_)
+    )
+}
+
 /// What a statement is refused with that no policy can allow.
 fn refusal(statement: &NodeEnum) -> Denial {
     let what = match statement {

@@ -407,13 +407,16 @@ where
                 return self.refused(header, StatementKind::Parse, &text, *denial).await;
             }
         };
-        if let Some(denial) = &decided.denial {
+        // What it names may be there as it runs: it is decided then, before it is bound.
+        let later = is_for_later(&decided);
+        if let Some(denial) = decided.denial.as_ref().filter(|_| !later) {
             let denial = at_character(denial, &text);
             self.record(StatementKind::Parse, &decided, &text, Parameters::Absent).await.ok();
             self.refuse_in_batch(denial);
             self.up.skip(header.frame_len());
             return Ok(Step::Done);
         }
+        let decided = if later { Arc::new(Decided::default()) } else { decided };
         if let Err(denial) = self.may_take_parameters(&param_types) {
             return self.refused(header, StatementKind::Parse, &text, denial).await;
         }
@@ -424,7 +427,7 @@ where
             param_types,
             by_sql: false,
             columns: AtomicU64::new(0),
-            lost: AtomicBool::new(false),
+            lost: AtomicBool::new(later),
         };
         // A name that is taken stays what it is: the server says so.
         let is_taken = |have: &Arc<Prepared>| !have.lost.load(Ordering::Relaxed);
@@ -713,6 +716,13 @@ fn read_parameters(body: &[u8]) -> Result<Vec<Parameter<'_>>, Malformed> {
         values.push(Parameter { binary: formats.at(at) == 1, value: reader.value()? });
     }
     Ok(values)
+}
+
+/// Whether a statement is refused for a name that is not there, and the server would not look for it before it runs.
+fn is_for_later(decided: &Decided) -> bool {
+    let is_missing = |denial: &Denial| matches!(denial.sqlstate, "42P01" | "42703" | "42704" | "42883" | "3F000");
+    let is_read_late = matches!(&*decided.statements, [statement] if statement.read_late);
+    is_read_late && decided.denial.as_ref().is_some_and(is_missing)
 }
 
 /// With its position in characters from 1, as clients count, and not in bytes.
