@@ -295,7 +295,8 @@ impl Analyzer<'_> {
         }
         match (relation.kind, relation.owned_by) {
             (RelationKind::Index, Some((owner, _))) => {
-                let Some(owner) = self.catalog.relations.get(&owner).cloned() else {
+                let made_here = || self.session.overlay.iter().find(|relation| relation.oid == owner);
+                let Some(owner) = self.catalog.relations.get(&owner).or_else(made_here).cloned() else {
                     return Err(unsupported("an index whose table is not known"));
                 };
                 return self.may_change(&owner);
@@ -602,6 +603,12 @@ impl Analyzer<'_> {
         }
         if let Some(condition) = index.where_clause.as_deref_mut() {
             self.over(columns, true, &relation.name, condition)?;
+        }
+        let name = index.idxname.as_str();
+        let names = [(Some(relation.schema.to_string()), name.to_owned())];
+        if !name.is_empty() && (!index.if_not_exists || self.may_be_there(&names)) {
+            let made = Relation::bare(0, &relation.schema, name, RelationKind::Index, Vec::new());
+            self.predict(Relation { owned_by: Some((relation.oid, 0)), ..made });
         }
         Ok(relation.temporary)
     }

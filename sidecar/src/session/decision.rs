@@ -58,7 +58,7 @@ where
             }
             let stale = self.state().stale().to_vec();
             if !stale.is_empty() {
-                return Err(self.look_up(stale)?);
+                return Err(self.look_up(stale, false)?);
             }
         }
         self.refresh_view();
@@ -68,7 +68,7 @@ where
         let mut analysis = self.shared.gate.decide(&self.view, text).await;
         if let Analysis::Lookup(names) = analysis {
             if !failed && !self.looked_up && self.state().has_own_relations() {
-                return Err(self.look_up(names)?);
+                return Err(self.look_up(names, true)?);
             }
             // The catalog was looked at again: what is unknown now does not exist, and whose error that is, is decided.
             self.view.looked = true;
@@ -95,8 +95,8 @@ where
     }
 
     /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
-    /// without ending the implicit transaction of a batch.
-    fn look_up(&mut self, names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
+    /// without ending the implicit transaction of a batch. `unknown` names are such that the statement is about.
+    fn look_up(&mut self, names: Vec<WrittenName>, unknown: bool) -> Result<Hindrance, Hindrance> {
         if !self.pending.is_empty() {
             return Ok(Hindrance::Barrier);
         }
@@ -125,7 +125,7 @@ where
             Kind::Close(Vec::new()),
             Kind::Close(Vec::new()),
         ]);
-        self.looked_up = true;
+        self.looked_up |= unknown;
         Ok(Hindrance::Barrier)
     }
 
