@@ -50,6 +50,7 @@ use handshake::Ready;
 
 use crate::analyze::{Analysis, MaskedUse, SessionView};
 use crate::audit::{SessionAudit, SessionEnd};
+use crate::catalog::WrittenName;
 use crate::decide::Denial;
 use crate::decide::bound::BoundPolicy;
 use crate::decide::mask::HashKey;
@@ -369,7 +370,7 @@ struct Session<C, S, G> {
     /// Committed DDL that the catalog does not know yet.
     catalog_is_old: bool,
     /// Names that were looked up for the message at hand.
-    looked_up: bool,
+    looked_up: Vec<WrittenName>,
     /// That was asked of the server, and failed.
     look_up_failed: bool,
 
@@ -433,7 +434,7 @@ where
         view: SessionView::default(),
         view_stamp: 0,
         catalog_is_old: false,
-        looked_up: false,
+        looked_up: Vec::new(),
         look_up_failed: false,
         scrub: 0,
         barrier: false,

@@ -20,6 +20,9 @@ use crate::decide::{Denial, Reason};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::frontend::{self, BindHead, Close, Describe, Execute, Parse};
 
+/// Names that are looked up for one message, one after another as the analysis comes to them: each makes it begin anew.
+const MAX_LOOKED_UP: usize = 16;
+
 /// Why a message does not go on now.
 pub(super) enum Hindrance {
     /// Everything that was sent must be answered first.
@@ -58,19 +61,24 @@ where
             }
             let stale = self.state().stale().to_vec();
             if !stale.is_empty() {
-                return Err(self.look_up(stale, false)?);
+                return Err(self.look_up(stale)?);
             }
         }
         self.refresh_view();
-        // What the session's own connection doesn't know does not exist.
-        self.view.looked = self.looked_up;
+        self.view.looked = false;
         let began = Instant::now();
         let mut analysis = self.shared.gate.decide(&self.view, text).await;
         if let Analysis::Lookup(names) = analysis {
-            if !failed && !self.looked_up && self.state().has_own_relations() {
-                return Err(self.look_up(names, true)?);
+            let is_new = |name| !self.looked_up.contains(name);
+            let may_look = self.looked_up.len() < MAX_LOOKED_UP && self.state().has_own_relations();
+            if !failed && may_look && names.iter().any(is_new) {
+                if self.pending.is_empty() {
+                    self.looked_up.extend(names.iter().cloned());
+                }
+                return Err(self.look_up(names)?);
             }
-            // The catalog was looked at again: what is unknown now does not exist, and whose error that is, is decided.
+            // What neither the catalog nor the session's own connection knows does not exist, and whose error that is, is
+            // decided.
             self.view.looked = true;
             analysis = self.shared.gate.decide(&self.view, text).await;
         }
@@ -95,8 +103,8 @@ where
     }
 
     /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
-    /// without ending the implicit transaction of a batch. `unknown` names are such that the statement is about.
-    fn look_up(&mut self, names: Vec<WrittenName>, unknown: bool) -> Result<Hindrance, Hindrance> {
+    /// without ending the implicit transaction of a batch.
+    fn look_up(&mut self, names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
         if !self.pending.is_empty() {
             return Ok(Hindrance::Barrier);
         }
@@ -125,7 +133,6 @@ where
             Kind::Close(Vec::new()),
             Kind::Close(Vec::new()),
         ]);
-        self.looked_up |= unknown;
         Ok(Hindrance::Barrier)
     }
 

@@ -60,7 +60,7 @@ where
             }
             self.check_keys()?;
             match self.client_message(header).await? {
-                Step::Done => self.looked_up = false,
+                Step::Done => self.looked_up.clear(),
                 Step::More => return Ok(()),
                 Step::Barrier => {
                     self.barrier = true;
