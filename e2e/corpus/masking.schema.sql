@@ -150,4 +150,5 @@ CREATE SCHEMA scratch;
 CREATE SCHEMA other;
 CREATE TABLE other.customers (id int, card text);
 INSERT INTO other.customers VALUES (1, 'plain');
+CREATE FUNCTION other.shout(text) RETURNS text LANGUAGE sql AS 'SELECT max(card) FROM public.customers'; -- no rule has it
 ANALYZE;

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use crate::analyze::{Analysis, Decided, Effect, SessionView, analyze, free_literals, unreadable};
+use crate::analyze::{Analysis, Decided, Effect, SessionView, Statement, analyze, free_literals, unreadable};
 use crate::catalog::Catalog;
 use crate::catalog::refresh::CatalogKeeper;
 use crate::decide::bind::bind;
@@ -370,10 +370,23 @@ fn may_be_out_of_date(analysis: &Analysis) -> bool {
     }
 }
 
-/// EXECUTE and FETCH mean what the session prepared and declared.
+/// EXECUTE and FETCH mean what the session prepared and declared, and what follows the end of a transaction or a RESET goes by
+/// a search_path of another time.
 fn is_cacheable(decided: &Decided) -> bool {
+    let brings_back = |statement: &Statement| {
+        matches!(
+            statement.effect,
+            Effect::Commit { .. }
+                | Effect::Rollback { .. }
+                | Effect::RollbackTo(_)
+                | Effect::ResetAll
+                | Effect::DiscardAll
+                | Effect::SearchPath { value: None, .. }
+        )
+    };
     decided.denial.is_none()
         && decided.would_deny.is_none()
+        && !decided.statements.split_last().is_some_and(|(_, before)| before.iter().any(brings_back))
         && decided.statements.iter().all(|statement| {
             statement.runs_prepared.is_none()
                 && !matches!(

@@ -363,6 +363,8 @@ struct Session<C, S, G> {
     predicted: Option<State>,
     /// The last batch that changes what names mean.
     significant: u64,
+    /// Whether an end of a transaction is under way of which only its answer tells what it leaves.
+    unsettled: bool,
     statements: Names<Prepared>,
     portals: Names<Portal>,
     view: SessionView,
@@ -435,6 +437,7 @@ where
         view_stamp: 0,
         catalog_is_old: false,
         looked_up: Vec::new(),
+        unsettled: false,
         look_up_failed: false,
         scrub: 0,
         barrier: false,

@@ -224,3 +224,46 @@ SELECT jsonb_populate_record(g, '{"one": "SECRETZQX84-1"}') FROM guesses g;
 SELECT id, one, several, whole FROM guesses WHERE one = 'SECRETZQX84-1' OR one IN ('x', 'y') OR one LIKE 'x%';
 SELECT COALESCE(one, 'SECRETZQX84-1'), upper(one), one || '!' FROM guesses;
 UPDATE guesses SET one = 'b' WHERE one = 'x';
+
+-- leak refused: a function of a search_path that ended with its transaction
+SET search_path = other, public;
+BEGIN; SET LOCAL search_path = public; COMMIT; SELECT shout('x'::text);
+
+-- leak refused: a function of a search_path that was taken back in the same text
+SET search_path = other, public;
+BEGIN; SET search_path = public; ROLLBACK; SELECT shout('x'::text);
+
+-- leak refused: a function of a search_path that was set in an earlier message and is taken back
+SET search_path = other, public;
+BEGIN; SET search_path = public;
+ROLLBACK; SELECT shout('x'::text);
+
+-- leak refused: a function of a search_path that a savepoint takes back
+SET search_path = other, public;
+BEGIN; SAVEPOINT s; SET search_path = public;
+ROLLBACK TO s; SELECT shout('x'::text);
+
+-- leak refused: a function of a search_path that a COMMIT of what failed takes back
+SET search_path = other, public;
+BEGIN; SET search_path = public;
+SELECT 1/0;
+COMMIT; SELECT shout('x'::text);
+
+-- works: a function of the search_path that a COMMIT keeps
+SET search_path = other;
+BEGIN; SET search_path = public; COMMIT; SELECT shout('x'::text);
+
+-- leak refused: EXECUTE after a change of search_path in the same text
+PREPARE p AS SELECT shout('x'::text);
+SET search_path = other, public; EXECUTE p;
+
+-- leak refused: EXPLAIN ANALYZE EXECUTE after a ROLLBACK of search_path in the same text
+SET search_path = other, public;
+BEGIN; SET search_path = public;
+PREPARE p AS SELECT shout('x'::text);
+COMMIT; BEGIN; SET search_path = other, public; EXPLAIN (ANALYZE, VERBOSE) EXECUTE p;
+
+-- leak: EXECUTE after a change of search_path
+PREPARE p AS SELECT shout('x'::text);
+SET search_path = other, public;
+EXECUTE p;

@@ -7,6 +7,7 @@ mod expression;
 mod function;
 mod literals;
 pub mod needs;
+mod path;
 mod schemas;
 mod scope;
 mod select;
@@ -20,6 +21,7 @@ mod write;
 use std::sync::Arc;
 
 pub use literals::free_literals;
+pub use path::PathEnds;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
@@ -51,6 +53,8 @@ const FIRST_PREDICTED: Oid = 0xffff_0000;
 pub struct SessionView {
     /// `search_path` as the session's setting has it now, `$user` replaced; pg_catalog not added.
     pub search_path: Arc<[String]>,
+    /// What becomes of it as the open transaction ends.
+    pub path_ends: PathEnds,
     /// Relations that this session or transaction made or changed (temporary ones, DDL in the open transaction): they
     /// come before the catalog's of the same schema and name. Temporary ones have the schema `pg_temp`.
     pub overlay: Arc<Vec<Arc<Relation>>>,
@@ -65,8 +69,8 @@ pub struct SessionView {
 impl SessionView {
     /// Follows what a statement does, for the statements after it in the same text.
     fn predict(&mut self, effect: &Effect, made: Vec<Relation>, dropped: &[WrittenName]) {
+        self.path_ends.follow(effect, &mut self.search_path);
         match effect {
-            Effect::SearchPath { value: Some(path), .. } => self.search_path = path.clone().into(),
             Effect::Prepare { name, decided: inner, .. } => {
                 let prepared = Decided { statements: Arc::from([Statement::clone(inner)]), ..Decided::default() };
                 Arc::make_mut(&mut self.prepared).insert(name.clone(), Arc::new(prepared));

@@ -13,7 +13,7 @@ use super::pending::{Chosen, Kind, Run, Taken};
 use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
-use crate::analyze::{Analysis, Decided, Effect, SessionView, Statement};
+use crate::analyze::{Analysis, Decided, Effect, PathEnds, SessionView, Statement};
 use crate::catalog::WrittenName;
 use crate::catalog::overlay::overlay_query;
 use crate::decide::{Denial, Reason};
@@ -65,6 +65,11 @@ where
             }
         }
         self.refresh_view();
+        self.view.path_ends = self.state().path_ends(failed);
+        // Whether the end of the transaction keeps what it did, is only known when all of it has run.
+        if self.view.path_ends.is_changed() && !self.pending.is_empty() && text.trim_end_matches(';').contains(';') {
+            return Err(Hindrance::Barrier);
+        }
         self.view.looked = false;
         let began = Instant::now();
         let mut analysis = self.shared.gate.decide(&self.view, text).await;
@@ -162,6 +167,7 @@ where
     async fn still_allowed(&self, text: &str, meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
         let mut view = SessionView {
             search_path: Arc::clone(&meaning.search_path),
+            path_ends: PathEnds::default(),
             overlay: Arc::clone(&meaning.overlay),
             overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
             prepared: Arc::clone(&self.view.prepared),
@@ -307,6 +313,21 @@ where
             portal.checked.store(version, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Refuses to run what was prepared after a change of search_path in the same text: it was decided under another.
+    pub(super) fn runs_elsewhere(&self, decided: &Decided, index: usize) -> Option<Denial> {
+        let (before, from_here) = decided.statements.split_at_checked(index)?;
+        let changes = |statement: &Statement| match statement.effect {
+            Effect::SearchPath { .. } | Effect::ResetAll | Effect::DiscardAll => true,
+            Effect::Commit { .. } | Effect::Rollback { .. } | Effect::RollbackTo(_) => self.view.path_ends.is_changed(),
+            _ => false,
+        };
+        let runs = from_here.first().and_then(runs_prepared).is_some();
+        (self.is_enforcing() && runs && before.iter().any(changes)).then(|| {
+            let message = "EXECUTE after a change of search_path in the same message is not supported through the gate";
+            Denial::new(Reason::Unsupported, message).sqlstate("0A000").hint("Send it as a message of its own.")
+        })
     }
 
     /// What a statement of a decided text will run, and the names that it defines; those count from here on, and must be
@@ -461,6 +482,8 @@ where
             }
             if state::is_significant(&statement.effect, self.state()) {
                 self.significant = self.batch;
+                // In a transaction that failed it is another end.
+                self.unsettled |= matches!(statement.effect, Effect::Commit { .. } | Effect::RollbackTo(_));
             }
             self.predict().apply(&statement.effect);
         }

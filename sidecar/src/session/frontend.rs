@@ -93,6 +93,13 @@ where
             }
             self.barrier = false;
         }
+        if self.unsettled && !matches!(tag, SYNC | FLUSH | TERMINATE) {
+            if !self.pending.is_empty() {
+                return Ok(false);
+            }
+            self.unsettled = false;
+            self.predicted = None;
+        }
         // At a limit the statement is cancelled. That must not hit a later one, so none is sent until its end is known.
         if self.counted > 0 && !(matches!(tag, SYNC | FLUSH) && self.in_batch) {
             return Ok(false);
@@ -287,7 +294,11 @@ where
         }
         let mut runs: Vec<Run> = Vec::with_capacity(decided.statements.len());
         for index in 0..decided.statements.len() {
-            match self.plan(&text, &decided, index, None).await {
+            let planned = match self.runs_elsewhere(&decided, index) {
+                Some(denial) => Err(denial.into()),
+                None => self.plan(&text, &decided, index, None).await,
+            };
+            match planned {
                 Ok(run) => runs.push(run),
                 Err(hindrance) => {
                     self.take_back(runs.into_iter().flat_map(|run| run.names).collect());

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::analyze::Effect;
-use crate::catalog::{Relation, WrittenName};
+use crate::analyze::{Effect, PathEnds};
+use crate::catalog::{Relation, RelationKind, WrittenName};
 
 /// Session state that is transactional.
 #[derive(Clone, Debug)]
@@ -111,6 +111,17 @@ impl State {
     /// `search_path`, `$user` replaced.
     pub(super) const fn search_path(&self) -> &Arc<[String]> {
         &self.now.search_path.now
+    }
+
+    /// What becomes of it as the open transaction ends. A COMMIT of one that `failed` undoes it.
+    pub(super) fn path_ends(&self, failed: bool) -> PathEnds {
+        let reset = Some(Arc::clone(&self.initial.search_path));
+        let Some(base) = &self.base else { return PathEnds { reset, ..PathEnds::default() } };
+        let kept = |vars: &Vars| Some(Arc::clone(&vars.search_path.kept));
+        let rolled_back = Some(Arc::clone(&base.search_path.now));
+        let committed = if failed { rolled_back.clone() } else { kept(&self.now) };
+        let savepoint = |(name, then): &(String, Vars)| (name.clone(), Arc::clone(&then.search_path.now), kept(then));
+        PathEnds { reset, committed, rolled_back, savepoints: self.savepoints.iter().map(savepoint).collect() }
     }
 
     /// The client's own `application_name`.
@@ -278,10 +289,12 @@ impl State {
         let mut overlay: Vec<_> = vars.overlay.iter().filter(|relation| !is_meant(relation)).cloned().collect();
         let count = found.len();
         let changed = &vars.changed;
-        let own: Vec<_> = found
-            .into_iter()
-            .filter(|relation| relation.temporary || changed.iter().any(|(_, name)| **name == *relation.name))
-            .collect();
+        // An index is decided by its table, and the server may have chosen its name.
+        let is_own = |relation: &Arc<Relation>| {
+            let is_index = relation.kind == RelationKind::Index;
+            relation.temporary || is_index || changed.iter().any(|(_, name)| **name == *relation.name)
+        };
+        let own: Vec<_> = found.into_iter().filter(is_own).collect();
         let all = own.len() == count;
         overlay.extend(own);
         vars.overlay = Arc::new(overlay);
