@@ -253,15 +253,9 @@ COMMIT; SELECT shout('x'::text);
 SET search_path = other;
 BEGIN; SET search_path = public; COMMIT; SELECT shout('x'::text);
 
--- leak refused: EXECUTE after a change of search_path in the same text
+-- leak: EXECUTE after a change of search_path in the same text
 PREPARE p AS SELECT shout('x'::text);
 SET search_path = other, public; EXECUTE p;
-
--- leak refused: EXPLAIN ANALYZE EXECUTE after a ROLLBACK of search_path in the same text
-SET search_path = other, public;
-BEGIN; SET search_path = public;
-PREPARE p AS SELECT shout('x'::text);
-COMMIT; BEGIN; SET search_path = other, public; EXPLAIN (ANALYZE, VERBOSE) EXECUTE p;
 
 -- leak: EXECUTE after a change of search_path
 PREPARE p AS SELECT shout('x'::text);

@@ -75,13 +75,28 @@ fn at_position(text: &str, denial: Denial, read: impl Fn(&str) -> Result<(), Den
     let end = denial.message == "syntax error at end of input";
     let place = match word {
         _ if denial.reason != Reason::Syntax || text.len() > 64 << 10 => None,
-        Some(word) => text.match_indices(word).take(MOST).map(|(at, _)| at).find(|at| {
-            let beginning = text.get(..at + word.len()).unwrap_or_default();
-            read(beginning).is_err_and(|found| found.message == denial.message)
-        }),
+        Some(word) => {
+            // The scanner may stumble in the midst of a word, the parser doesn't.
+            let places = || text.match_indices(word).map(|(at, _)| at);
+            let whole = places().filter(|at| is_whole(text, *at, word));
+            let parts = places().filter(|at| !is_whole(text, *at, word));
+            whole.chain(parts).take(MOST).find(|at| {
+                let beginning = text.get(..at + word.len()).unwrap_or_default();
+                read(beginning).is_err_and(|found| found.message == denial.message)
+            })
+        }
         None => end.then_some(text.len()),
     };
     Denial { position: place.and_then(|at| u32::try_from(at).ok()), ..denial }
+}
+
+/// Whether a word that stands somewhere in a text is no part of a longer one.
+fn is_whole(text: &str, at: usize, word: &str) -> bool {
+    let joins = |character: char| character.is_alphanumeric() || matches!(character, '_' | '$');
+    let before = text.get(..at).and_then(|text| text.chars().next_back());
+    let after = text.get(at + word.len()..).and_then(|text| text.chars().next());
+    let joined = |edge: Option<char>, beyond: Option<char>| edge.is_some_and(joins) && beyond.is_some_and(joins);
+    !joined(word.chars().next(), before) && !joined(word.chars().next_back(), after)
 }
 
 /// A parser's error as a refusal.

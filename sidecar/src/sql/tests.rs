@@ -136,6 +136,13 @@ fn a_syntax_error_has_its_sqlstate() {
 }
 
 #[test]
+fn a_syntax_error_is_at_the_word_and_not_at_a_longer_one() {
+    let text = "CREATE TABLE t (a int NOT NULL, b int NOT NUL, c int NOT NULL)";
+    let place = text.find("NUL,").map(|at| at as u32);
+    assert_eq!(parse(text, &ParseLimits::default()).unwrap_err().position, place);
+}
+
+#[test]
 fn an_error_of_the_scanner_has_its_place_and_its_sqlstate() {
     let denial = |text: &str| parse(text, &ParseLimits::default()).unwrap_err();
     let junk = denial("SELECT 1, 123abc");
