@@ -134,9 +134,10 @@ pub enum ErrorCode {
     ///
     /// Compare the clocks of the nodes: a proof is good for a short time, and once.
     InvalidDpopProof,
-    /// The access token is not good, or no more.
+    /// The access token is not good, or no more; or the pod's token is out of its time.
     ///
-    /// Nothing: the sidecar exchanges the pod's token again.
+    /// Nothing: the sidecar exchanges the pod's token again, and the kubelet replaces that. Where it stays, see whether the kubelet
+    /// reaches the API server, and compare the clocks.
     InvalidToken,
     /// Too many requests from this address.
     ///

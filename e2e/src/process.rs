@@ -10,6 +10,26 @@ use anyhow::{Context, Result, ensure};
 /// Of a second, in which the kernel tells CPU time to user space; the same on every Linux.
 const TICKS: u64 = 100;
 
+/// A shared library that Debian has, installed by the set-up.
+pub fn library(name: &str) -> Result<String> {
+    let folders = fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
+    let mut files = folders.flat_map(|folder| [folder.join(name), folder.join("faketime").join(name)]);
+    let found = files.find(|file| file.exists());
+    Ok(found.with_context(|| format!("{name} is not installed: run `make setup`"))?.display().to_string())
+}
+
+/// The environment in which a process has a wall clock that is off by this, such as `+90s`; spans of time stay as they are.
+pub fn clock(off: &str) -> Result<Vec<(String, String)>> {
+    let library = library("libfaketimeMT.so.1")?;
+    let variables = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME", off),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ];
+    Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+}
+
 /// A process, seen through `/proc`.
 #[derive(Clone, Debug)]
 pub struct Process {

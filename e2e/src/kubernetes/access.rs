@@ -31,11 +31,11 @@ impl Access {
         Self::new(folder, &folder.join("ca.crt"), kubectl, &file, server, &user)
     }
 
-    /// The access by a token, such as a service account's; `folder` gets the kubeconfig.
-    pub(super) fn by_token(folder: &Path, server: &ApiServer, token: &str) -> Result<Self> {
+    /// The access by a token, such as a service account's, at this address of the server; `folder` gets the kubeconfig.
+    pub(super) fn by_token(folder: &Path, server: &ApiServer, url: &str, token: &str) -> Result<Self> {
         let authority = folder.join("ca.crt");
         std::fs::write(&authority, server.authority().pem())?;
-        Self::new(folder, &authority, &server.admin().kubectl, "token", server.url(), &json!({"token": token}))
+        Self::new(folder, &authority, &server.admin().kubectl, "token", url, &json!({"token": token}))
     }
 
     fn new(folder: &Path, authority: &Path, kubectl: &Path, name: &str, server: &str, user: &Value) -> Result<Self> {

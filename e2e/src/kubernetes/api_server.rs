@@ -3,14 +3,19 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::Value;
 
 use super::certificates::{Authority, token_keys};
 use super::{Access, Version, programs, unless_unavailable};
 use crate::guard::{Ending, Guard};
+use crate::process::Process;
 
 /// Generous: the machine may be busy with everything else.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -23,8 +28,11 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 pub struct ApiServer {
     // In this order they end.
     _controllers: Guard,
-    _server: Guard,
-    _store: Guard,
+    server: Mutex<Guard>,
+    store: Guard,
+    bin: PathBuf,
+    /// What the server was started with.
+    arguments: Vec<String>,
     admin: Access,
     authority: Authority,
     folder: PathBuf,
@@ -74,24 +82,26 @@ impl ApiServer {
         let store = spawn(bin, "etcd", &folder, Some(&folder), &store_arguments(&folder, &store_url)?)?;
         let port = crate::free_port()?;
         let url = format!("https://127.0.0.1:{port}");
-        let mut server = spawn(bin, "kube-apiserver", &folder, None, &server_arguments(&folder, &store_url, port))?;
+        let arguments = server_arguments(&folder, &store_url, port);
+        let mut server = spawn(bin, "kube-apiserver", &folder, None, &arguments)?;
         let kubectl = bin.join("kubectl");
         let access = |name: &str, groups: &[&str]| {
             Access::by_certificate(&folder, &kubectl, name, &url, &authority.client(name, groups)?)
         };
         let admin = access("admin", &["system:masters"])?;
         server.wait_until("kube-apiserver", PATIENCE, || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && admin.kubectl(&["get", "--raw=/readyz"]).is_ok()
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() && serves(&admin)
         })?;
 
         let manager = access("system:kube-controller-manager", &[])?;
-        let arguments = controller_arguments(&folder, manager.kubeconfig())?;
-        let mut controllers = spawn(bin, "kube-controller-manager", &folder, None, &arguments)?;
+        let of_controllers = controller_arguments(&folder, manager.kubeconfig())?;
+        let mut controllers = spawn(bin, "kube-controller-manager", &folder, None, &of_controllers)?;
         // Without it no pod can be made in the namespace: the controllers work.
         controllers.wait_until("kube-controller-manager", PATIENCE, || {
             admin.kubectl(&["get", "serviceaccount", "default", "-n", "default"]).is_ok()
         })?;
-        Ok(Self { _controllers: controllers, _server: server, _store: store, admin, authority, folder, kubectl, url })
+        let (server, bin) = (Mutex::new(server), bin.to_owned());
+        Ok(Self { _controllers: controllers, server, store, bin, arguments, admin, authority, folder, kubectl, url })
     }
 
     /// Its address.
@@ -109,11 +119,44 @@ impl ApiServer {
         &self.admin
     }
 
+    /// What happens while it is away: it is killed before, and started again after that.
+    pub fn without<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.stop()?;
+        let happened = meanwhile();
+        *server = spawn(&self.bin, "kube-apiserver", &self.folder, None, &self.arguments)?;
+        server.wait_until("kube-apiserver", PATIENCE, || serves(&self.admin))?;
+        Ok(happened)
+    }
+
+    /// The process of its store.
+    pub fn store(&self) -> Result<Process> {
+        self.store.process()
+    }
+
+    /// A token of a service account's, as if it had been given so many seconds earlier.
+    pub fn aged(&self, token: &str, seconds: i64) -> Result<String> {
+        let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part));
+        let (header, claims) = (parts.next().context("no header")??, parts.next().context("no claims")??);
+        let (header, mut claims): (Header, Value) =
+            (serde_json::from_slice(&header)?, serde_json::from_slice(&claims)?);
+        for time in ["iat", "nbf", "exp"] {
+            let time = claims.get_mut(time).with_context(|| format!("no {time}"))?;
+            *time = (time.as_i64().context("no time")? - seconds).into();
+        }
+        let key = EncodingKey::from_rsa_pem(&fs::read(self.folder.join("sa.key"))?)?;
+        Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+    }
+
     /// The access of somebody in these groups, who may do what bindings say.
     pub fn user(&self, name: &str, groups: &[&str]) -> Result<Access> {
         let pair = self.authority.client(name, groups)?;
         Access::by_certificate(&self.folder, &self.kubectl, name, &self.url, &pair)
     }
+}
+
+fn serves(admin: &Access) -> bool {
+    admin.kubectl(&["get", "--raw=/readyz"]).is_ok()
 }
 
 /// Starts a program; its log is in `folder`, and `remove` goes when it has ended.

@@ -31,6 +31,27 @@ pub struct Operator {
     folder: PathBuf,
 }
 
+/// How a replica is run.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The port of its broker, where another one's was: pods know no other address, as they know no other than the Service's.
+    pub broker: Option<u16>,
+    /// The image that sidecars get.
+    pub image: &'a str,
+    /// More options.
+    pub more: &'a [String],
+    /// A port of this machine that leads to the API server, in place of its own.
+    pub by: Option<u16>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { broker: None, image: SIDECAR_IMAGE, more: &[], by: None, environment: Vec::new() }
+    }
+}
+
 impl Drop for Operator {
     fn drop(&mut self) {
         // Its log; what it was told is in the cluster.
@@ -84,7 +105,7 @@ fn by_hook(server: &ApiServer, helm: &Path, hook: &str, arguments: &[&str]) -> R
 
     let folder = crate::temporary_folder(hook)?;
     let token = server.admin().kubectl(&["create", "token", &format!("postern-{hook}"), "-n", NAMESPACE])?;
-    let account = Access::by_token(&folder, server, token.trim())?;
+    let account = Access::by_token(&folder, server, server.url(), token.trim())?;
     let mut command = Command::new(program()?);
     command.arg(hook).args(arguments).env("KUBECONFIG", account.kubeconfig());
     let output = command.output().context("start postern-operator");
@@ -95,31 +116,25 @@ fn by_hook(server: &ApiServer, helm: &Path, hook: &str, arguments: &[&str]) -> R
 impl Operator {
     /// Starts a replica and waits until it is ready. The webhooks of the cluster are sent to it.
     pub fn start(server: &ApiServer, pod_name: &str) -> Result<Self> {
-        Self::start_with(server, pod_name, None, SIDECAR_IMAGE, &[])
+        Self::start_with(server, pod_name, &Options::default())
     }
 
     /// The same with more options, and its broker on this port.
     pub fn start_with_options(server: &ApiServer, pod_name: &str, broker: u16, more: &[String]) -> Result<Self> {
-        Self::start_with(server, pod_name, Some(broker), SIDECAR_IMAGE, more)
+        Self::start_with(server, pod_name, &Options { broker: Some(broker), more, ..Options::default() })
     }
 
-    /// The same, with its broker where that of one which is gone was: pods know no other address, as they know no other
-    /// than the Service's. Sidecars get this image.
+    /// The same, with its broker where that of one which is gone was. Sidecars get this image.
     pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16, image: &str) -> Result<Self> {
-        Self::start_with(server, pod_name, Some(broker), image, &[])
+        Self::start_with(server, pod_name, &Options { broker: Some(broker), image, ..Options::default() })
     }
 
-    fn start_with(
-        server: &ApiServer,
-        pod_name: &str,
-        broker: Option<u16>,
-        image: &str,
-        more: &[String],
-    ) -> Result<Self> {
+    /// The same, run so.
+    pub fn start_with(server: &ApiServer, pod_name: &str, options: &Options<'_>) -> Result<Self> {
         // Between finding a free port and its use somebody else may take it.
         let mut last = anyhow!("no attempt");
         for _ in 0..5 {
-            match Self::attempt(server, pod_name, broker, image, more) {
+            match Self::attempt(server, pod_name, options) {
                 Ok(operator) => return Ok(operator),
                 Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
                 Err(error) => return Err(error),
@@ -128,10 +143,12 @@ impl Operator {
         Err(last)
     }
 
-    fn attempt(server: &ApiServer, pod_name: &str, broker: Option<u16>, image: &str, more: &[String]) -> Result<Self> {
+    fn attempt(server: &ApiServer, pod_name: &str, options: &Options<'_>) -> Result<Self> {
+        let Options { broker, image, more, by, environment } = options;
         let folder = crate::temporary_folder("operator")?;
         let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
-        let account = Access::by_token(&folder, server, token.trim())?;
+        let url = by.map_or_else(|| server.url().to_owned(), |port| format!("https://127.0.0.1:{port}"));
+        let account = Access::by_token(&folder, server, &url, token.trim())?;
         let (admin, webhooks) = (crate::free_port()?, crate::free_port()?);
         let broker = broker.map_or_else(crate::free_port, Ok)?;
         let mut command = vec![
@@ -156,7 +173,8 @@ impl Operator {
             "spec": {"serviceAccountName": "postern", "containers": [{"name": "operator", "image": "none"}]},
         });
         server.admin().apply(&pod.to_string())?;
-        let environment = [("KUBECONFIG".to_owned(), account.kubeconfig().display().to_string())];
+        let mut environment = environment.clone();
+        environment.push(("KUBECONFIG".to_owned(), account.kubeconfig().display().to_string()));
         let ending = Ending { signal: "KILL", folder: None, patience: Duration::from_secs(5) };
         let process = Guard::spawn(&command, &environment, &folder.join("log"), &ending)?;
         let mut operator = Self { process, admin, broker, webhooks, folder };

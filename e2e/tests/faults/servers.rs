@@ -183,7 +183,7 @@ fn a_name_with_another_address_is_followed_by_new_sessions_and_by_the_catalog() 
     .unwrap();
     let names = Names::new("failover");
     names.set("127.0.0.1 database.test\n");
-    let library = super::surroundings::library("libnss_wrapper.so");
+    let library = postern_e2e::process::library("libnss_wrapper.so").unwrap();
     let stage = Stage::on(&first, |mut options| {
         options.policy = options.policy.replace("host: 127.0.0.1", "host: database.test");
         options

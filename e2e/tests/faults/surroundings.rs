@@ -6,18 +6,11 @@ use std::time::{Duration, Instant};
 
 use postern_e2e::gate::{http_get, policy};
 use postern_e2e::postgres::{Server, ServerOptions};
+use postern_e2e::process::library;
 use postern_e2e::wire::{self, Format, Wire, error, rows};
 use serde_json::Value;
 
 use super::{FEW, MIB, SPEC, Stage, refusal, soon, told, wait_until};
-
-/// A shared library that Debian has, installed by the set-up.
-pub(super) fn library(name: &str) -> String {
-    let folders = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
-    let found =
-        folders.flat_map(|folder| [folder.join(name), folder.join("faketime").join(name)]).find(|file| file.exists());
-    found.unwrap_or_else(|| panic!("{name} is not installed: run `make setup`")).display().to_string()
-}
 
 fn rejected(stage: &Stage<'_>) -> Option<String> {
     let state: Value = serde_json::from_str(&http_get(stage.gate.admin_port(), "/ready").unwrap().1).unwrap();
@@ -194,7 +187,7 @@ fn a_clock_that_jumps_ends_no_session_and_gives_back_no_budget() {
             .replace("relations: ['public.*']}", "relations: ['public.*'], limits: {window: {every: 1h, rows: 60}}}");
         options
             .secret("authority", "ca.crt", &ca)
-            .environment("LD_PRELOAD", &library("libfaketimeMT.so.1"))
+            .environment("LD_PRELOAD", &library("libfaketimeMT.so.1").unwrap())
             .environment("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap())
             .environment("FAKETIME_NO_CACHE", "1")
             .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")

@@ -147,8 +147,18 @@ impl Shop {
 
     /// The same with more options.
     pub(crate) fn sidecar_with(&self, more: &[&str]) -> Sidecar {
-        fs::write(self.folder.join("token"), self.token()).unwrap();
-        Sidecar::start(&self.injected(), more, self.operator().broker(), &self.folder)
+        self.sidecar_in(Vec::new(), more)
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn sidecar_in(&self, environment: Vec<(String, String)>, more: &[&str]) -> Sidecar {
+        self.sidecar_by(&self.token(), environment, more)
+    }
+
+    /// The same with a token of the caller's.
+    pub(crate) fn sidecar_by(&self, token: &str, environment: Vec<(String, String)>, more: &[&str]) -> Sidecar {
+        fs::write(self.folder.join("token"), token).unwrap();
+        Sidecar::start(&self.injected(), environment, more, self.operator().broker(), &self.folder)
     }
 
     /// The sidecar as the webhook put it into the pod.
@@ -195,7 +205,13 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    fn start(container: &Value, more: &[&str], broker: u16, folder: &Path) -> Self {
+    fn start(
+        container: &Value,
+        mut environment: Vec<(String, String)>,
+        more: &[&str],
+        broker: u16,
+        folder: &Path,
+    ) -> Self {
         let (port, admin) = (postern_e2e::free_port().unwrap(), postern_e2e::free_port().unwrap());
         let ours = [
             format!("--broker=https://127.0.0.1:{broker}"),
@@ -211,12 +227,13 @@ impl Sidecar {
             ours.iter().find(|our| option(our) == option(argument)).cloned().unwrap_or_else(|| argument.to_owned())
         }));
         command.extend(more.iter().map(|option| (*option).to_owned()));
-        let environment: Vec<(String, String)> = container["env"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry["value"].as_str().unwrap().to_owned()))
-            .collect();
+        environment.extend(
+            container["env"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry["value"].as_str().unwrap().to_owned())),
+        );
         let ending = Ending { signal: "TERM", folder: None, patience: Duration::from_secs(10) };
         let guard = Guard::spawn(&command, &environment, &folder.join("log"), &ending).unwrap();
         Self { guard, port, admin }

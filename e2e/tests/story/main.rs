@@ -4,6 +4,7 @@
 
 mod audit;
 mod documents;
+mod faults;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -48,9 +48,10 @@ impl Access {
         self.bearer.pod().map_or(&self.cnf.jkt, |pod| &pod.pod_uid)
     }
 
-    /// How long its lease still holds, in seconds: leases count from the exchange.
+    /// How long its lease still holds, in seconds: leases count from the exchange. The replica that made that may have another
+    /// clock; a lease gets no longer by it.
     pub(super) fn lease_left(&self, max_lease: u64, now: u64) -> u64 {
-        self.iat.saturating_add(max_lease).saturating_sub(now)
+        self.iat.saturating_add(max_lease).saturating_sub(now).min(max_lease)
     }
 }
 
@@ -125,9 +126,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_lease_counts_from_the_exchange() {
-        for (max_lease, now, wanted) in
-            [(3600, 1000, 3600), (3600, 1500, 3100), (60, 1500, 0), (u64::MAX, 1000, u64::MAX - 1000)]
-        {
+        for (max_lease, now, wanted) in [
+            (3600, 1000, 3600),
+            (3600, 1500, 3100),
+            (3600, 700, 3600),
+            (60, 1500, 0),
+            (u64::MAX, 1000, u64::MAX - 1000),
+        ] {
             assert_eq!(access().lease_left(max_lease, now), wanted);
         }
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 const ALGORITHMS: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
 /// How far the clocks of broker and API server may be apart, in seconds.
-const LEEWAY: u64 = 30;
+pub(super) const LEEWAY: u64 = 30;
 
 /// Who a token says that its bearer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub(super) enum TokenError {
     Issuer,
     #[error("the token is not for the audience {AUDIENCE}")]
     Audience,
-    #[error("the token has expired")]
+    #[error("the token has expired: does the kubelet replace it, and do the clocks agree?")]
     Expired,
-    #[error("the token is not good yet")]
+    #[error("the token is not good yet: do the clocks agree?")]
     Early,
     #[error("the token lives longer than {MAX_TOKEN_LIFE} s")]
     Life,

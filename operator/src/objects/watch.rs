@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::ApiResource;
 use kube::core::{DynamicObject, GroupVersionKind, Resource, ResourceExt as _};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::DefaultBackoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -15,6 +18,26 @@ use serde_json::Value;
 
 use super::{Change, Compact, Identity, Key, Kind, Known, Objects, Pod, Policy, REVISION_OF, State, all};
 use crate::injection::INJECTED;
+
+/// The longest pause after a watch was interrupted: what was withdrawn while the API server was away ends soon after its return.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// The pauses of other controllers, but for the longest.
+struct Soon(DefaultBackoff);
+
+impl Iterator for Soon {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST))
+    }
+}
+
+impl Backoff for Soon {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// Keeps the objects true for as long as it is polled. What the API server can't be asked for is asked for again, with
 /// growing pauses; what is known stays known meanwhile.
@@ -49,7 +72,7 @@ where
     F: Follower<T>,
 {
     let mut events = watcher(api, config)
-        .default_backoff()
+        .backoff(Soon(DefaultBackoff::default()))
         .inspect_err(|error| tracing::warn!(%error, "the watch of {} is interrupted; it is tried again", F::NAME))
         .boxed();
     let mut listed: HashSet<Key> = HashSet::new();
