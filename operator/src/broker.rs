@@ -64,6 +64,7 @@ use limit::Limit;
 use outside::{Fit, OutsideError};
 use rights::Right;
 use subject::PodToken;
+use subject::TokenError;
 
 pub use fetch::RootsError;
 pub use issuers::{Issuers, IssuersError};
@@ -192,10 +193,25 @@ impl From<ProofError> for Problem {
     }
 }
 
+// A token that is only out of its time says nothing of the right, and takes back no lease: that one ends by itself. Who replaces tokens
+// may be late, or a clock be wrong.
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        let code = match error {
+            TokenError::Expired | TokenError::Early => ErrorCode::InvalidToken,
+            _ => ErrorCode::InvalidGrant,
+        };
+        Problem::new(code, error.to_string())
+    }
+}
+
 impl From<OutsideError> for Problem {
     fn from(error: OutsideError) -> Self {
-        // A token that is over takes back no lease that it was good for: that one ends by itself.
-        let code = if error == OutsideError::Expired { ErrorCode::InvalidRequest } else { ErrorCode::InvalidGrant };
+        let code = match error {
+            OutsideError::Expired | OutsideError::Early => ErrorCode::InvalidToken,
+            _ => ErrorCode::InvalidGrant,
+        };
         Problem::new(code, error.to_string())
     }
 }

@@ -119,11 +119,6 @@ impl Operator {
         Self::start_with(server, pod_name, &Options::default())
     }
 
-    /// The same with more options, and its broker on this port.
-    pub fn start_with_options(server: &ApiServer, pod_name: &str, broker: u16, more: &[String]) -> Result<Self> {
-        Self::start_with(server, pod_name, &Options { broker: Some(broker), more, ..Options::default() })
-    }
-
     /// The same, with its broker where that of one which is gone was. Sidecars get this image.
     pub fn start_again(server: &ApiServer, pod_name: &str, broker: u16, image: &str) -> Result<Self> {
         Self::start_with(server, pod_name, &Options { broker: Some(broker), image, ..Options::default() })

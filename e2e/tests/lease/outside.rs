@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use postern_e2e::issuer::{Client, Issuer, Issuers, Key};
-use postern_e2e::kubernetes::operator::{NAMESPACE, Operator};
+use postern_e2e::kubernetes::operator::{NAMESPACE, Operator, Options};
 use serde_json::{Value, json};
 
 use crate::roles::{ask, roles, shop_with_roles};
@@ -61,9 +61,10 @@ fn outside() -> Option<Outside> {
     fs::write(&list, listed.to_string()).unwrap();
     let port = postern_e2e::free_port().unwrap();
     let broker = format!("https://localhost:{port}");
-    let options = [format!("--issuers={}", list.display()), format!("--broker-external-url={broker}")];
+    let more = [format!("--issuers={}", list.display()), format!("--broker-external-url={broker}")];
+    let options = Options { broker: Some(port), more: &more, ..Options::default() };
     shop.operator = None;
-    shop.operator = Some(Operator::start_with_options(shop.server, "postern-0", port, &options).unwrap());
+    shop.operator = Some(Operator::start_with(shop.server, "postern-0", &options).unwrap());
     let secret = shop.server.admin().json(&["get", "secret", "postern-broker-ca", "-n", NAMESPACE]).unwrap();
     let broker_ca = STANDARD.decode(secret["data"]["ca.crt"].as_str().unwrap()).unwrap();
     let broker_ca = String::from_utf8(broker_ca).unwrap();

@@ -8,7 +8,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::{ApiResource, PostParams};
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
-use postern_crds::lease::{AUDIENCE, ErrorCode};
+use postern_crds::lease::AUDIENCE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,7 +79,7 @@ impl Cluster {
             }
             checked => checked,
         };
-        let pod_token = checked.map_err(problem)?;
+        let pod_token = checked?;
         self.review(token, &pod_token).await?;
         Ok(pod_token)
     }
@@ -134,7 +134,7 @@ impl Cluster {
         self.metrics.token_reviews.with_label_values(&[if good { "good" } else { "refused" }]).inc();
         // It may just have expired, by either clock.
         if !good && expected.expires <= now().saturating_add(LEEWAY) {
-            return Err(problem(TokenError::Expired));
+            return Err(TokenError::Expired.into());
         }
         if !good {
             return Err(Problem::grant("the API server does not find the token good"));
@@ -152,16 +152,6 @@ impl Cluster {
         let pod = pod.map_err(|error| away("the API server can't be asked about the pod", &error))?;
         Ok(pod.and_then(|pod| serde_json::to_value(pod).ok()))
     }
-}
-
-/// What is told of a token that is none. One that is only out of its time says nothing of the right: the kubelet may be late, or
-/// a clock be wrong.
-fn problem(error: TokenError) -> Problem {
-    let code = match error {
-        TokenError::Expired | TokenError::Early => ErrorCode::InvalidToken,
-        _ => ErrorCode::InvalidGrant,
-    };
-    Problem::new(code, error.to_string())
 }
 
 fn away(what: &str, error: &ApiError) -> Problem {
