@@ -214,7 +214,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
@@ -277,6 +277,87 @@ mod tests {
             assert!(matches!(error, FetchError::Private(_)), "{host}: {error:?}");
         }
         assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "somebody came");
+    }
+
+    /// A server that answers each request by its path and the server's own URL; with the certificate that it is believed
+    /// by, and the URL.
+    pub(in crate::broker) async fn server(answer: fn(&str, &str) -> String) -> (String, String) {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pem = certificate.cert.pem();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let own = url.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, own) = (acceptor.clone(), own.clone());
+                tokio::spawn(async move {
+                    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+                    let mut stream = tokio::io::BufReader::new(acceptor.accept(stream).await.unwrap());
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await.unwrap();
+                    let path = line.split(' ').nth(1).unwrap().to_owned();
+                    stream.write_all(answer(&path, &own).as_bytes()).await.unwrap();
+                    // What is announced and does not come: the client has to give up.
+                    if path == "/slow" {
+                        std::future::pending::<()>().await;
+                    }
+                    while path == "/endless" && stream.write_all(&[b' '; 4096]).await.is_ok() {}
+                    _ = stream.shutdown().await;
+                });
+            }
+        });
+        (pem, url)
+    }
+
+    pub(in crate::broker) fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_in_time_of_its_own_and_of_some_size_is_none() {
+        let (pem, url) = server(|path, _| match path {
+            "/good" => ok("{}"),
+            // To where it would be answered well.
+            "/redirect" => "HTTP/1.1 302 Found\r\nLocation: /good\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+            "/huge" => {
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", MAX_BODY + 1, " ".repeat(MAX_BODY + 1))
+            }
+            "/endless" => "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
+            "/cut" => "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}".to_owned(),
+            "/slow" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{".to_owned(),
+            "/words" => ok("words"),
+            "/greeting" => "220 mail.example ESMTP\r\n".to_owned(),
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        })
+        .await;
+        let fetcher = Fetcher::new(Some(&pem), true).unwrap();
+        let get = async |path: &str| fetcher.get::<serde_json::Value>(&format!("{url}{path}")).await;
+        assert!(get("/good").await.is_ok());
+        let refused = async |path: &str| get(path).await.unwrap_err().to_string();
+        for (path, told) in [
+            ("/redirect", "answers 302"),
+            ("/huge", "too long"),
+            ("/endless", "too long"),
+            ("/cut", "too early"),
+            ("/words", "not what it should be"),
+            ("/greeting", "does not speak HTTP"),
+            ("/elsewhere", "answers 404"),
+            ("/slow", "too long"),
+        ] {
+            let said = refused(path).await;
+            assert!(said.contains(told) || (path == "/slow" && said.contains("takes too long")), "{path}: {said}");
+        }
+        // Who is not believed is not asked.
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let stranger = Fetcher::new(Some(&other.cert.pem()), true).unwrap();
+        let error = stranger.get::<serde_json::Value>(&format!("{url}/good")).await.unwrap_err();
+        assert!(matches!(error, FetchError::Tls(_)), "{error:?}");
     }
 
     #[tokio::test]

@@ -129,11 +129,10 @@ impl Issuer {
     pub(super) async fn newer_keys(&self) -> Result<Arc<JwkSet>, Away> {
         let arrived = Instant::now();
         let mut asked = self.asked.lock().await;
-        let since = |arrived: Instant| self.known(arrived.elapsed());
-        if since(arrived).is_none() {
+        if self.asked_for_since(Some(arrived)).is_none() {
             self.ask(&mut asked).await;
         }
-        since(arrived).ok_or(Away)
+        self.asked_for_since(Some(arrived)).ok_or(Away)
     }
 
     /// Asks for its keys, unless that was just done.
@@ -157,8 +156,16 @@ impl Issuer {
 
     /// Its keys, if they are known and no older than this.
     fn known(&self, age: Duration) -> Option<Arc<JwkSet>> {
+        // A machine that runs for a shorter time has no older ones.
+        self.asked_for_since(Instant::now().checked_sub(age))
+    }
+
+    fn asked_for_since(&self, earliest: Option<Instant>) -> Option<Arc<JwkSet>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(_, at)| at.elapsed() <= age).map(|(keys, _)| Arc::clone(keys))
+        known
+            .as_ref()
+            .filter(|(_, at)| earliest.is_none_or(|earliest| *at >= earliest))
+            .map(|(keys, _)| Arc::clone(keys))
     }
 
     async fn published(&self) -> Result<JwkSet, PublishedError> {
@@ -195,8 +202,9 @@ enum PublishedError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+    use super::super::fetch::tests::{ok, server};
     use super::*;
 
     #[test]
@@ -224,5 +232,72 @@ mod tests {
             let error = read(list.clone()).unwrap_err().to_string();
             assert!(error.contains(word), "{list}: {error}");
         }
+    }
+
+    const KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"one","x":"UEBdPUoBNv_6MZZ5EJah6sMYh_kTWClizRdpZrCF1R4","y":"twkaDCiUGUq0DepmLyvylp3qhV_kcciZ9_Qb1zXPe4A"}"#;
+
+    /// Issuers by paths of one server.
+    fn answer(path: &str, own: &str) -> String {
+        let configuration = |issuer: &str, keys: &str| {
+            ok(&serde_json::json!({"issuer": issuer, "jwks_uri": keys, "authorization_endpoint": own}).to_string())
+        };
+        match path.strip_suffix("/.well-known/openid-configuration") {
+            Some("/good") => configuration(&format!("{own}/good"), &format!("{own}/keys")),
+            Some("/other") => configuration(&format!("{own}/good"), &format!("{own}/keys")),
+            Some("/slash") => configuration(&format!("{own}/slash"), &format!("{own}/keys")),
+            Some("/clear") => configuration(&format!("{own}/clear"), &format!("{own}/keys").replace("https", "http")),
+            Some("/inside") => configuration(&format!("{own}/inside"), "https://user@localhost/keys"),
+            _ if path == "/keys" => {
+                let foreign = r#"{"kty":"of the future","kid":"two"}"#;
+                let sealing = KEY.replace("one", "three").replace("\"kty\"", "\"use\":\"enc\",\"kty\"");
+                ok(&format!(r#"{{"keys":[{foreign},{sealing},{KEY}]}}"#))
+            }
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_those_that_the_issuer_itself_names_over_https_and_that_sign() {
+        let (pem, url) = server(answer).await;
+        let listed =
+            |path: &str| serde_json::json!({"url": format!("{url}{path}"), "ca": pem, "allowPrivateAddresses": true});
+        let paths = ["/good", "/other", "/slash/", "/clear", "/inside", "/none"];
+        let issuers = Issuers::read(&Value::from_iter(paths.map(listed)).to_string()).unwrap();
+        let kids = async |path: &str| {
+            let keys = issuers.get(&format!("{url}{path}")).unwrap().keys().await?;
+            Ok(keys.keys.iter().filter_map(|key| key.common.key_id.clone()).collect::<Vec<_>>())
+        };
+        // Of a kind that is not known there may be some beside, by which nothing is good.
+        assert_eq!(kids("/good").await, Ok(vec!["two".to_owned(), "one".to_owned()]));
+        for path in ["/other", "/slash/", "/clear", "/inside", "/none"] {
+            assert_eq!(kids(path).await, Err(Away), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_issuer_is_asked_seldom_and_nothing_is_said_of_a_key_by_an_answer_of_before() {
+        let (pem, url) = server(answer).await;
+        let listed = serde_json::json!([{"url": format!("{url}/good"), "ca": pem, "allowPrivateAddresses": true}]);
+        let issuers = Issuers::read(&listed.to_string()).unwrap();
+        let issuer = issuers.get(&format!("{url}/good")).unwrap();
+        let first = issuer.newer_keys().await.unwrap();
+        // A token came after these were asked for, and it is too early to ask again.
+        assert_eq!(issuer.newer_keys().await.err(), Some(Away));
+        assert!(Arc::ptr_eq(&issuer.keys().await.unwrap(), &first), "what is known stays good");
+        *issuer.asked.lock().await = Instant::now().checked_sub(AT_MOST);
+        assert!(!Arc::ptr_eq(&issuer.newer_keys().await.unwrap(), &first));
+        // Known for a while, as if by a clock that went on.
+        let known_for = |age: Duration| {
+            let mut known = issuer.known.lock().unwrap();
+            let (_, at) = known.as_mut().unwrap();
+            *at = Instant::now().checked_sub(age).expect("this machine just started");
+        };
+        known_for(AGE * 2);
+        let under_way = issuer.asked.lock().await;
+        assert!(issuer.keys().await.is_ok(), "who needs no newer ones does not wait while it is asked");
+        drop(under_way);
+        *issuer.asked.lock().await = Some(Instant::now());
+        known_for(LAST * 2);
+        assert_eq!(issuer.keys().await.err(), Some(Away), "what is too old is good for nobody");
     }
 }

@@ -258,3 +258,268 @@ impl Outside {
         said.collect::<Vec<_>>().join(" ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use jsonwebtoken::jwk::Jwk;
+    use jsonwebtoken::{EncodingKey, Header};
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What tokens of known issuers say, in the form that the issuers document.
+    const RECORDED: [(&str, &str); 6] = [
+        ("github", include_str!("claims/github-actions.json")),
+        ("gitlab", include_str!("claims/gitlab.json")),
+        ("okta", include_str!("claims/okta.json")),
+        ("entra 2", include_str!("claims/entra-2.json")),
+        ("entra 1", include_str!("claims/entra-1.json")),
+        ("google", include_str!("claims/google.json")),
+    ];
+
+    fn recorded(name: &str) -> Value {
+        let (_, text) = RECORDED.into_iter().find(|(of, _)| *of == name).unwrap();
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// The token of these claims, a moment after it was issued.
+    fn read(claims: &Value) -> Result<OutsideToken, OutsideError> {
+        let issued = claims["iat"].as_u64().unwrap_or_default();
+        good(claims.as_object().unwrap().clone(), claims["iss"].as_str().unwrap(), issued + 1)
+    }
+
+    /// How an identity of namespace `shop` that pins these claims fits to the token; None if it would not compile.
+    fn fit(claims: &Value, pins: &Value, audience: Option<&str>) -> Option<Fit> {
+        let issuer = claims["iss"].as_str().unwrap();
+        let mut subject = json!({"issuer": issuer, "claims": pins});
+        if let Some(audience) = audience {
+            subject["audience"] = json!(audience);
+        }
+        let identity = json!({
+            "apiVersion": "postern.dev/v1alpha1", "kind": "NonHumanIdentity",
+            "metadata": {"namespace": "shop", "name": "ci"},
+            "spec": {"subjects": [{"oidc": subject}], "postgresRole": "reporting"},
+        });
+        let Ok(postern_crds::files::Object::Identity(manifest)) = postern_crds::files::read_value(identity) else {
+            return None;
+        };
+        manifest.compile().ok()?;
+        let subject = manifest.spec.subjects[0].oidc.as_ref().unwrap();
+        Some(read(claims).unwrap().carried(&BTreeSet::new()).unwrap().fits(issuer, subject, "shop"))
+    }
+
+    #[test]
+    fn tokens_of_known_issuers_prove_the_identities_that_pin_what_they_say() {
+        let application = Some("0f7c1b1e-58ef-4a63-8a0e-b7a0c1a4d9f2");
+        let tenant = "5f0c1b1e-58ef-4a63-8a0e-b7a0c1a4d9f2";
+        let account = "22222222-58ef-4a63-8a0e-b7a0c1a4d9f2";
+        for (name, pins, audience, wanted) in [
+            ("github", json!({"repository_id": "74"}), None, Some(Fit::Proves)),
+            ("github", json!({"repository_id": "74", "environment": "production"}), None, Some(Fit::Proves)),
+            (
+                "github",
+                json!({"repository_id": "74", "ref": "refs/heads/main", "sub": "repo:acme/shop:environment:production"}),
+                None,
+                Some(Fit::Proves),
+            ),
+            ("github", json!({"repository_id": "74", "ref": "refs/heads/mai"}), None, Some(Fit::No)),
+            ("github", json!({"repository_id": "74", "ref": "refs/heads/*"}), None, Some(Fit::No)),
+            ("github", json!({"repository_id": "7"}), None, Some(Fit::No)),
+            ("github", json!({"repository_id": "74", "environment": "Production"}), None, Some(Fit::No)),
+            ("github", json!({"repository_id": "74", "no_such_claim": "x"}), None, Some(Fit::No)),
+            ("github", json!({"repository": "acme/shop"}), None, None),
+            ("github", json!({"sub": "repo:acme/shop:environment:production"}), None, None),
+            ("github", json!({"repository_owner_id": "65"}), None, None),
+            ("github", json!({}), None, None),
+            ("github", json!({"repository_id": "74"}), Some("https://github.com/acme"), None),
+            ("gitlab", json!({"project_id": "20", "ref_protected": "true"}), None, Some(Fit::Proves)),
+            ("gitlab", json!({"project_id": "20", "runner_id": "1"}), None, Some(Fit::Proves)),
+            ("gitlab", json!({"project_id": "2"}), None, Some(Fit::No)),
+            ("gitlab", json!({"project_path": "acme/shop"}), None, None),
+            ("gitlab", json!({"user_login": "ada"}), None, None),
+            ("okta", json!({"cid": "0oa1a2b3c4"}), None, Some(Fit::Proves)),
+            ("okta", json!({"sub": "0oa1a2b3c4"}), None, Some(Fit::Proves)),
+            // A list is no text: what a token may do says nothing of who has it.
+            ("okta", json!({"scp": "postern"}), None, Some(Fit::No)),
+            ("entra 2", json!({"oid": account}), application, Some(Fit::Proves)),
+            (
+                "entra 2",
+                json!({"azp": "11111111-58ef-4a63-8a0e-b7a0c1a4d9f2", "azpacr": "2"}),
+                application,
+                Some(Fit::Proves),
+            ),
+            ("entra 2", json!({"oid": account}), None, Some(Fit::AnotherAudience)),
+            ("entra 2", json!({"oid": account}), Some(tenant), Some(Fit::AnotherAudience)),
+            ("entra 2", json!({"oid": account}), Some("https://graph.microsoft.com"), None),
+            ("entra 2", json!({"tid": tenant}), application, None),
+            ("entra 2", json!({"appid": "11111111-58ef-4a63-8a0e-b7a0c1a4d9f2"}), application, Some(Fit::No)),
+            (
+                "entra 1",
+                json!({"appid": "11111111-58ef-4a63-8a0e-b7a0c1a4d9f2"}),
+                Some("api://postern-shop"),
+                Some(Fit::Proves),
+            ),
+            ("entra 1", json!({"oid": account}), Some("api://postern"), Some(Fit::AnotherAudience)),
+            ("google", json!({"sub": "107517467455664443765"}), None, Some(Fit::Proves)),
+            (
+                "google",
+                json!({"email": "report@acme-shop.iam.gserviceaccount.com", "email_verified": "true"}),
+                None,
+                Some(Fit::Proves),
+            ),
+            ("google", json!({"email": "report@acme-shop.iam.gserviceaccount.com"}), None, None),
+            ("google", json!({"azp": "107517467455664443765"}), None, None),
+        ] {
+            assert_eq!(fit(&recorded(name), &pins, audience), wanted, "{name} {pins}");
+        }
+        // Another issuer's claims of the same words are not these.
+        let subject = OidcSubject {
+            issuer: "https://gitlab.acme.example".into(),
+            audience: None,
+            claims: BTreeMap::from([("project_id".into(), "20".into())]),
+            groups_claim: None,
+        };
+        let token = read(&recorded("gitlab")).unwrap().carried(&BTreeSet::new()).unwrap();
+        assert_eq!(token.fits("https://gitlab.com", &subject, "shop"), Fit::No);
+        assert_eq!(token.fits("https://gitlab.acme.example", &subject, "other"), Fit::AnotherAudience);
+    }
+
+    #[test]
+    fn groups_are_those_of_the_claim_and_a_token_that_leaves_them_out_is_not_taken_for_one_without() {
+        let groups = |claims: &Value, claim: &str| {
+            let carried = read(claims).unwrap().carried(&BTreeSet::from([claim]))?;
+            Ok(carried.groups(claim).unwrap().to_vec())
+        };
+        let of = |name: &str, claim: &str| groups(&recorded(name), claim);
+        assert_eq!(of("okta", "groups").unwrap(), ["reporting", "Everyone"]);
+        assert_eq!(of("gitlab", "groups_direct").unwrap(), ["acme/reporting", "acme/everybody"]);
+        assert_eq!(of("entra 2", "roles").unwrap(), ["Reports.Read"]);
+        assert_eq!(of("github", "environment").unwrap(), ["production"]);
+        assert!(of("google", "groups").unwrap().is_empty());
+        assert_eq!(of("google", "email_verified"), Err(OutsideError::Groups));
+        assert_eq!(of("google", "google"), Err(OutsideError::Groups));
+        let mut claims = recorded("entra 2");
+        claims.as_object_mut().unwrap().remove("groups");
+        for (claim, value) in [("_claim_names", json!({"groups": "src1"})), ("hasgroups", json!(true))] {
+            let mut elsewhere = claims.clone();
+            elsewhere[claim] = value;
+            assert_eq!(groups(&elsewhere, "groups"), Err(OutsideError::GroupsElsewhere));
+            assert!(groups(&elsewhere, "roles").is_ok(), "they are not asked for");
+        }
+        assert!(groups(&claims, "groups").unwrap().is_empty());
+        // Not looked for is not none.
+        let carried = read(&recorded("okta")).unwrap().carried(&BTreeSet::new()).unwrap();
+        assert_eq!(carried.groups("groups"), None);
+        // What is carried goes with each request.
+        claims["groups"] = (0..2000).map(|at| format!("group-{at}")).collect();
+        assert_eq!(groups(&claims, "groups"), Err(OutsideError::Long));
+    }
+
+    #[test]
+    fn every_recorded_token_is_good_in_its_time_and_no_other_is() {
+        for (name, text) in RECORDED {
+            let claims: Value = serde_json::from_str(text).unwrap();
+            let issuer = claims["iss"].as_str().unwrap();
+            let (issued, ends) = (claims["iat"].as_u64().unwrap(), claims["exp"].as_u64().unwrap());
+            let at = |now: u64| good(claims.as_object().unwrap().clone(), issuer, now).map(|token| token.expires);
+            for now in [issued - LEEWAY, issued, ends, ends + LEEWAY - 1] {
+                assert_eq!(at(now), Ok(ends), "{name} at {now}");
+            }
+            assert_eq!(at(ends + LEEWAY), Err(OutsideError::Expired), "{name}");
+            assert_eq!(at(issued - LEEWAY - 1), Err(OutsideError::Early), "{name}");
+        }
+        let claims = recorded("google");
+        for (claim, value, error) in [
+            ("iss", json!("https://accounts.google.com/"), OutsideError::Issuer),
+            ("iss", json!(["https://accounts.google.com"]), OutsideError::Issuer),
+            ("iat", Value::Null, OutsideError::Incomplete),
+            ("exp", json!("soon"), OutsideError::Incomplete),
+            ("exp", json!(-1), OutsideError::Incomplete),
+            ("exp", json!(1_795_000_000_u64 + MAX_LIFE + 1), OutsideError::Life),
+            ("nbf", json!(1_795_000_100), OutsideError::Early),
+            ("sub", json!(""), OutsideError::Incomplete),
+            ("sub", json!(7), OutsideError::Incomplete),
+            ("aud", json!([]), OutsideError::Incomplete),
+            ("aud", json!({"postern/shop": true}), OutsideError::Incomplete),
+        ] {
+            let mut other = claims.clone();
+            other[claim] = value.clone();
+            let read = good(other.as_object().unwrap().clone(), "https://accounts.google.com", 1_795_000_001);
+            assert_eq!(read.map(|token| token.subject), Err(error), "{claim} {value}");
+        }
+        let mut fractions = claims;
+        fractions["iat"] = json!(1_795_000_000.25);
+        assert!(good(fractions.as_object().unwrap().clone(), "https://accounts.google.com", 1_795_000_001).is_ok());
+    }
+
+    /// A key of an issuer, and how it publishes it.
+    fn key(algorithm: Algorithm, kind: &'static SignatureAlgorithm) -> (EncodingKey, Jwk) {
+        let pair = KeyPair::generate_for(kind).unwrap();
+        let (key, mut jwk) = match algorithm {
+            Algorithm::EdDSA => {
+                let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+                let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+                (EncodingKey::from_ed_der(&pair.serialize_der()), serde_json::from_value(jwk).unwrap())
+            }
+            _ => {
+                let key = EncodingKey::from_ec_der(&pair.serialize_der());
+                let jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
+                (key, jwk)
+            }
+        };
+        jwk.common.key_id = Some("one".into());
+        (key, jwk)
+    }
+
+    #[test]
+    fn a_token_is_signed_by_the_key_that_it_names_and_by_the_algorithm_of_that_key() {
+        let (now, issuer) = (jsonwebtoken::get_current_timestamp(), "https://idp.example");
+        let claims = json!({"iss": issuer, "sub": "ci", "aud": "postern/shop", "iat": now, "exp": now + 60});
+        let sign = |header: Header, key: &EncodingKey| jsonwebtoken::encode(&header, &claims, key).unwrap();
+        let named = |kid: &str, algorithm| Header { kid: Some(kid.into()), ..Header::new(algorithm) };
+        let checked = |token: &str, keys: &[Jwk]| {
+            check(token, &JwkSet { keys: keys.to_vec() }, issuer, now).map(|token| token.subject)
+        };
+        for (algorithm, kind) in [
+            (Algorithm::ES256, &PKCS_ECDSA_P256_SHA256),
+            (Algorithm::ES384, &PKCS_ECDSA_P384_SHA384),
+            (Algorithm::EdDSA, &PKCS_ED25519),
+        ] {
+            let ((key, jwk), (other, _)) = (self::key(algorithm, kind), self::key(algorithm, kind));
+            assert_eq!(checked(&sign(named("one", algorithm), &key), std::slice::from_ref(&jwk)).as_deref(), Ok("ci"));
+            assert_eq!(
+                checked(&sign(named("one", algorithm), &other), std::slice::from_ref(&jwk)),
+                Err(OutsideError::Signature)
+            );
+            assert_eq!(
+                checked(&sign(named("two", algorithm), &key), std::slice::from_ref(&jwk)),
+                Err(OutsideError::UnknownKey)
+            );
+            assert_eq!(checked(&sign(Header::new(algorithm), &key), &[jwk]), Err(OutsideError::Unreadable));
+        }
+        let (key, jwk) = self::key(Algorithm::ES256, &PKCS_ECDSA_P256_SHA256);
+        let good = sign(named("one", Algorithm::ES256), &key);
+        // Other kinds of tokens are signed by the same keys.
+        for kind in ["dpop+jwt", "logout+jwt", "secevent+jwt", "oauth-authz-req+jwt", "JOSE+JSON"] {
+            let header = Header { typ: Some(kind.into()), ..named("one", Algorithm::ES256) };
+            assert_eq!(checked(&sign(header, &key), std::slice::from_ref(&jwk)), Err(OutsideError::Kind), "{kind}");
+        }
+        let shared = sign(named("one", Algorithm::HS256), &EncodingKey::from_secret(b"public key"));
+        assert_eq!(checked(&shared, std::slice::from_ref(&jwk)), Err(OutsideError::Algorithm));
+        // {"alg":"none","kid":"one"}
+        let none = format!("eyJhbGciOiJub25lIiwia2lkIjoib25lIn0.{}.", good.split('.').nth(1).unwrap());
+        assert_eq!(checked(&none, std::slice::from_ref(&jwk)), Err(OutsideError::Unreadable));
+        // A key that is published for another algorithm, or for none that is taken.
+        let mut other = jwk.clone();
+        other.common.key_algorithm = Some(jsonwebtoken::jwk::KeyAlgorithm::ES384);
+        assert_eq!(checked(&good, &[other]), Err(OutsideError::Algorithm));
+        let mut silent = jwk;
+        silent.common.key_algorithm = None;
+        assert_eq!(checked(&good, &[silent]).as_deref(), Ok("ci"), "it need not be said");
+    }
+}
