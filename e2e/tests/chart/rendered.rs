@@ -14,6 +14,8 @@ const EVERYTHING: &str = "monitoring.serviceMonitor.enabled=true,monitoring.podM
                           monitoring.grafanaDashboard.enabled=true,audit.sink=otlp:https://otel:4318,\
                           networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,networkPolicy.webhooksFrom[0].ipBlock.cidr=10.0.0.0/24,priorityClassName=high,\
                           images.registry=registry.example.com/mirror/,images.pullSecrets[0].name=mirror,log.format=text,\
+                          broker.external.host=postern.example.com,broker.external.service.annotations.kind=internal,\
+                          issuers[0].url=https://token.actions.githubusercontent.com,issuers[1].url=https://idp.example.com/,issuers[1].allowPrivateAddresses=true,\
                           podLabels.team=data,podAnnotations.note=x,nodeSelector.disk=ssd,serviceAccount.annotations.role=x";
 
 fn rendered(values: &[&str]) -> Option<String> {
@@ -64,6 +66,10 @@ fn a_mistyped_value_is_refused() {
         ("monitoring.podMonitor.enable=true", "additional properties 'enable' not allowed"),
         ("broker.verifySourceAddress=yes", "got string, want boolean"),
         ("networkPolicy.enabled=1", "got number, want boolean"),
+        ("broker.external.service.type=ExternalName", "value must be one of"),
+        ("broker.external.host=https://postern", "does not match pattern"),
+        ("issuers[0].url=http://idp", "does not match pattern"),
+        ("issuers[0].ca=x", "missing property 'url'"),
     ] {
         let Some(output) = run_helm(None, &["template", "postern", &chart, "--set", value]) else { return };
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -122,7 +128,7 @@ fn only_the_operators_pods_are_selected() {
             _ => None,
         })
         .collect();
-    assert_eq!(selectors.len(), 6);
+    assert_eq!(selectors.len(), 7);
     let selected = |object: &Value| {
         let labels = &object["spec"]["template"]["metadata"]["labels"];
         selectors
@@ -130,9 +136,9 @@ fn only_the_operators_pods_are_selected() {
             .map(|it| it.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value))
             .collect::<Vec<_>>()
     };
-    assert_eq!(selected(find(&objects, "Deployment")[0]), [true; 6]);
+    assert_eq!(selected(find(&objects, "Deployment")[0]), [true; 7]);
     for job in find(&objects, "Job") {
-        assert_eq!(selected(job), [false; 6], "{}", job["metadata"]["name"]);
+        assert_eq!(selected(job), [false; 7], "{}", job["metadata"]["name"]);
     }
 }
 
@@ -173,8 +179,62 @@ fn the_network_policy_lets_through_what_is_served_and_from_outside_only_to_webho
 }
 
 #[test]
+fn from_outside_the_broker_is_reached_by_a_service_of_its_own_and_only_where_it_is_switched_on() {
+    let outside = "broker.external.host=postern.example.com";
+    let limited = "broker.external.from[0].ipBlock.cidr=192.0.2.0/24";
+    for (values, from) in [
+        (&[][..], None),
+        (&[outside], Some(Value::Null)),
+        (&[outside, limited], Some(serde_json::json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}]))),
+    ] {
+        let Some(text) = rendered(values) else { return };
+        let objects = objects(&text);
+        let services = find(&objects, "Service");
+        let service = services.iter().find(|it| it["metadata"]["name"] == "postern-broker-external");
+        let rules = find(&objects, "NetworkPolicy")[0]["spec"]["ingress"].as_array().unwrap().clone();
+        let of_broker: Vec<_> = rules.iter().filter(|rule| rule["ports"][0]["port"] == "broker").collect();
+        let container = &find(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+        let is_told = container["args"].to_string().contains("--broker-external-url=https://postern.example.com:443\"");
+        assert_eq!(
+            (service.is_some(), is_told, of_broker.len()),
+            (from.is_some(), from.is_some(), 1 + values.len().min(1))
+        );
+        if let (Some(service), Some(from)) = (service, from) {
+            assert_eq!(
+                (&service["spec"]["type"], &service["spec"]["ports"][0]["port"]),
+                (&"LoadBalancer".into(), &443.into())
+            );
+            assert_eq!(of_broker[1]["from"], from);
+        }
+    }
+}
+
+#[test]
+fn the_operator_reads_the_list_of_issuers_as_the_chart_writes_it() {
+    let authority = postern_e2e::kubernetes::Authority::new("an issuer's").unwrap();
+    let folder = postern_e2e::temporary_folder("chart").unwrap();
+    let values = folder.join("values.yaml");
+    let listed =
+        serde_json::json!([{"url": "https://idp.example.com", "ca": authority.pem(), "allowPrivateAddresses": true}]);
+    fs::write(&values, serde_json::json!({"issuers": listed}).to_string()).unwrap();
+    let (chart, values) = (chart(), values.display().to_string());
+    let rendered = helm_says(None, &["template", "postern", &chart, "-n", "postern-system", "--values", &values]);
+    fs::remove_dir_all(&folder).unwrap();
+    let Some(text) = rendered else { return };
+    let objects = objects(&text);
+    let lists = find(&objects, "ConfigMap");
+    let [list] = lists.as_slice() else { panic!("{lists:?}") };
+    let list = list["data"]["issuers.json"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(list).unwrap(), listed);
+    postern_operator::broker::Issuers::read(list).unwrap();
+    let pod = &find(&objects, "Deployment")[0]["spec"]["template"];
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], "postern-issuers");
+    assert!(pod["metadata"]["annotations"]["checksum/issuers"].is_string());
+}
+
+#[test]
 fn the_operators_program_takes_the_arguments() {
-    let Some(text) = rendered(&[]) else { return };
+    let Some(text) = rendered(&[EVERYTHING]) else { return };
     let objects = objects(&text);
     let of_template = |kind: &str| &find(&objects, kind)[0]["spec"]["template"]["spec"]["containers"][0];
     let test = &find(&objects, "Pod")[0]["spec"]["containers"][0];
@@ -199,7 +259,7 @@ fn rules_and_dashboard_ask_for_metrics_that_are_there() {
     for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
         assert_eq!(find(&objects, kind).len(), 1, "{kind}");
     }
-    let dashboard = find(&objects, "ConfigMap")[0]["data"]["postern.json"].as_str().unwrap();
+    let dashboard = find(&objects, "ConfigMap").iter().find_map(|it| it["data"]["postern.json"].as_str()).unwrap();
     let panels = serde_json::from_str::<Value>(dashboard).unwrap()["panels"].to_string();
     let source = |path: &str| fs::read_to_string(workspace().join(path)).unwrap();
     let known = source("sidecar/src/metrics.rs") + &source("operator/src/metrics.rs");
