@@ -249,3 +249,29 @@ fn with_grace_it_serves_so_much_longer_without_an_operator_and_no_more() {
     let refusal = sidecar.refusal(&shop.database);
     assert!(refusal.contains("lease has expired"), "{refusal}");
 }
+
+#[test]
+fn a_sidecar_that_starts_again_after_its_broker_had_two_other_authorities_still_believes_it() {
+    let Some(shop) = shop("1h") else { return };
+    let mut sidecar = shop.sidecar().started();
+    let authority = || {
+        let secret = shop.server.admin().json(&["get", "secret", "postern-broker-ca", "-n", NAMESPACE]).unwrap();
+        (secret["data"]["ca.crt"].clone(), secret["metadata"]["annotations"]["postern.dev/rotate"].is_string())
+    };
+    let (_, queries, lost) = queries_during(&shop, &sidecar, || {
+        for _ in 0..2 {
+            let (before, _) = authority();
+            let arguments = ["annotate", "secret", "postern-broker-ca", "-n", NAMESPACE, "postern.dev/rotate=now"];
+            shop.server.admin().kubectl(&arguments).unwrap();
+            wait_until("another authority", || authority().0 != before && !authority().1);
+        }
+    });
+    println!("{lost} of {queries} queries were lost");
+    assert_eq!(lost, 0);
+    // What the pod was made with says the first one.
+    assert_eq!(sidecar.guard.stop().unwrap(), Some(0));
+    let began = Instant::now();
+    let sidecar = shop.sidecar().started();
+    println!("it served {:?} after its start", began.elapsed());
+    a_change_acts(&shop, &sidecar);
+}
