@@ -29,6 +29,13 @@ pub struct CheckedPolicy {
 }
 
 impl CheckedPolicy {
+    /// Whether who is in this group may be allowed anything else, or shown anything else, than who is not.
+    pub fn names_group(&self, group: &str) -> bool {
+        let rules = self.rules.iter().map(|rule| &rule.to);
+        let exempt = self.masks.iter().map(|mask| &mask.exempt);
+        rules.chain(exempt).any(|to| to.groups.iter().any(|named| named == group))
+    }
+
     /// The Secrets that it names, with the keys that have to be in them; in order.
     pub fn secret_keys(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let credentials = ["username", "password"].map(|key| (self.database.credentials.secret(), key));

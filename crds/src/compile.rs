@@ -847,8 +847,7 @@ pub(crate) fn is_object_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// Whether identities and policies can name a group so, but for its length.
-pub(crate) fn is_group_name(text: &str) -> bool {
+fn is_group_name(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 

@@ -6,17 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::is_group_name;
-
 /// Most groups that an identity is in, with those that a token says.
 pub const MAX_GROUPS: usize = 64;
-/// Longest name of one, as it stands in the schema.
-const MAX_GROUP: usize = 128;
-
-/// Whether a policy could name the group at all; whoever is in another one has nothing by it.
-pub fn can_be_named(group: &str) -> bool {
-    is_group_name(group) && group.chars().count() <= MAX_GROUP
-}
 
 /// The claims of an issuer's tokens that tell whose they are, for people.
 pub fn telling(issuer: &str) -> &'static [&'static str] {

@@ -108,8 +108,8 @@ pub struct OidcSubject {
     /// `oid`, `sub`, `azp` and `appid`. Values are texts: put numbers in quotes.
     #[schemars(schema_with = "claims_schema")]
     pub claims: BTreeMap<String, String>,
-    /// The claim that lists groups, as an array of texts or one text; those are added to `groups`, 64 together at most. Who
-    /// writes groups at the issuer then has a say in what the policy allows.
+    /// The claim that lists groups, as an array of texts or one text. Those that a policy names are added to `groups` there,
+    /// 64 together at most. Who writes groups at the issuer then has a say in what the policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub groups_claim: Option<String>,

@@ -31,8 +31,11 @@ const LEEWAY: u64 = 30;
 const MAX_LIFE: u64 = 25 * 3600;
 /// Longest value that an identity can pin.
 const MAX_VALUE: usize = 1024;
-/// What is carried of a token's claims in an access token, whose bearer sends it in the head of each request.
-const MAX_CARRIED: usize = 8 << 10;
+/// What is carried of a token's claims in an access token, whose bearer sends it in the head of each request: Entra ID's 200
+/// groups fit.
+const MAX_CARRIED: usize = 9 << 10;
+/// Longest access token, of which the head of a request has room for one and its proof.
+pub(super) const MAX_ACCESS: usize = 14 << 10;
 
 /// Who a token says that its bearer is.
 #[derive(Clone, Debug, PartialEq)]

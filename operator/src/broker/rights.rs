@@ -251,7 +251,8 @@ pub(super) fn of_outside(
                     "the identity has its groups by another claim now; exchange again",
                 )
             })?;
-            groups.extend(said.iter().filter(|group| issuers::can_be_named(group)).cloned());
+            // Others make no difference, and who is in very many is not refused for them.
+            groups.extend(said.iter().filter(|group| policy.checked.names_group(group)).cloned());
         }
     }
     let identity = identity.in_groups(&groups).map_err(|why| client(format!("the token's groups: {why}")))?;
@@ -262,4 +263,91 @@ pub(super) fn of_outside(
 fn owner(pod: &Value) -> Option<String> {
     let owner = pods::controller(pod)?;
     Some(format!("{}/{}", owner.get("kind")?.as_str()?, owner.get("name")?.as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::broker::access::tests::outside_access;
+    use crate::objects::Compact;
+
+    fn identity(name: &str, subjects: &Value) -> Arc<InForce<Identity>> {
+        let spec = json!({"subjects": subjects, "groups": ["own"], "postgresRole": "reporting"});
+        Arc::new(InForce::read("shop", name, "u", 1, &Compact::from(&spec)).unwrap())
+    }
+
+    fn policy() -> Known<Policy> {
+        let spec = json!({
+            "database": {"host": "pg", "name": "shop", "tls": {"mode": "Require"}, "credentials": {"ephemeralRole": {"adminSecret": {"name": "maker"}}}},
+            "masks": [{"columns": ["*.*.email"], "mask": {"email": {}}, "exempt": {"groups": ["fraud"]}}],
+            "rules": [{"name": "reads", "to": {"groups": ["reporting"]}, "allow": ["Select"], "relations": ["public.*"]}],
+        });
+        let metadata = json!({"name": "orders", "namespace": "shop", "uid": "p", "generation": 1});
+        let object = json!({"apiVersion": "postern.dev/v1alpha1", "kind": "DatabaseAccessPolicy", "metadata": metadata, "spec": spec});
+        let known = Known::new(serde_json::from_value(object).unwrap(), None);
+        assert_eq!(known.mistakes, None);
+        known
+    }
+
+    fn subject(claims: &Value, groups_claim: &str) -> Value {
+        json!({"oidc": {"issuer": "https://idp.example", "claims": claims, "groupsClaim": groups_claim}})
+    }
+
+    /// A bearer whose token has these groups in its claim `teams`.
+    fn bearer(teams: &[&str]) -> (Bearer, Outside) {
+        let outside = json!({
+            "audiences": ["postern/shop"], "claims": {"sub": "ci", "ref": "main", "team": "data"}, "groups": {"teams": teams},
+        });
+        let outside: Outside = serde_json::from_value(outside).unwrap();
+        let bearer = Bearer { origin: Origin::Outside { outside: outside.clone() }, ..outside_access().bearer };
+        (bearer, outside)
+    }
+
+    #[test]
+    fn a_token_adds_the_groups_that_the_policy_names_and_each_subject_that_it_proves_says_which_claims_count() {
+        let (bearer, outside) = bearer(&["fraud", "everybody", "reporting", "own", "\n"]);
+        let subjects = json!([
+            subject(&json!({"ref": "main"}), "teams"),
+            subject(&json!({"team": "data"}), "teams"),
+            subject(&json!({"ref": "other"}), "unseen"),
+        ]);
+        let (identity, policy) = (identity("ci", &subjects), policy());
+        let resource = "postern:shop/orders".parse().unwrap();
+        let right = of_outside(&bearer, &outside, &resource, Some(&policy), &identity).unwrap();
+        assert_eq!(right.identity.checked.groups, ["own", "fraud", "reporting"]);
+        let pinned = [("ref", "main"), ("team", "data")].map(|(claim, value)| (claim.to_owned(), value.to_owned()));
+        assert_eq!(right.pinned, BTreeMap::from(pinned));
+        // An identity that has its groups by another claim since: what is carried says nothing of that.
+        let identity = self::identity("ci", &json!([subject(&json!({"ref": "main"}), "groups")]));
+        let again = of_outside(&bearer, &outside, &resource, Some(&policy), &identity).unwrap_err();
+        assert_eq!(again.code, ErrorCode::InvalidToken);
+    }
+
+    #[test]
+    fn exactly_one_identity_is_proven_and_of_others_nothing_is_told() {
+        let (_, outside) = bearer(&[]);
+        let with = |name: &str, claims: Value| identity(name, &json!([subject(&claims, "teams")]));
+        let (one, other) = (with("one", json!({"ref": "main"})), with("other", json!({"ref": "secret"})));
+        let find = |identities: &[Arc<InForce<Identity>>], issuer: &str| {
+            proven(issuer, &outside, "shop", identities).map(|found| found.checked.name.clone())
+        };
+        let both = [Arc::clone(&one), Arc::clone(&other)];
+        assert_eq!(find(&both, "https://idp.example").as_deref(), Ok("one"));
+        for (identities, issuer) in
+            [(&both[1..], "https://idp.example"), (&both[..], "https://idp.example/"), (&[], "x")]
+        {
+            let problem = find(identities, issuer).unwrap_err();
+            assert_eq!(problem.code, ErrorCode::UnauthorizedClient);
+            assert!(problem.why.contains("sub=ci") && !problem.why.contains("secret"), "{}", problem.why);
+        }
+        let twice = [one, with("two", json!({"team": "data"}))];
+        assert!(find(&twice, "https://idp.example").unwrap_err().why.contains("one, two"));
+        // Of another namespace it is another audience.
+        let problem = proven("https://idp.example", &outside, "other", &both).unwrap_err();
+        assert!(problem.why.contains("audience postern/shop"), "{}", problem.why);
+    }
 }
