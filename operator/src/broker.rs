@@ -476,6 +476,10 @@ impl Broker {
         let identity = &right.identity.checked;
         let now = now();
         let expires_in = access::life(expires, identity.max_lease.as_secs(), now);
+        if expires_in == 0 {
+            // Between its end and the end of what clocks may be apart.
+            return Err(TokenError::Expired.into());
+        }
         let access = Access {
             aud: access::AUDIENCE.to_owned(),
             iat: now,
@@ -488,6 +492,9 @@ impl Broker {
             bearer,
         };
         let access_token = self.keys.sign(&access)?;
+        if access_token.len() > outside::MAX_ACCESS {
+            return Err(OutsideError::Long.into());
+        }
         let Access { bearer, policy, identity, .. } = &access;
         tracing::debug!(namespace = bearer.namespace, who = bearer.who(), policy, identity, "an exchange is granted");
         (self.tell)(Fact::Granted { bearer, holder: access.holder(), policy, identity });

@@ -239,22 +239,23 @@ impl Sidecar {
         Self { guard, port, admin }
     }
 
-    /// One outside of the cluster: by a token of somebody else's, and with nothing of a pod around it.
-    pub(crate) fn outside(resource: &str, broker: &str, broker_ca: &str, token: &Path, folder: &Path) -> Self {
+    /// One outside of the cluster: by a token of somebody else's, as one of these options gives it, and with nothing of a pod
+    /// around it.
+    pub(crate) fn outside(resource: &str, broker: &str, ca: &Path, token: &str, folder: &Path) -> Self {
         let (port, admin) = (postern_e2e::free_port().unwrap(), postern_e2e::free_port().unwrap());
         let command = [
             sidecar().unwrap().display().to_string(),
             "run".to_owned(),
-            format!("--broker={broker}"),
+            format!("--operator={broker}"),
+            format!("--operator-ca={}", ca.display()),
             format!("--resource={resource}"),
-            format!("--token-file={}", token.display()),
+            token.to_owned(),
             format!("--spool={}", folder.join("spool").display()),
             format!("--listen=127.0.0.1:{port}"),
             format!("--admin=127.0.0.1:{admin}"),
         ];
-        let environment = [("POSTERN_BROKER_CA".to_owned(), broker_ca.to_owned())];
         let ending = Ending { signal: "TERM", folder: None, patience: Duration::from_secs(10) };
-        let guard = Guard::spawn(&command, &environment, &folder.join("log"), &ending).unwrap();
+        let guard = Guard::spawn(&command, &[], &folder.join("log"), &ending).unwrap();
         Self { guard, port, admin }
     }
 

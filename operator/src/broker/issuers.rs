@@ -272,6 +272,10 @@ mod tests {
         for path in ["/other", "/slash/", "/clear", "/inside", "/none"] {
             assert_eq!(kids(path).await, Err(Away), "{path}");
         }
+        // Inside is only who is listed so.
+        let public = serde_json::json!([{"url": format!("{url}/good"), "ca": pem}]);
+        let public = Issuers::read(&public.to_string()).unwrap();
+        assert_eq!(public.get(&format!("{url}/good")).unwrap().keys().await.err(), Some(Away));
     }
 
     #[tokio::test]

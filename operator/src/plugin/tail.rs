@@ -53,8 +53,9 @@ fn shown(line: &str, namespace: &str, identity: Option<&str>, output: Output) ->
     if output == Output::Json {
         return Some(line.to_owned());
     }
-    let mut words =
-        vec![text("/time").unwrap_or_default(), text("/proven/pod").unwrap_or_default(), by, text("/event")?];
+    // Outside of the cluster there is no pod.
+    let who = text("/proven/pod").or_else(|| text("/proven/subject")).unwrap_or_default();
+    let mut words = vec![text("/time").unwrap_or_default(), who, by, text("/event")?];
     words.extend(
         ["/decision", "/verb", "/reason", "/rule", "/object"].into_iter().filter_map(text).filter(|it| !it.is_empty()),
     );
@@ -80,6 +81,13 @@ mod tests {
         for line in ["no json", "{}", r#"{"level":"INFO","message":"proven"}"#] {
             assert_eq!(shown(line, "shop", None, Output::Table), None);
         }
+    }
+
+    #[test]
+    fn who_is_no_pod_is_called_as_his_issuer_calls_him() {
+        let line = LINE.replace("\"pod\":\"p\"", "\"issuer\":\"https://idp.example\",\"subject\":\"repo:acme/shop\"");
+        let shown = shown(&line, "shop", None, Output::Table).unwrap();
+        assert!(shown.starts_with("t  repo:acme/shop  report  statement"), "{shown}");
     }
 
     #[test]
