@@ -38,6 +38,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Form, Json, Router};
+use futures::future::BoxFuture;
 use kube::Client;
 use postern_crds::lease::{
     ACCESS_TOKEN_TYPE, AUDIT_PATH, AuditAck, ErrorCode, ErrorResponse, GRANT_TYPE, JWT_TYPE, LEASE_PATH, Lease,
@@ -650,8 +651,19 @@ impl Broker {
         }
     }
 
-    /// The lease as it is now, and the right that it is given by.
-    async fn lease(
+    /// The lease as it is now, and the right that it is given by. In memory of its own, which is given back with it: very
+    /// many polls wait, and all that they are made of waits with them.
+    fn lease<'a>(
+        &'a self,
+        access: &'a Access,
+        resource: &'a Resource,
+        source: IpAddr,
+        verifier: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(Lease, Right), Problem>> {
+        Box::pin(self.lease_now(access, resource, source, verifier))
+    }
+
+    async fn lease_now(
         &self,
         access: &Access,
         resource: &Resource,

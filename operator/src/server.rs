@@ -169,7 +169,8 @@ async fn connection(
     });
     let Some(acceptor) = acceptor else { return answer(stream, routes, end).await };
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => answer(stream, routes, end).await,
+        // By itself in memory, as it is moved and would be part of what waits more than once.
+        Ok(Ok(stream)) => answer(Box::new(stream), routes, end).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
