@@ -355,3 +355,40 @@ fn a_database_that_can_not_make_roles_lets_a_sidecar_wait_and_says_why() {
     let mut wire = sidecar.connect(&shop.database).unwrap();
     assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
 }
+
+#[test]
+fn a_renewal_moves_the_end_of_a_role_and_leaves_its_sessions_and_its_password() {
+    let Some(shop) = shop_with_roles("1m", json!({}), &spec()) else { return };
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    let process = |wire: &mut Wire| {
+        let rows = wire.simple("SELECT pg_backend_pid()").unwrap();
+        rows.iter().find(|message| message.tag == b'D').unwrap().body.clone()
+    };
+    let (role, before) = (role(&shop), process(&mut wire));
+    let end = || ask(&shop, &format!("SELECT rolvaliduntil FROM pg_roles WHERE rolname = '{role}'"));
+    let first = end();
+    assert!(!first.is_empty());
+    // A third of the lease's life later.
+    wait_until("the renewal", || end() != first);
+    assert_eq!(ask(&shop, &format!("SELECT '{}'::timestamptz > '{first}'::timestamptz", end())), "t");
+    assert!(process(&mut wire) == before, "the session goes on");
+    assert_eq!(roles(&shop).0, [role]);
+    let mut another = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut another, "TABLE app.orders"), None);
+}
+
+#[test]
+fn an_admin_whose_password_is_another_one_goes_on_making_roles_by_that() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let mut first = shop.sidecar().started();
+    assert_eq!(sqlstate(&mut first.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+    assert_eq!(first.guard.stop().unwrap(), Some(0));
+    let maker = format!("maker_{}", shop.database);
+    ask(&shop, &format!("ALTER ROLE {maker} PASSWORD 'another-password'"));
+    let patch = json!({"stringData": {"password": "another-password"}}).to_string();
+    shop.namespace.kubectl(&["patch", "secret", "maker", "-p", &patch]).unwrap();
+    ask(&shop, &format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{maker}'"));
+    let second = shop.sidecar().started();
+    assert_eq!(sqlstate(&mut second.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+}
