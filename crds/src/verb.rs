@@ -25,7 +25,7 @@ pub enum Verb {
     Temp,
     /// CREATE, ALTER, DROP of relations, indexes, types, schemas and comments.
     Ddl,
-    /// LOCK TABLE in modes stronger than ACCESS SHARE, and advisory locks.
+    /// LOCK TABLE in modes stronger than ACCESS SHARE, advisory locks, and two-phase commit.
     Lock,
     /// LISTEN and NOTIFY on the channels that `channels` names.
     Notify,

@@ -168,7 +168,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn transaction(&mut self, transaction: &pb::TransactionStmt) -> Result<(), Denial> {
+    fn transaction(&mut self, transaction: &mut pb::TransactionStmt) -> Result<(), Denial> {
         use pb::TransactionStmtKind as Kind;
         let name = transaction.savepoint_name.clone();
         let chain = transaction.chain;
@@ -179,12 +179,31 @@ impl Analyzer<'_> {
             Ok(Kind::TransStmtSavepoint) => Effect::Savepoint(name),
             Ok(Kind::TransStmtRelease) => Effect::Release(name),
             Ok(Kind::TransStmtRollbackTo) => Effect::RollbackTo(name),
-            // Their errors and locks would outlive the session that the proxy watches.
-            Ok(Kind::TransStmtPrepare | Kind::TransStmtCommitPrepared | Kind::TransStmtRollbackPrepared) => {
-                return Err(forbidden("two-phase commit"));
+            // All that was decided is checked by now, deferred constraints too. What it made is seen once it is committed.
+            Ok(Kind::TransStmtPrepare) => {
+                self.own_transaction(transaction)?;
+                Effect::Commit { chain: false }
+            }
+            Ok(Kind::TransStmtCommitPrepared) => {
+                self.own_transaction(transaction)?;
+                Effect::CatalogChange { names: Vec::new(), temporary: false }
+            }
+            Ok(Kind::TransStmtRollbackPrepared) => {
+                self.own_transaction(transaction)?;
+                Effect::None
             }
             Ok(Kind::Undefined) | Err(_) => return Err(unsupported("a transaction statement")),
         };
+        Ok(())
+    }
+
+    /// Two-phase commit. What is prepared keeps its locks when the session is over, and is nobody's in the server: so each
+    /// identity has names of its own for it.
+    fn own_transaction(&mut self, transaction: &mut pb::TransactionStmt) -> Result<(), Denial> {
+        let grant = self.allows(Verb::Lock)?;
+        self.granted(&grant, Verb::Lock);
+        transaction.gid.insert_str(0, &self.policy.prepared_prefix());
+        self.changed = true;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use postern_crds::{CheckedIdentity, CheckedPolicy, Limits, MaskKind, Mode, OnPre
 
 use super::mask::{self, HashKey};
 use crate::catalog::{Catalog, Name, Oid};
+use crate::sql::fingerprint;
 
 /// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`](super::expression::instantiate) puts the alias
 /// of the place where the expression is used for `ROW`.
@@ -71,6 +72,14 @@ pub struct RelationView {
 }
 
 impl BoundPolicy {
+    /// What the names of transactions that the identity prepares begin with in the server. They may be 199 bytes long there, and
+    /// drivers use most of that.
+    pub fn prepared_prefix(&self) -> String {
+        let identity = format!("{}/{}", self.identity.namespace, self.identity.name);
+        let hash = fingerprint(&identity);
+        format!("{}/", hash.get(..12).unwrap_or(&hash))
+    }
+
     /// What holds for every session: the minimum over all rules of the identity.
     pub fn session_limits(&self) -> Limits {
         self.policy.rules_for(&self.identity).fold(Limits::default(), |limits, rule| limits.and(rule.limits))

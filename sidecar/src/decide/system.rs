@@ -64,7 +64,6 @@ const OPEN: &[&str] = &[
     "pg_partitioned_table",
     "pg_policies",
     "pg_policy",
-    "pg_prepared_xacts",
     "pg_proc",
     "pg_publication",
     "pg_publication_namespace",
@@ -271,6 +270,13 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
     }
     if name == "pg_settings" {
         return replace(relation, Some(settings::shown_condition("r.name")), |_| None);
+    }
+    if name == "pg_prepared_xacts" {
+        let prefix = policy.prepared_prefix();
+        let own = format!("pg_catalog.starts_with(r.gid, '{prefix}'::pg_catalog.text)");
+        return replace(relation, Some(own), |column| {
+            (column == "gid").then(|| format!("pg_catalog.substr(r.gid, {})", prefix.len() + 1))
+        });
     }
     if let Some(view) = counters_view(relation, name, policy) {
         return view;
