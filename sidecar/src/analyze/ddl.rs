@@ -5,6 +5,7 @@
 //! has some, is not touched by any of it, nor does a view or index come to hold raw values of one; but a foreign key may
 //! point at a key of one that is seen as it is, with all its rows. Expressions in definitions are decided like any other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -411,35 +412,45 @@ impl Analyzer<'_> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
         self.type_name(create.of_typename.as_ref())?;
-        let mut complete = create.of_typename.is_none();
+        let complete = create.of_typename.is_none();
+        let (mut columns, mut parents) = (Vec::<Column>::new(), Vec::new());
         for parent in &mut create.inh_relations {
             let Some(NodeEnum::RangeVar(parent)) = &mut parent.node else { return Err(unsupported("INHERITS")) };
-            self.defined(parent, false, &mut Vec::new())?;
-            complete = false;
+            if let Some(parent) = self.defined(parent, false, &mut Vec::new())? {
+                columns.extend(plain_columns(&parent));
+                parents.push(parent.oid);
+            }
         }
-        let mut columns = Vec::new();
-        for element in &create.table_elts {
-            match &element.node {
+        for element in &mut create.table_elts {
+            match &mut element.node {
                 Some(NodeEnum::ColumnDef(column)) => columns.push(named(&column.colname)),
-                Some(NodeEnum::TableLikeClause(_)) => complete = false,
+                // What it is like is there before it is, maybe under the same name.
+                Some(NodeEnum::TableLikeClause(like)) => {
+                    let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
+                    let source = self.relation_at(range)?;
+                    self.reads(&source, Verb::Select)?;
+                    self.is_plain(&source)?;
+                    columns.extend(plain_columns(&source));
+                }
                 _ => {}
             }
         }
+        // Parents share columns, and what is said of one here is said of theirs.
+        let mut seen = HashSet::new();
+        columns.retain(|column| column.name.as_ref().is_none_or(|name| seen.insert(Arc::clone(name))));
         // Its own foreign keys may name it.
         let already = self.made.len();
         self.will_make(names, RelationKind::Table, &columns, &[]);
+        if let Some(made) = self.made.get_mut(already) {
+            made.parents = parents;
+        }
         let before = Arc::clone(&self.session.overlay);
         self.see_made_beside(&before);
         for element in &mut create.table_elts {
             match &mut element.node {
                 Some(NodeEnum::ColumnDef(_)) => self.column_definition(element, &columns, complete)?,
                 Some(NodeEnum::Constraint(_)) => self.constraint(element, &columns, complete)?,
-                Some(NodeEnum::TableLikeClause(like)) => {
-                    let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
-                    let source = self.relation_at(range)?;
-                    self.reads(&source, Verb::Select)?;
-                    self.is_plain(&source)?;
-                }
+                Some(NodeEnum::TableLikeClause(_)) => {}
                 _ => return Err(unsupported("an element of CREATE TABLE")),
             }
         }

@@ -113,8 +113,9 @@ where
         if !self.pending.is_empty() {
             return Ok(Hindrance::Barrier);
         }
-        // DDL of which no name is known can only be told to the catalog.
-        let known: Vec<WrittenName> = names.iter().filter(|(_, name)| !name.is_empty()).cloned().collect();
+        // DDL of which no name is known can only be told to the catalog; a schema stands as one of no name.
+        let is_known = |(schema, name): &&WrittenName| schema.is_some() || !name.is_empty();
+        let known: Vec<WrittenName> = names.iter().filter(is_known).cloned().collect();
         let sql = overlay_query(&known);
         let out = self.up.out();
         let statement = Close { kind: frontend::Kind::Statement, name: RESERVED };
