@@ -34,7 +34,7 @@ impl Analyzer<'_> {
             NodeEnum::CreateTableAsStmt(create) => self.create_as(create, &mut names)?,
             NodeEnum::CreateStmt(create) => self.create_table(create, &mut names)?,
             NodeEnum::ViewStmt(view) => self.create_view(view, &mut names)?,
-            NodeEnum::IndexStmt(index) => self.create_index(index)?,
+            NodeEnum::IndexStmt(index) => self.create_index(index, &mut names)?,
             NodeEnum::CreateSeqStmt(create) => {
                 let range = create.sequence.as_mut().ok_or_else(|| unsupported("CREATE SEQUENCE"))?;
                 let temporary = self.new_relation(range, &mut names)?;
@@ -604,7 +604,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn create_index(&mut self, index: &mut pb::IndexStmt) -> Result<bool, Denial> {
+    fn create_index(&mut self, index: &mut pb::IndexStmt, made: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = index.relation.as_mut().ok_or_else(|| unsupported("CREATE INDEX"))?;
         let relation = self.relation(range)?;
         self.may_change(&relation)?;
@@ -618,8 +618,12 @@ impl Analyzer<'_> {
         let name = index.idxname.as_str();
         let names = [(Some(relation.schema.to_string()), name.to_owned())];
         if !name.is_empty() && (!index.if_not_exists || self.may_be_there(&names)) {
-            let made = Relation::bare(0, &relation.schema, name, RelationKind::Index, Vec::new());
-            self.predict(Relation { owned_by: Some((relation.oid, 0)), ..made });
+            let bare = Relation::bare(0, &relation.schema, name, RelationKind::Index, Vec::new());
+            self.predict(Relation { owned_by: Some((relation.oid, 0)), ..bare });
+        }
+        // It comes before one of the catalog's of the same name.
+        if !name.is_empty() && relation.temporary {
+            made.extend(names);
         }
         Ok(relation.temporary)
     }
