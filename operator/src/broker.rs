@@ -64,8 +64,7 @@ use issuers::Away;
 use limit::Limit;
 use outside::{Fit, OutsideError};
 use rights::Right;
-use subject::PodToken;
-use subject::TokenError;
+use subject::{PodToken, TokenError};
 
 pub use fetch::RootsError;
 pub use issuers::{Issuers, IssuersError};

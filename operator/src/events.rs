@@ -51,10 +51,11 @@ pub enum EventReason {
     InjectionRefused,
     /// A sidecar was given a lease for the first time.
     LeaseGranted,
-    /// A pod's sidecar gets no lease, or no more.
+    /// A sidecar gets no lease, or no more.
     ///
     /// The note says what is missing: an identity for the pod's service account, a rule of the policy for that
-    /// identity, or a pod that is as it was injected.
+    /// identity, or a pod that is as it was injected; for an identity from outside of the cluster, a policy that may
+    /// leave it.
     LeaseRefused,
     /// Something that a policy allows could not be granted to the roles that are made for its sidecars.
     ///
