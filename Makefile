@@ -51,6 +51,17 @@ images: setup ## the images of operator and sidecar, as OCI archives in target/i
 		FRESH=1 .ci/image $$part localhost/postern-$$part:$(VERSION) $$image target/release/postern-$$part && echo $$image || exit 1; \
 	done
 
+# PROFILE=dev is quicker, for a look.
+.PHONY: images-arm64
+images-arm64: ## the same for arm64, built on this machine
+	@.ci/setup cross
+	@.ci/cross arm64 $(or $(PROFILE),release) $(CURDIR)/target/images/arm64
+	@for part in operator sidecar; do \
+		image=$(CURDIR)/target/images/postern-$$part-arm64.tar; \
+		ARCH=arm64 SUITE=$$(.ci/cross suite) FRESH=1 .ci/image $$part localhost/postern-$$part:$(VERSION)-arm64 $$image \
+			target/images/arm64/postern-$$part && echo $$image || exit 1; \
+	done
+
 # What a machine can't run is left out, said, and counted here.
 LEFT_OUT := $(CURDIR)/target/left-out
 .PHONY: test
