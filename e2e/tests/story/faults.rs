@@ -135,8 +135,10 @@ impl Story {
         self.admin.apply(&job.to_string()).unwrap();
         let pod = eventually("the job's pod", || {
             let pods = self.admin.json(&["get", "pods", "-n", SHOP, "-l", &format!("job-name={name}")]).ok()?;
-            let started = &pods["items"][0]["status"]["containerStatuses"][0]["started"];
-            (started == true).then(|| pods["items"][0]["metadata"]["name"].as_str().unwrap().to_owned())
+            let application = &pods["items"][0]["status"]["containerStatuses"][0];
+            // On a quick machine it has ended before it is seen to have started; its log is there as well.
+            let has_begun = application["started"] == true || application["state"]["terminated"].is_object();
+            has_begun.then(|| pods["items"][0]["metadata"]["name"].as_str().unwrap().to_owned())
         });
         let mut follow = self.admin.command(&["logs", "-n", SHOP, "-f", &pod, "-c", "app"]);
         let mut log = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
