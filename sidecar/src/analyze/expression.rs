@@ -20,6 +20,8 @@ use postern_crds::{OnPredicate, Verb};
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+        let conjunct = place.conjunct;
+        let place = Place { conjunct: false, ..place };
         let inner = Place { leaky: true, ..place };
         self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
         match &mut node.node {
@@ -27,13 +29,34 @@ impl Analyzer<'_> {
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
             Some(NodeEnum::ParamRef(_)) => Ok(None),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
-            Some(NodeEnum::AExpr(_)) => self.operator_expression(node, place),
+            Some(NodeEnum::AExpr(_)) => {
+                let late = if place.leaky { Vec::new() } else { self.late_casts(node) };
+                if late.is_empty() || !self.is_harmless_comparison(node) {
+                    return self.operator_expression(node, place);
+                }
+                if !conjunct {
+                    return self.operator_expression(node, inner);
+                }
+                let kind = self.operator_expression(node, place)?;
+                let written = std::mem::take(node);
+                *node = tree::and(std::iter::once(written).chain(late.into_iter().map(tried_first)).collect());
+                self.changed = true;
+                Ok(kind)
+            }
             Some(NodeEnum::BoolExpr(bool)) => {
                 // Which side of an OR is computed tells of the other; those of an AND are conditions by themselves.
                 let apart = bool.boolop == pb::BoolExprType::AndExpr as i32;
                 let harmless = place.leaky || apart || bool.args.iter().all(|argument| self.is_harmless(argument));
-                for argument in &mut bool.args {
-                    self.expression(argument, if harmless { place } else { inner })?;
+                let of_each = Place { conjunct: conjunct && apart, ..if harmless { place } else { inner } };
+                for mut argument in std::mem::take(&mut bool.args) {
+                    let is_comparison = matches!(argument.node, Some(NodeEnum::AExpr(_)));
+                    self.expression(&mut argument, of_each)?;
+                    // One that became several is no condition within this one.
+                    if is_comparison && of_each.conjunct {
+                        bool.args.extend(tree::conjuncts(argument));
+                    } else {
+                        bool.args.push(argument);
+                    }
                 }
                 Ok(Some(types::BOOL))
             }
@@ -718,10 +741,50 @@ impl Analyzer<'_> {
         }
     }
 
+    /// The casts of parameters in a condition, if they may fail after a row was looked at that is not to be seen: in a plan for all
+    /// values they run where they stand, and a filter that costs more than they do comes later.
+    pub(crate) fn late_casts(&self, node: &Node) -> Vec<Node> {
+        let mut casts = Vec::new();
+        each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
+        if !casts.is_empty() && !self.reads_behind_costly_filter(node) {
+            casts.clear();
+        }
+        casts
+    }
+
+    fn reads_behind_costly_filter(&self, node: &Node) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.reads_behind_costly_filter(node));
+        let optional =
+            |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_behind_costly_filter(node));
+        match &node.node {
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let names = tree::strings(&reference.fields).unwrap_or_default();
+                let columns = self.scopes.meaning(&names).columns;
+                columns.iter().flat_map(|(_, column)| &column.origins).any(|(id, _)| {
+                    let view =
+                        self.scopes.get(*id).and_then(Item::relation).and_then(|relation| relation.view.as_ref());
+                    view.and_then(|view| view.filter.as_ref()).is_some_and(|filter| is_costly(&filter.expression))
+                })
+            }
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+            Some(NodeEnum::BoolExpr(bool)) => any(&bool.args),
+            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
+            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
+            Some(NodeEnum::List(list)) => any(&list.items),
+            _ => false,
+        }
+    }
+
     /// Whether a condition can neither raise an error nor show a value.
     pub(crate) fn is_harmless(&self, node: &Node) -> bool {
         match &node.node {
-            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().all(|argument| self.is_harmless(argument)),
+            Some(NodeEnum::BoolExpr(bool)) => {
+                let apart = bool.boolop == pb::BoolExprType::AndExpr as i32;
+                bool.args
+                    .iter()
+                    .all(|argument| self.is_harmless(argument) && (apart || self.late_casts(argument).is_empty()))
+            }
+            Some(NodeEnum::CaseExpr(_)) => is_tried_first(node),
             Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
             Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
             Some(NodeEnum::AExpr(_)) => self.is_harmless_comparison(node),
@@ -1086,6 +1149,82 @@ fn has_parameter(node: &Node) -> bool {
         Some(NodeEnum::CoalesceExpr(coalesce)) => any(&coalesce.args),
         _ => true,
     }
+}
+
+/// Each parameter with a cast, in what a comparison that can't raise consists of.
+fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
+    match &node.node {
+        Some(NodeEnum::TypeCast(cast)) => {
+            if matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::ParamRef(_))) {
+                f(node);
+            }
+        }
+        Some(NodeEnum::AExpr(expr)) => {
+            for side in [&expr.lexpr, &expr.rexpr].into_iter().flatten() {
+                each_cast_of_parameter(side, f);
+            }
+        }
+        Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
+        Some(NodeEnum::NullTest(test)) => test.arg.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
+        Some(NodeEnum::BooleanTest(test)) => test.arg.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().for_each(|node| each_cast_of_parameter(node, f)),
+        Some(NodeEnum::List(list)) => list.items.iter().for_each(|node| each_cast_of_parameter(node, f)),
+        Some(NodeEnum::CollateClause(collate)) => {
+            collate.arg.iter().for_each(|node| each_cast_of_parameter(node, f));
+        }
+        Some(NodeEnum::CoalesceExpr(coalesce)) => coalesce.args.iter().for_each(|node| each_cast_of_parameter(node, f)),
+        _ => {}
+    }
+}
+
+/// A condition that is always true, and fails where this cast does. It reads no row, so the server tries it once before all that do;
+/// where it has the parameter's value as it plans, nothing is left of it.
+fn tried_first(cast: Node) -> Node {
+    let is_null = pb::NullTest {
+        xpr: None,
+        arg: tree::boxed(cast),
+        nulltesttype: pb::NullTestType::IsNull as i32,
+        argisrow: false,
+        location: -1,
+    };
+    tree::case(tree::node(NodeEnum::NullTest(Box::new(is_null))), tree::boolean(true), Some(tree::boolean(true)))
+}
+
+fn is_tried_first(node: &Node) -> bool {
+    let mut casts = Vec::new();
+    if let Some(NodeEnum::CaseExpr(case)) = &node.node
+        && let [when] = case.args.as_slice()
+        && let Some(NodeEnum::CaseWhen(when)) = &when.node
+    {
+        when.expr.iter().for_each(|condition| each_cast_of_parameter(condition, &mut |cast| casts.push(cast.clone())));
+    }
+    casts.into_iter().any(|cast| tried_first(cast) == *node)
+}
+
+/// Whether a filter is more than comparisons of columns with constants, each of which costs less than a cast of a parameter.
+fn is_costly(filter: &Node) -> bool {
+    let is_value = |node: &Option<Box<Node>>| match node.as_deref().and_then(|node| node.node.as_ref()) {
+        Some(NodeEnum::ColumnRef(_) | NodeEnum::AConst(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => {
+            matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::AConst(_)))
+        }
+        _ => false,
+    };
+    let mut costly = false;
+    each_conjunct(filter, &mut |conjunct| {
+        costly |= match &conjunct.node {
+            Some(NodeEnum::ColumnRef(_)) => false,
+            Some(NodeEnum::AExpr(expr)) => {
+                let own = matches!(tree::strings(&expr.name).as_deref(), Some(["pg_catalog", _]));
+                let plain = own && expr.kind == pb::AExprKind::AexprOp as i32;
+                !(plain && is_value(&expr.lexpr) && is_value(&expr.rexpr))
+            }
+            Some(NodeEnum::NullTest(test)) => !is_value(&test.arg),
+            Some(NodeEnum::BooleanTest(test)) => !is_value(&test.arg),
+            _ => true,
+        };
+    });
+    costly
 }
 
 /// A comparison that is not true for NULL.

@@ -317,12 +317,22 @@ pub(crate) struct Place {
     after_filter: bool,
     /// It stands in a subquery of a condition, and belongs to a query around that.
     from_below: bool,
+    /// It is a condition by itself, which no row passes for that it has no partner in a join.
+    conjunct: bool,
 }
 
 impl Place {
-    const PREDICATE: Place =
-        Place { leaky: false, predicate: true, condition: false, after_filter: false, from_below: false };
+    const PREDICATE: Place = Place {
+        leaky: false,
+        predicate: true,
+        condition: false,
+        after_filter: false,
+        from_below: false,
+        conjunct: false,
+    };
     const CONDITION: Place = Place { condition: true, ..Place::PREDICATE };
+    /// Of a WHERE, or of an inner join.
+    const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }
 
 /// The walk over one statement.

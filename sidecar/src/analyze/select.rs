@@ -88,7 +88,7 @@ impl Analyzer<'_> {
             self.table_item(item)?;
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
-            self.expression(condition, Place::CONDITION)?;
+            self.expression(condition, Place::WHERE)?;
             self.push_conditions(condition);
         }
         if top {
@@ -625,7 +625,8 @@ impl Analyzer<'_> {
             self.compare_merged(&left, &right)?;
         }
         if let Some(quals) = join.quals.as_deref_mut() {
-            self.expression(quals, Place::CONDITION)?;
+            let is_inner = join.jointype == pb::JoinType::JoinInner as i32;
+            self.expression(quals, if is_inner { Place::WHERE } else { Place::CONDITION })?;
         }
         if let Some(alias) = &join.join_using_alias {
             // Its columns are the merged ones, which are marked on both sides already.

@@ -218,13 +218,13 @@ impl Analyzer<'_> {
         }
         let before = self.masked_reads.len();
         if let Some(condition) = condition.as_deref_mut() {
-            self.expression(condition, Place::CONDITION)?;
+            self.expression(condition, Place::WHERE)?;
         }
         let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned || current_of, target)?;
         if let Some(inside) = target.inside() {
             let written = condition.take().map(|condition| *condition);
-            *condition = tree::boxed(self.within(inside, written));
+            *condition = tree::boxed(self.within(inside, written, Place::WHERE));
         }
         Ok(pinned || current_of)
     }
@@ -249,12 +249,13 @@ impl Analyzer<'_> {
 
     /// `inside AND <what can't raise, as written> AND CASE WHEN inside THEN <the rest> ELSE false END`: the index of
     /// what stands beside the CASE stays usable.
-    fn within(&mut self, inside: Node, written: Option<Node>) -> Node {
+    fn within(&mut self, inside: Node, written: Option<Node>, place: Place) -> Node {
         self.changed = true;
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
         let (mut beside, mut rest) = (vec![first], Vec::new());
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
-            if self.is_harmless(&conjunct) { beside.push(conjunct) } else { rest.push(conjunct) }
+            let harmless = self.is_harmless(&conjunct) && (place.conjunct || self.late_casts(&conjunct).is_empty());
+            if harmless { beside.push(conjunct) } else { rest.push(conjunct) }
         }
         if !rest.is_empty() {
             beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
@@ -1098,7 +1099,7 @@ impl Analyzer<'_> {
         }
         if let Some(inside) = target.inside() {
             let written = conflict.where_clause.take().map(|condition| *condition);
-            conflict.where_clause = tree::boxed(self.within(inside, written));
+            conflict.where_clause = tree::boxed(self.within(inside, written, Place::CONDITION));
         }
         let inside = self.keys_inside(&conflict.target_list, target)?;
         self.only_where(&mut conflict.where_clause, inside);
@@ -1129,7 +1130,7 @@ impl Analyzer<'_> {
         self.masked_condition(before, pinned, &target)?;
         if let Some(inside) = target.inside() {
             let written = merge.join_condition.take().map(|condition| *condition);
-            merge.join_condition = tree::boxed(self.within(inside, written));
+            merge.join_condition = tree::boxed(self.within(inside, written, Place::CONDITION));
         }
         for node in &mut merge.merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(when)) = &mut node.node else { return Err(unsupported("MERGE")) };
@@ -1156,7 +1157,7 @@ impl Analyzer<'_> {
         self.masked_condition(before, pinned && !by_source, target)?;
         if by_source && let Some(inside) = target.inside() {
             let written = when.condition.take().map(|condition| *condition);
-            when.condition = tree::boxed(self.within(inside, written));
+            when.condition = tree::boxed(self.within(inside, written, Place::CONDITION));
         }
         match pb::CmdType::try_from(when.command_type) {
             Ok(pb::CmdType::CmdUpdate) => {
