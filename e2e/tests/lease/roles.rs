@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use postern_e2e::gate::http_get;
 use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
-use postern_e2e::postgres::Server;
+use postern_e2e::postgres::{Server, ServerOptions};
 use postern_e2e::wire::{Wire, query};
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ pub(crate) fn shop_with_roles(max_lease: &str, role: Value, spec: &Value) -> Opt
             "--resource=secrets",
             "--resource-name=db",
             "--resource-name=maker",
+            "--resource-name=authority",
         ],
     ] {
         shop.namespace.kubectl(arguments).unwrap();
@@ -391,4 +392,43 @@ fn an_admin_whose_password_is_another_one_goes_on_making_roles_by_that() {
     ask(&shop, &format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{maker}'"));
     let second = shop.sidecar().started();
     assert_eq!(sqlstate(&mut second.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+}
+
+#[test]
+fn roles_are_made_over_tls_and_only_at_a_server_of_the_authority_that_the_policy_names() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let start = || {
+        let hba = vec!["hostnossl all all 0.0.0.0/0 reject".to_owned()];
+        Server::start(&ServerOptions { tls: true, hba, ..ServerOptions::default() }).unwrap()
+    };
+    let (server, another) = (start(), start());
+    let database = &shop.database;
+    server.psql("postgres", &format!("CREATE DATABASE {database}")).unwrap();
+    server.psql(database, &TABLES.replace("{db}", database)).unwrap();
+    let authority = |server: &Server| json!({"ca.crt": server.ca().unwrap()});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "authority"}, "stringData": authority(&another),
+    });
+    shop.namespace.apply(&secret.to_string()).unwrap();
+    let tls = json!({"mode": "VerifyFull", "caSecret": {"name": "authority", "key": "ca.crt"}});
+    let credentials = json!({"ephemeralRole": {"adminSecret": {"name": "maker"}}});
+    shop.policy_by(server.port(), database, &tls, &credentials, &spec());
+
+    let sidecar = shop.sidecar();
+    wait_until("the reason", || {
+        std::fs::read_to_string(shop.folder.join("log")).is_ok_and(|log| {
+            log.contains("no role can be made: TLS with the database failed: invalid peer certificate")
+        })
+    });
+    let ours = "SELECT count(*) FROM pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE '%policy%'";
+    assert_eq!(server.psql(database, ours).unwrap().trim(), "0");
+
+    let patch = json!({"stringData": authority(&server)}).to_string();
+    shop.namespace.kubectl(&["patch", "secret", "authority", "-p", &patch]).unwrap();
+    let sidecar = sidecar.started();
+    let mut wire = sidecar.connect(database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    let by_tls = "SELECT bool_and(ssl), count(DISTINCT usename) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                  WHERE client_addr IS NOT NULL";
+    assert_eq!(server.psql(database, by_tls).unwrap().trim(), "t|2", "the maker's connection, and the sidecar's");
 }

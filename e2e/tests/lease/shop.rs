@@ -114,19 +114,19 @@ impl Shop {
 
     /// The same, at another server.
     pub(crate) fn policy_at(&self, port: u16, database: &str, credentials: &Value, spec: &Value) {
+        self.policy_by(port, database, &json!({"mode": "Disable", "allowUnverified": true}), credentials, spec);
+    }
+
+    /// The same, with TLS as it says.
+    pub(crate) fn policy_by(&self, port: u16, database: &str, tls: &Value, credentials: &Value, spec: &Value) {
         let mut policy = json!({
             "apiVersion": "postern.dev/v1alpha1",
             "kind": "DatabaseAccessPolicy",
             "metadata": {"name": "orders"},
             "spec": spec,
         });
-        policy["spec"]["database"] = json!({
-            "host": "127.0.0.1",
-            "port": port,
-            "name": database,
-            "tls": {"mode": "Disable", "allowUnverified": true},
-            "credentials": credentials,
-        });
+        policy["spec"]["database"] =
+            json!({"host": "127.0.0.1", "port": port, "name": database, "tls": tls, "credentials": credentials});
         self.namespace.apply(&policy.to_string()).unwrap();
     }
 
