@@ -408,9 +408,13 @@ async fn lease(
     request: Request,
 ) -> Response {
     let polled = async {
-        let access = broker.bearer_of(request.headers(), LEASE_PATH).await?;
-        let body = in_time(Bytes::from_request(request, &())).await.map_err(Problem::request)?;
-        let request = serde_json::from_slice(&body).map_err(|error| Problem::request(error.to_string()))?;
+        let (access, request) = {
+            let access = broker.bearer_of(request.headers(), LEASE_PATH).await?;
+            // Its bytes are a part of what the connection reads into, and a poll waits for long.
+            let body = in_time(Bytes::from_request(request, &())).await.map_err(Problem::request)?;
+            let request = serde_json::from_slice(&body).map_err(|error| Problem::request(error.to_string()))?;
+            (access, request)
+        };
         broker.poll(&access, &request, peer.ip()).await
     };
     let polled = polled.await;
