@@ -31,6 +31,8 @@ pub struct Operator {
     folder: PathBuf,
 }
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// How a replica is run.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
@@ -44,11 +46,13 @@ pub struct Options<'a> {
     pub by: Option<u16>,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// Where pods reach its broker; in a cluster without IPv4 `[::1]`, and it listens as the chart has it, at all addresses.
+    pub host: &'a str,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { broker: None, image: SIDECAR_IMAGE, more: &[], by: None, environment: Vec::new() }
+        Self { broker: None, image: SIDECAR_IMAGE, more: &[], by: None, environment: Vec::new(), host: LOOPBACK }
     }
 }
 
@@ -139,7 +143,7 @@ impl Operator {
     }
 
     fn attempt(server: &ApiServer, pod_name: &str, options: &Options<'_>) -> Result<Self> {
-        let Options { broker, image, more, by, environment } = options;
+        let Options { broker, image, more, by, environment, host } = options;
         let folder = crate::temporary_folder("operator")?;
         let token = server.admin().kubectl(&["create", "token", "postern", "-n", NAMESPACE, "--duration=24h"])?;
         let url = by.map_or_else(|| server.url().to_owned(), |port| format!("https://127.0.0.1:{port}"));
@@ -153,8 +157,8 @@ impl Operator {
             format!("--pod-name={pod_name}"),
             format!("--webhook-listen=127.0.0.1:{webhooks}"),
             "--webhook-host=127.0.0.1".into(),
-            format!("--broker-listen=127.0.0.1:{broker}"),
-            format!("--broker-url=https://127.0.0.1:{broker}"),
+            format!("--broker-listen={}:{broker}", if *host == LOOPBACK { LOOPBACK } else { "0.0.0.0" }),
+            format!("--broker-url=https://{host}:{broker}"),
             format!("--admin-listen=127.0.0.1:{admin}"),
             format!("--sidecar-image={image}"),
             "--restart-workloads=true".into(),

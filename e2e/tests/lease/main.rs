@@ -12,10 +12,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
-use postern_e2e::postgres::{ADMIN_PASSWORD, Server};
-use serde_json::Value;
+use postern_e2e::postgres::{ADMIN_PASSWORD, Server, ServerOptions};
+use serde_json::{Value, json};
 
-use shop::{PATIENCE, end_of, shop, sqlstate, wait_until};
+use shop::{PATIENCE, end_of, shop, shop_at, sqlstate, wait_until};
 
 #[test]
 fn a_change_of_the_policy_acts_at_once_and_a_revoked_identity_ends_sessions() {
@@ -174,4 +174,21 @@ fn without_an_operator_it_serves_to_the_end_of_the_lease_and_says_so_then() {
     assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
     let refusal = sidecar.refusal(&shop.database);
     assert!(refusal.contains("lease has expired"), "{refusal}");
+}
+
+/// The gate itself is at the pod's loopback, which has IPv4 in any cluster.
+#[test]
+fn in_a_cluster_without_ipv4_a_sidecar_gets_its_lease_and_reaches_its_database() {
+    let Some(shop) = shop_at("[::1]", "1h") else { return };
+    let settings = vec![("listen_addresses".to_owned(), "::1".to_owned())];
+    let hba = vec!["host all all ::1/128 scram-sha-256".to_owned()];
+    let server = Server::start(&ServerOptions { settings, hba, ..ServerOptions::default() }).unwrap();
+    server.psql("postgres", "CREATE TABLE t (a int)").unwrap();
+    let rules =
+        json!([{"name": "reads", "to": {"identities": ["report"]}, "allow": ["Select"], "relations": ["public.t"]}]);
+    shop.policy_at(server.port(), "postgres", &json!({"secret": {"name": "db"}}), &json!({"rules": rules}));
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect("postgres").unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE t"), None);
+    wait_until("the audit", || shop.kept().iter().any(|event| event["event"] == "statement"));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postern_e2e::gate::{http_get, sidecar};
 use postern_e2e::guard::{Ending, Guard};
-use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator};
+use postern_e2e::kubernetes::operator::{self, NAMESPACE, Operator, Options};
 use postern_e2e::kubernetes::{ApiServer, NEWEST, Namespace, helm};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
 use postern_e2e::wire::{self, Wire, error};
@@ -24,6 +24,8 @@ pub(crate) struct Shop {
     pub(crate) server: &'static ApiServer,
     pub(crate) database: String,
     pub(crate) folder: PathBuf,
+    /// Where pod, broker and database are: `127.0.0.1`, or `[::1]`.
+    host: &'static str,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -34,6 +36,11 @@ impl Drop for Shop {
 }
 
 pub(crate) fn shop(max_lease: &str) -> Option<Shop> {
+    shop_at("127.0.0.1", max_lease)
+}
+
+/// The same where pod, broker and database are at this address, which stands in brackets if it is one of IPv6.
+pub(crate) fn shop_at(host: &'static str, max_lease: &str) -> Option<Shop> {
     // The webhooks of a cluster are one operator's.
     static ALONE: Mutex<()> = Mutex::new(());
     static INSTALLED: OnceLock<()> = OnceLock::new();
@@ -41,14 +48,15 @@ pub(crate) fn shop(max_lease: &str) -> Option<Shop> {
     let helm = helm().unwrap()?;
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     INSTALLED.get_or_init(|| operator::install(server, &helm).unwrap());
-    let operator = Operator::start(server, "postern-0").unwrap();
+    let operator = Operator::start_with(server, "postern-0", &Options { host, ..Options::default() }).unwrap();
     let database = Server::shared()
         .unwrap()
         .database_with("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE TABLE u (a int)")
         .unwrap();
     let namespace = Namespace::new(server.admin(), "lease", &[]).unwrap();
     let folder = postern_e2e::temporary_folder("lease").unwrap();
-    let shop = Shop { operator: Some(operator), namespace, server, database: database.name, folder, _alone: alone };
+    let shop =
+        Shop { operator: Some(operator), namespace, server, database: database.name, folder, host, _alone: alone };
     let account = format!("{NAMESPACE}:postern");
     for arguments in [
         &["create", "serviceaccount", "report"][..],
@@ -68,7 +76,8 @@ pub(crate) fn shop(max_lease: &str) -> Option<Shop> {
     shop.identity(max_lease);
     shop.policy(&["public.t"], &shop.database);
     shop.namespace.apply(&pod().to_string()).unwrap();
-    let addresses = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    let ip = shop.address();
+    let addresses = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}});
     shop.namespace.kubectl(&["patch", "pod", "app", "--subresource=status", "-p", &addresses.to_string()]).unwrap();
     Some(shop)
 }
@@ -87,6 +96,10 @@ fn pod() -> Value {
 }
 
 impl Shop {
+    fn address(&self) -> &'static str {
+        self.host.trim_matches(['[', ']'])
+    }
+
     pub(crate) fn identity(&self, max_lease: &str) {
         let identity = json!({
             "apiVersion": "postern.dev/v1alpha1",
@@ -126,7 +139,7 @@ impl Shop {
             "spec": spec,
         });
         policy["spec"]["database"] =
-            json!({"host": "127.0.0.1", "port": port, "name": database, "tls": tls, "credentials": credentials});
+            json!({"host": self.address(), "port": port, "name": database, "tls": tls, "credentials": credentials});
         self.namespace.apply(&policy.to_string()).unwrap();
     }
 
@@ -158,7 +171,8 @@ impl Shop {
     /// The same with a token of the caller's.
     pub(crate) fn sidecar_by(&self, token: &str, environment: Vec<(String, String)>, more: &[&str]) -> Sidecar {
         fs::write(self.folder.join("token"), token).unwrap();
-        Sidecar::start(&self.injected(), environment, more, self.operator().broker(), &self.folder)
+        let broker = format!("https://{}:{}", self.host, self.operator().broker());
+        Sidecar::start(&self.injected(), environment, more, &broker, &self.folder)
     }
 
     /// The sidecar as the webhook put it into the pod.
@@ -209,12 +223,12 @@ impl Sidecar {
         container: &Value,
         mut environment: Vec<(String, String)>,
         more: &[&str],
-        broker: u16,
+        broker: &str,
         folder: &Path,
     ) -> Self {
         let (port, admin) = (postern_e2e::free_port().unwrap(), postern_e2e::free_port().unwrap());
         let ours = [
-            format!("--broker=https://127.0.0.1:{broker}"),
+            format!("--broker={broker}"),
             format!("--token-file={}", folder.join("token").display()),
             format!("--spool={}", folder.join("spool").display()),
             format!("--listen=127.0.0.1:{port}"),
