@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 pub use access::Access;
 pub use api_server::ApiServer;
 pub use certificates::Authority;
-pub use cluster::Cluster;
+pub use cluster::{Befalls, Cluster};
 pub use image::Image;
 pub use namespace::Namespace;
 

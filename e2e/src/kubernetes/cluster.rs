@@ -20,6 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The variable with the folder of a cluster that is there for a whole run of tests.
 const RUNNING: &str = "POSTERN_CLUSTER";
 
+/// What befalls a node, in the words of `e2e/kubernetes/node`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Befalls {
+    /// Its kubelet is killed and starts again.
+    KubeletRestarts,
+    /// All that runs there is killed, and what was in memory is lost; the control plane, which is elsewhere, goes on.
+    PowerGoes,
+    /// It starts again, after [`Befalls::PowerGoes`].
+    PowerReturns,
+}
+
 /// A cluster that runs pods.
 #[derive(Debug)]
 pub struct Cluster {
@@ -155,6 +166,18 @@ impl Cluster {
         );
         fs::write(loaded, key)?;
         Ok(image.name().to_owned())
+    }
+
+    /// Has this befall the node of a cluster of ours, once what befell it before is over.
+    pub fn befalls(&self, what: Befalls) -> Result<()> {
+        ensure!(self.ours, "a cluster of somebody else's");
+        let order = match what {
+            Befalls::KubeletRestarts => "kubelet",
+            Befalls::PowerGoes => "off",
+            Befalls::PowerReturns => "on",
+        };
+        // A pipe, which is opened while somebody reads from it.
+        fs::write(self.folder.join("orders"), format!("{order}\n")).context("tell the node")
     }
 
     /// Its folder, by which its processes are known; with `logs` in it.

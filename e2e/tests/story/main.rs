@@ -5,6 +5,7 @@
 mod audit;
 mod documents;
 mod faults;
+mod node;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,6 +27,7 @@ const AWAY: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs
 
 /// The story's cluster, and what was measured on it.
 struct Story {
+    cluster: &'static Cluster,
     admin: &'static Access,
     helm: PathBuf,
     measured: Vec<(&'static str, String)>,
@@ -136,19 +138,28 @@ impl Drop for Story {
 }
 
 impl Story {
-    /// In the cluster, with all images in it; None where there can be no cluster, which is said.
+    /// In the tests' cluster, with all images in it; None where there can be no cluster, which is said.
     fn begin() -> Option<Self> {
+        Self::begin_in(|| Cluster::shared().unwrap())
+    }
+
+    /// In a cluster of its own, to whose node everything may happen. It ends with the tests of this file.
+    fn begin_alone() -> Option<Self> {
+        Self::begin_in(|| Cluster::start().unwrap().map(|cluster| &*Box::leak(Box::new(cluster))))
+    }
+
+    fn begin_in(cluster: impl FnOnce() -> Option<&'static Cluster>) -> Option<Self> {
         // One Postern serves a whole cluster.
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let cluster = Cluster::shared().unwrap()?;
+        let cluster = cluster()?;
         let helm = helm().unwrap()?;
         let operator = Image::operator(&built::program("postern-operator").unwrap());
         let sidecar = Image::sidecar(gate::sidecar().unwrap());
         for image in [&operator, &sidecar, &Image::postgres().unwrap(), &Image::client().unwrap()] {
             cluster.load(image).unwrap();
         }
-        Some(Self { admin: cluster.admin(), helm, measured: Vec::new(), _alone: alone })
+        Some(Self { cluster, admin: cluster.admin(), helm, measured: Vec::new(), _alone: alone })
     }
 
     /// Nothing is left of it, nothing hangs, and what was measured is told.
