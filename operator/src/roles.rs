@@ -3,7 +3,7 @@
 //! **Promise.** A role can do no more than the policy says: it is a member of one role that holds the policy's GRANTs for
 //! its identity, or of the one that the policy names. Its password is its sidecar's own; what is kept here and sent to the
 //! database is the verifier. When its lease is over, or the right to it, its sessions are ended, what it owns is given
-//! away, and it is dropped; also one whose operator ended before. Any replica makes and prolongs any role.
+//! to one that may do nothing, and it is dropped; also one whose operator ended before. Any replica makes and prolongs any role.
 //! **Also.** What can't be granted is told, and the lease is given: the database then refuses what is missing.
 //! **Not covered.** Objects that a role made in another database of the server: they hold up its end, which is told.
 
@@ -28,7 +28,7 @@ use crate::secrets::{SecretError, Secrets};
 use crate::timely::timely;
 
 use name::{Comment, Owner};
-use server::{Admin, Registered};
+use server::{Admin, Registered, cut};
 
 /// How long one role may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,8 +44,15 @@ const MARGIN: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(15);
 /// How long changes gather before it looks.
 const GATHER: Duration = Duration::from_millis(300);
+/// After how long those that could not be dropped before are left for another time, so that who waits for a role gets one.
+const AT_A_TIME: Duration = Duration::from_secs(20);
 /// SQLSTATE of a role that isn't there.
 const UNDEFINED_OBJECT: &str = "42704";
+/// SQLSTATE where somebody held a lock for too long.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Most roles of an identity's jobs outside of the cluster at a time, as far as this replica made them: who has one token
+/// can make as many keys as he likes, and each has a role.
+const MAX_OUTSIDE: usize = 1000;
 /// Most statements that are told of one policy.
 const TOLD: usize = 5;
 
@@ -74,6 +81,11 @@ pub enum RoleError {
     /// The cluster's UID isn't known.
     #[error("the UID of the cluster can't be read")]
     Cluster,
+    /// There are too many.
+    #[error(
+        "{MAX_OUTSIDE} sidecars outside of the cluster have roles by this identity already, until their leases end"
+    )]
+    Many,
     /// It took too long.
     #[error("the database takes too long to make a role")]
     Late,
@@ -126,11 +138,27 @@ struct Held {
 /// A database, with the connection to it.
 #[derive(Default)]
 struct Server {
-    /// With the versions of the Secrets that it was made by.
-    connection: tokio::sync::Mutex<Option<(Vec<String>, Admin)>>,
+    /// Nobody's while somebody works with it: whoever is cut short in the middle, by a deadline or because his client left,
+    /// leaves none, and nobody takes the answers to his questions for those to his own.
+    connection: tokio::sync::Mutex<Option<Connection>>,
     roles: Mutex<HashMap<String, Known>>,
     held: Mutex<HashMap<String, Held>>,
     failed: Mutex<Option<(Instant, RoleError)>>,
+    /// Roles that could not be dropped: they come after all others.
+    stuck: Mutex<HashSet<String>>,
+}
+
+/// A connection, with the versions of the Secrets that it was made by.
+struct Connection {
+    by: Vec<String>,
+    admin: Admin,
+}
+
+/// Whether there are too many roles of a group to make this one, which may be one of them.
+fn is_crowded(roles: &HashMap<String, Known>, role: &str, group: &str) -> bool {
+    let now = Instant::now();
+    !roles.contains_key(role)
+        && roles.values().filter(|known| known.group == group && known.until > now).count() >= MAX_OUTSIDE
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -183,6 +211,9 @@ impl Roles {
         if lasts && (member_of(loan.policy).is_some() || server.is_fresh(&group, loan)) {
             return Ok(Lent { role, refused: None });
         }
+        if loan.pod.is_none() && is_crowded(&locked(&server.roles), &role, &group) {
+            return Err(RoleError::Many);
+        }
         if let Some((at, error)) = &*locked(&server.failed)
             && at.elapsed() < FAILED
             && !lasts
@@ -210,7 +241,10 @@ impl Roles {
             Err(error) => {
                 let namespace = &loan.policy.checked.namespace;
                 tracing::warn!(namespace, policy = loan.policy.checked.name, %error, "a sidecar gets no role");
-                *locked(&server.failed) = Some((Instant::now(), error.clone()));
+                // What one role is held up by is no matter of others.
+                if !matches!(&error, RoleError::Refused { sqlstate, .. } if sqlstate == LOCK_NOT_AVAILABLE) {
+                    *locked(&server.failed) = Some((Instant::now(), error.clone()));
+                }
                 Err(error)
             }
         }
@@ -224,35 +258,37 @@ impl Roles {
         role: &str,
         group: &str,
     ) -> Result<Option<String>, RoleError> {
-        let mut connection = server.connection.lock().await;
-        let admin = self.connected(&mut connection, loan.policy).await?;
+        let mut kept = server.connection.lock().await;
+        let mut connection = self.connected(&mut kept, loan.policy).await?;
+        let admin = &mut connection.admin;
         let made = async {
             let refused = match member_of(loan.policy) {
                 Some(group) => admin.check_group(group).await.map(|()| None)?,
                 None => hold(admin, server, owner, loan, group).await?,
             };
             let comment = comment(owner, loan, Some(loan.subject));
-            admin.lend(role, group, &comment, loan.verifier, loan.life + MARGIN).await?;
+            // In a pod nobody but the sidecar has a session.
+            let kept = loan.pod.is_some();
+            admin.lend(role, group, &comment, loan.verifier, loan.life + MARGIN, kept).await?;
             Ok(refused)
         };
         let made = made.await;
-        match &made {
-            Err(RoleError::Connection(_)) => *connection = None,
-            // The role that holds the grants is gone, by whomever: it is made again at the next try.
-            Err(RoleError::Refused { sqlstate, .. }) if sqlstate == UNDEFINED_OBJECT => {
-                locked(&server.held).remove(group);
-            }
-            Ok(_) | Err(_) => {}
+        // The role that holds the grants is gone, by whomever: it is made again at the next try.
+        if let Err(RoleError::Refused { sqlstate, .. }) = &made
+            && sqlstate == UNDEFINED_OBJECT
+        {
+            locked(&server.held).remove(group);
         }
+        connection.keep(&mut kept, &made);
         made
     }
 
-    /// The connection, made anew where there is none, or it was by other Secrets.
-    async fn connected<'a>(
+    /// Takes the connection, made anew where there is none, or it was by other Secrets.
+    async fn connected(
         &self,
-        connection: &'a mut Option<(Vec<String>, Admin)>,
+        kept: &mut Option<Connection>,
         policy: &InForce<Policy>,
-    ) -> Result<&'a mut Admin, RoleError> {
+    ) -> Result<Connection, RoleError> {
         let checked = &policy.checked;
         let namespace = &checked.namespace;
         let read = async |name: &str| {
@@ -266,9 +302,8 @@ impl Roles {
         };
         let mut versions = vec![policy.generation.to_string(), secret.version.clone()];
         versions.extend(ca.as_ref().map(|(ca, _)| ca.version.clone()));
-        let usable = connection.take().filter(|(by, _)| *by == versions);
-        let admin = match usable {
-            Some((_, admin)) => admin,
+        match kept.take().filter(|connection| connection.by == versions) {
+            Some(connection) => Ok(connection),
             None => {
                 let ca = ca.as_ref().and_then(|(ca, key)| ca.values.get(*key));
                 let mut admin = Admin::connect(checked, &secret, ca.map(|pem| pem.as_slice())).await?;
@@ -277,10 +312,9 @@ impl Roles {
                         "the server only reads: set ephemeralRole.primary to the one that can be written".to_owned(),
                     ));
                 }
-                admin
+                Ok(Connection { by: versions, admin })
             }
-        };
-        Ok(&mut connection.insert((versions, admin)).1)
+        }
     }
 
     async fn owner(&self, policy: &InForce<Policy>) -> Result<Owner, RoleError> {
@@ -356,17 +390,13 @@ impl Roles {
         let drop = async {
             let owner = self.owner(policy).await?;
             let server = self.server(&policy.uid);
-            let mut connection = server.connection.lock().await;
-            let failed = self.connected(&mut connection, policy).await.err();
-            let admin = match (failed, &mut *connection) {
-                (None, Some((_, admin))) => admin,
-                (Some(RoleError::Secret(..)), Some((_, admin))) if without == Without::Connected => admin,
-                (failed, _) => return Err(failed.unwrap_or(RoleError::Late)),
+            let mut kept = server.connection.lock().await;
+            let mut connection = match self.connected(&mut kept, policy).await {
+                Err(error @ RoleError::Secret(..)) if without == Without::Connected => kept.take().ok_or(error)?,
+                connected => connected?,
             };
-            let dropped = drop_over(admin, &server, &owner, policy, &is_over, &self.metrics).await;
-            if matches!(dropped, Err(RoleError::Connection(_))) {
-                *connection = None;
-            }
+            let dropped = drop_over(&mut connection.admin, &server, &owner, policy, &is_over, &self.metrics).await;
+            connection.keep(&mut kept, &dropped);
             dropped
         };
         match timeout(TIMEOUT, drop).await.unwrap_or(Err(RoleError::Late)) {
@@ -376,6 +406,15 @@ impl Roles {
                 tracing::warn!(namespace, policy, %error, "roles that are over can't be looked for; it is tried again");
                 false
             }
+        }
+    }
+}
+
+impl Connection {
+    /// For who comes next, where that is of use.
+    fn keep<T>(self, kept: &mut Option<Connection>, worked: &Result<T, RoleError>) {
+        if self.admin.is_idle() && !matches!(worked, Err(RoleError::Connection(_))) {
+            *kept = Some(self);
         }
     }
 }
@@ -433,7 +472,23 @@ async fn hold(
         held.seen = Instant::now();
         return Ok(None);
     }
-    admin.lock(group).await?;
+    let locked = admin.lock(group).await?;
+    let brought = bring_in_line(admin, server, owner, loan, group).await;
+    if locked && !matches!(brought, Err(RoleError::Connection(_))) && admin.is_idle() {
+        admin.unlock(group).await?;
+    }
+    brought
+}
+
+/// Makes the role that holds the GRANTs, and grants and revokes what they are not yet; which statements had no effect.
+async fn bring_in_line(
+    admin: &mut Admin,
+    server: &Server,
+    owner: &Owner,
+    loan: &Loan<'_>,
+    group: &str,
+) -> Result<Option<String>, RoleError> {
+    let generations = (loan.policy.generation, loan.identity.generation);
     admin.make_holder(group, &comment(owner, loan, None)).await?;
     let (catalog, print) = load::load(&mut admin.0).await.map_err(loaded)?;
     let (policy, identity) = (Arc::new(loan.policy.checked.clone()), Arc::new(loan.identity.checked.clone()));
@@ -450,7 +505,6 @@ async fn hold(
         tracing::info!(role = group, statements = missing.len(), "grants are brought in line with the policy");
         admin.run_each(&missing).await?;
     }
-    admin.unlock(group).await?;
     // That of what was loaded: what was made since is seen at the next look. Where something is missing it is tried again,
     // for rights of the admin change without a trace in the catalog.
     let fingerprint = if missing.is_empty() { print } else { String::new() };
@@ -467,7 +521,9 @@ async fn hold(
 
 fn loaded(error: load::LoadError) -> RoleError {
     match error {
-        load::LoadError::Server { sqlstate, message } => RoleError::Refused { sqlstate, message },
+        load::LoadError::Server { sqlstate, message } => {
+            RoleError::Refused { sqlstate: cut(&sqlstate), message: cut(&message) }
+        }
         other => RoleError::Connection(other.to_string()),
     }
 }
@@ -488,7 +544,13 @@ async fn drop_over(
     is_over: impl Fn(&Registered) -> bool,
     metrics: &Metrics,
 ) -> Result<bool, RoleError> {
-    let roles = admin.roles(&owner.prefix()).await?;
+    let mut roles = admin.roles(&owner.prefix()).await?;
+    {
+        let mut stuck = locked(&server.stuck);
+        stuck.retain(|name| roles.iter().any(|role| role.name == *name));
+        roles.sort_by_key(|role| stuck.contains(&role.name));
+    }
+    let until = Instant::now() + AT_A_TIME;
     // Another's may have a name that begins alike; and what has no comment of ours is not ours.
     let ours = |role: &&Registered| role.comment.as_ref().is_some_and(|comment| comment.owner == *owner);
     let (mut all, mut over) = (true, HashSet::new());
@@ -497,8 +559,12 @@ async fn drop_over(
         if !role.login && role.comment.as_ref().is_some_and(|comment| comment.subject.is_none()) {
             continue;
         }
+        if Instant::now() > until && locked(&server.stuck).contains(&role.name) {
+            all = false;
+            break;
+        }
         locked(&server.roles).remove(&role.name);
-        match admin.drop(&role.name, member_of(policy)).await {
+        match admin.drop(&role.name, owner, &policy.checked).await {
             Ok(()) => {
                 metrics.roles.with_label_values(&["dropped"]).inc();
                 tracing::info!(role = role.name, "a role whose lease is over is dropped");
@@ -508,6 +574,7 @@ async fn drop_over(
             Err(RoleError::Connection(why)) => return Err(RoleError::Connection(why)),
             Err(error) => {
                 all = false;
+                locked(&server.stuck).insert(role.name.clone());
                 metrics.roles.with_label_values(&["stuck"]).inc();
                 tracing::warn!(role = role.name, %error, "a role whose lease is over can't be dropped; it can't log in");
             }
@@ -525,7 +592,7 @@ async fn drop_over(
         let revoked = statements(&catalog, database, &holder.name, &Grants::new(), &held, &public);
         locked(&server.held).remove(&holder.name);
         admin.run_each(&revoked).await?;
-        match admin.drop_holder(&holder.name).await {
+        match admin.drop_holder(&holder.name, owner, &policy.checked).await {
             Ok(()) => {}
             Err(RoleError::Connection(why)) => return Err(RoleError::Connection(why)),
             Err(error) => {
@@ -534,5 +601,30 @@ async fn drop_over(
             }
         }
     }
+    let heir = owner.heir();
+    if all
+        && roles.iter().filter(ours).all(|role| over.contains(role.name.as_str()))
+        && roles.iter().any(|role| role.name == heir)
+    {
+        admin.drop_heir(&heir).await?;
+    }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_token_buys_a_bounded_number_of_roles_and_keeps_nobody_else_out() {
+        let now = Instant::now();
+        let known = |until| Known { verifier: String::new(), group: "g".into(), until, seen: now };
+        let later = now + Duration::from_secs(600);
+        let mut roles: HashMap<_, _> = (0..MAX_OUTSIDE).map(|at| (at.to_string(), known(later))).collect();
+        assert!(is_crowded(&roles, "new", "g"));
+        assert!(!is_crowded(&roles, "0", "g"), "one that is there is prolonged");
+        assert!(!is_crowded(&roles, "new", "of another identity"));
+        roles.insert("0".into(), known(now));
+        assert!(!is_crowded(&roles, "new", "g"), "one is over");
+    }
 }

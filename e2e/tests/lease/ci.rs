@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use postern_e2e::gate::sidecar;
@@ -148,4 +149,57 @@ fn a_job_that_can_not_reach_the_database_says_why() {
         assert!(!refused.2.contains(&forged));
     }
     wait_until("the end of all that was started", || left(&shop).is_empty());
+}
+
+/// The script in a folder of its own, with these variables and nothing else.
+fn script(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(workspace().join("docs/samples/outside/postern-ci"));
+    command.args(arguments).env_clear().env("TMPDIR", folder);
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    command.env("PATH", path).envs(variables.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn what_asks_github_for_a_token_is_no_argument_that_everybody_sees() {
+    let folder = postern_e2e::temporary_folder("ci").unwrap();
+    let curl = folder.join("curl");
+    fs::write(
+        &curl,
+        "#!/bin/sh\necho \"$*\" >\"$TMPDIR/arguments\"\ncat >\"$TMPDIR/input\"\necho '{\"value\":\"a.b.c\"}'\n",
+    )
+    .unwrap();
+    fs::set_permissions(&curl, fs::Permissions::from_mode(0o700)).unwrap();
+    let github = [
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://github.example/token?api-version=1"),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token"),
+    ];
+    let (status, said, _) = told(&script(&folder, &["github-token", "postern/shop"], &github));
+    assert_eq!((status, said.as_str()), (Some(0), "a.b.c"));
+    let of = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert!(!of("arguments").contains("request-token"), "{}", of("arguments"));
+    assert!(of("arguments").contains("audience=postern/shop"), "{}", of("arguments"));
+    assert_eq!(of("input"), "header = \"Authorization: bearer request-token\"\n");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_whose_name_somebody_else_took_is_not_used() {
+    let folder = postern_e2e::temporary_folder("ci").unwrap();
+    let theirs = folder.join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("pid"), "1").unwrap();
+    let ours = folder.join("ours");
+    std::os::unix::fs::symlink(&theirs, &ours).unwrap();
+    let variables = [
+        ("POSTERN_CI_DIR", ours.to_str().unwrap()),
+        ("POSTERN_RESOURCE", "postern:shop/orders"),
+        ("POSTERN_ID_TOKEN", "a.b.c"),
+        ("POSTERN_SIDECAR", "false"),
+    ];
+    for command in ["start", "stop"] {
+        let (status, _, why) = told(&script(&folder, &[command], &variables));
+        assert!(status == Some(1) && why.contains("is not a folder of this user's"), "{command}: {why}");
+    }
+    assert!(!theirs.join("token").exists());
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -13,7 +13,7 @@ use postern_e2e::issuer::{Client, Issuer, Issuers, Key};
 use postern_e2e::kubernetes::operator::{NAMESPACE, Operator, Options};
 use serde_json::{Value, json};
 
-use crate::roles::{ask, roles, shop_with_roles};
+use crate::roles::{ask, roles, shop_with_roles, thief};
 use crate::shop::{PATIENCE, Shop, Sidecar, end_of, sqlstate, wait_until};
 
 /// A shop with an operator that takes tokens of an issuer, and is reached by another name than in the cluster.
@@ -170,6 +170,27 @@ fn a_job_outside_of_the_cluster_works_as_the_identity_that_its_token_proves() {
     shop.namespace.kubectl(&["delete", "nhi", "ci", "--wait=false"]).unwrap();
     assert_eq!(end_of(&mut wire).as_deref(), Some("57P01"));
     wait_until("the role's end", || roles(shop).1 == 0);
+}
+
+#[test]
+fn who_is_in_other_groups_has_no_session_by_the_grants_of_the_former_ones() {
+    let Some(outside) = outside() else { return };
+    let shop = &outside.shop;
+    let sidecar = outside.sidecar(&outside.issuer().token("ci").unwrap()).started();
+    assert_eq!(sqlstate(&mut sidecar.connect(&shop.database).unwrap(), "SELECT id FROM app.customers"), None);
+    let (own, _) = roles(shop);
+    let [role] = own.as_slice() else { panic!("{own:?}") };
+    let groups = || ask(shop, &format!("SELECT roleid::regrole FROM pg_auth_members WHERE member = '{role}'::regrole"));
+    let holder = groups();
+    // The job has its role's password.
+    let mut session = thief(shop, role);
+    assert_eq!(sqlstate(&mut session, &format!("SET ROLE {holder}; SELECT id FROM app.customers")), None);
+    let patch = json!({"spec": {"groups": ["audit"]}}).to_string();
+    shop.namespace.kubectl(&["patch", "nhi", "ci", "--type=merge", "-p", &patch]).unwrap();
+    assert_eq!(end_of(&mut session).as_deref(), Some("57P01"));
+    assert_ne!(groups(), holder);
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "SELECT id FROM app.customers"), None, "the lease goes on");
 }
 
 #[test]

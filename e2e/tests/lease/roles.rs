@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use postern_e2e::gate::http_get;
 use postern_e2e::kubernetes::operator::{Operator, SIDECAR_IMAGE};
-use postern_e2e::postgres::{Server, ServerOptions};
+use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_e2e::wire::{Wire, query};
 use serde_json::{Value, json};
 
@@ -203,7 +203,7 @@ fn a_role_whose_time_is_over_is_dropped_with_its_sessions_and_another_clusters_i
     assert!(!thief.wait().unwrap().success());
     assert_eq!(
         ask(&shop, "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'mine'"),
-        format!("maker_{database}"),
+        format!("{}left", &first[..first.rfind('_').unwrap() + 1]),
         "what it made is given away, not dropped"
     );
     assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None, "the other sidecar's goes on");
@@ -431,4 +431,117 @@ fn roles_are_made_over_tls_and_only_at_a_server_of_the_authority_that_the_policy
     let by_tls = "SELECT bool_and(ssl), count(DISTINCT usename) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                   WHERE client_addr IS NOT NULL";
     assert_eq!(server.psql(database, by_tls).unwrap().trim(), "t|2", "the maker's connection, and the sidecar's");
+}
+
+/// As who got the role's password would come: past the sidecar.
+pub(crate) fn thief(shop: &Shop, role: &str) -> Wire {
+    ask(shop, &format!("ALTER ROLE {role} PASSWORD 'stolen'"));
+    Wire::connect(Server::shared().unwrap().port(), role, "stolen", &shop.database).unwrap()
+}
+
+/// The one role of the shop that holds grants.
+fn holder(shop: &Shop, role: &str) -> String {
+    ask(shop, &format!("SELECT roleid::regrole FROM pg_auth_members WHERE member = '{role}'::regrole"))
+}
+
+#[test]
+fn a_session_that_holds_its_own_role_ends_with_the_right_to_it() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let mut sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    let role = role(&shop);
+    let mut thief = thief(&shop, &role);
+    // Never committed: whoever changes the role would wait for it.
+    assert_eq!(sqlstate(&mut thief, "BEGIN"), None);
+    assert_eq!(sqlstate(&mut thief, &format!("ALTER ROLE {role} PASSWORD 'another'")), None);
+    // It is in the way of its own renewals, of no other role's.
+    sidecar.guard.process().unwrap().signal("KILL").unwrap();
+    wait_until("the sidecar's end", || sidecar.guard.ended());
+    let next = shop.sidecar().started();
+    assert_eq!(sqlstate(&mut next.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+    shop.namespace.kubectl(&["delete", "nhi", "report", "--wait=false"]).unwrap();
+    assert_eq!(end_of(&mut thief).as_deref(), Some("57P01"));
+    wait_until("the roles' end", || roles(&shop) == (Vec::new(), 0));
+}
+
+#[test]
+fn what_a_role_makes_past_its_policy_comes_by_no_rights_when_the_role_ends_and_keeps_none() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    // As in databases that were made before Postgres 15.
+    ask(&shop, "GRANT CREATE ON SCHEMA public TO PUBLIC");
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "INSERT INTO app.orders (note) VALUES ('one')"), None);
+    let role = role(&shop);
+    let mut thief = thief(&shop, &role);
+    let definer = "RETURNS text LANGUAGE sql SECURITY DEFINER AS";
+    for sql in [
+        &format!("CREATE FUNCTION public.all_secrets() {definer} $$SELECT string_agg(key, ',') FROM app.secrets$$"),
+        "CREATE VIEW public.all_salaries AS SELECT salary FROM app.customers",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        &format!("SET ROLE {}", holder(&shop, &role)),
+        &format!("CREATE FUNCTION public.all_orders() {definer} $$SELECT string_agg(note, ',') FROM app.orders$$"),
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        "SELECT public.all_orders()",
+    ] {
+        assert_eq!(sqlstate(&mut thief, sql), None, "{sql}");
+    }
+    shop.namespace.kubectl(&["delete", "nhi", "report", "--wait=false"]).unwrap();
+    wait_until("the roles' end", || roles(&shop) == (Vec::new(), 0));
+    for sql in ["SELECT public.all_secrets()", "SELECT public.all_orders()", "TABLE public.all_salaries"] {
+        let error = format!("{:#}", Server::shared().unwrap().psql(&shop.database, sql).unwrap_err());
+        assert!(error.contains("permission denied"), "{sql}: {error}");
+    }
+    // It is for somebody to look at; and once it is nothing any more, its owner is gone too.
+    let heir = ask(&shop, "SELECT DISTINCT proowner::regrole FROM pg_proc WHERE proname LIKE 'all\\_%'");
+    assert!(ask(&shop, &format!("SELECT shobj_description('{heir}'::regrole, 'pg_authid')")).contains("/orders made"));
+    ask(&shop, &format!("DROP OWNED BY {heir}"));
+    wait_until("its end", || ask(&shop, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{heir}'")) == "0");
+}
+
+#[test]
+fn who_is_away_before_he_has_his_role_leaves_no_answer_to_who_asks_next() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let server = Server::shared().unwrap();
+    let mut first = shop.sidecar().started();
+    assert_eq!(sqlstate(&mut first.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+    assert_eq!(first.guard.stop().unwrap(), Some(0));
+    let mut lock = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &shop.database).unwrap();
+    assert_eq!(sqlstate(&mut lock, "BEGIN; LOCK TABLE pg_auth_members IN EXCLUSIVE MODE"), None);
+    let mut second = shop.sidecar();
+    let waits = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'maker_{}' AND wait_event_type = 'Lock'",
+        shop.database
+    );
+    wait_until("the wait", || ask(&shop, &waits) == "1");
+    second.guard.process().unwrap().signal("KILL").unwrap();
+    wait_until("the sidecar's end", || second.guard.ended());
+    assert_eq!(sqlstate(&mut lock, "COMMIT"), None);
+    let third = shop.sidecar().started();
+    assert_eq!(sqlstate(&mut third.connect(&shop.database).unwrap(), "TABLE app.orders"), None);
+    assert!(!shop.operator().log().contains("an answer without"), "{}", shop.operator().log());
+}
+
+#[test]
+fn who_locks_a_table_or_what_replicas_wait_for_each_other_by_keeps_no_grant_alive() {
+    let Some(shop) = shop_with_roles("1h", json!({}), &spec()) else { return };
+    let server = Server::shared().unwrap();
+    let sidecar = shop.sidecar().started();
+    let mut wire = sidecar.connect(&shop.database).unwrap();
+    assert_eq!(sqlstate(&mut wire, "TABLE app.orders"), None);
+    let (role, holder) = (role(&shop), holder(&shop, &role(&shop)));
+    let mut thief = thief(&shop, &role);
+    // Any login may.
+    assert_eq!(sqlstate(&mut thief, &format!("SELECT pg_advisory_lock(hashtextextended('{holder}', 0))")), None);
+    let mut lock = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &shop.database).unwrap();
+    assert_eq!(sqlstate(&mut lock, "BEGIN; LOCK TABLE app.orders"), None);
+    let mut less = spec();
+    less["rules"].as_array_mut().unwrap().pop();
+    shop.policy_of(&shop.database, &json!({"ephemeralRole": {"adminSecret": {"name": "maker"}}}), &less);
+    // The catalog can't be read as long as the table is locked; and it is again after that.
+    wait_until("the failure", || shop.operator().log().contains("lock timeout"));
+    assert_eq!(sqlstate(&mut lock, "COMMIT"), None);
+    let may = format!("SELECT has_table_privilege('{role}', 'app.orders', 'SELECT')");
+    wait_until("the revocation", || ask(&shop, &may) == "f");
 }

@@ -57,6 +57,16 @@ impl Owner {
         let parts: Vec<&str> = [uid].into_iter().chain(groups).collect();
         format!("{}g{}", self.prefix(), hash(&parts, OWN_DIGITS))
     }
+
+    /// Whether a role has the name of one that holds GRANTs of this policy.
+    pub(super) fn is_holder(&self, name: &str) -> bool {
+        name.strip_prefix(&self.prefix()).is_some_and(|own| own.starts_with('g'))
+    }
+
+    /// The role that owns what others made that are gone.
+    pub(super) fn heir(&self) -> String {
+        format!("{}left", self.prefix())
+    }
 }
 
 /// The first digits of a UID; of another text its hash.
@@ -111,5 +121,11 @@ mod tests {
         assert_ne!(owner.holder("u", &identity(&["a", "b"])), owner.holder("u", &identity(&["ab"])));
         assert_ne!(owner.holder("u", &identity(&[])), owner.holder("v", &identity(&[])));
         assert!(owner.holder("u", &identity(&[])).len() <= 63);
+        assert!(owner.is_holder(&owner.holder("u", &identity(&[]))));
+        for other in
+            [owner.role("key"), owner.heir(), self::owner("c", "q").holder("u", &identity(&[])), "owner".into()]
+        {
+            assert!(!owner.is_holder(&other), "{other}");
+        }
     }
 }

@@ -7,29 +7,40 @@ use postern_crds::CheckedPolicy;
 use postern_sidecar::catalog::names::{quote_identifier, quote_name, quote_text};
 use postern_sidecar::decide::grants::{Grants, On, Privilege};
 use postern_sidecar::upstream::{self, Credential, QueryError, Tls, Upstream, UpstreamConfig};
+use postern_sidecar::wire::backend::TransactionStatus;
 use postern_sidecar::wire::startup::PROTOCOL_3_0;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
-use super::RoleError;
-use super::name::Comment;
+use super::name::{Comment, Owner};
+use super::{LOCK_NOT_AVAILABLE, RoleError};
 use crate::secrets::SecretData;
 
 /// How long transport, TLS and login may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// What holds for each statement here, in milliseconds.
-const SETTINGS: [(&str, &str); 6] = [
+/// What holds for each statement here, in milliseconds. Who holds a lock is waited for only shortly: others wait meanwhile.
+const SETTINGS: [(&str, &str); 7] = [
     ("application_name", "postern/roles"),
     ("client_encoding", "UTF8"),
     ("search_path", "pg_catalog"),
+    ("standard_conforming_strings", "on"),
     ("statement_timeout", "30000"),
-    ("lock_timeout", "10000"),
+    ("lock_timeout", "2000"),
     ("idle_in_transaction_session_timeout", "30000"),
 ];
 /// How long sessions that are ended may take to be gone, and replicas to know a role.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long other replicas are waited for.
+const TURN: Duration = Duration::from_secs(2);
+/// Most of an answer that is kept.
+const MAX_ANSWER: usize = 8 << 20;
+/// Most characters of what a server says that are told.
+const MAX_TOLD: usize = 500;
+
+/// SQLSTATE of a role that is there already.
+const DUPLICATE_OBJECT: &str = "42710";
 
 /// A role as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +79,27 @@ impl Admin {
         };
         let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let connected = upstream::connect(&Arc::new(config), &settings, PROTOCOL_3_0).await;
-        connected.map(Self).map_err(|error| RoleError::Connection(error.to_string()))
+        connected.map(Self).map_err(|error| RoleError::Connection(cut(&error.to_string())))
+    }
+
+    /// Whether no transaction is open: one that failed would fail all that comes after it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.status == TransactionStatus::Idle
     }
 
     async fn run(&mut self, sql: &str) -> Result<Vec<upstream::Row>, RoleError> {
-        self.0.query(sql).await.map_err(RoleError::from)
+        let (mut rows, mut size) = (Vec::new(), 0);
+        let each = |row: &[Option<&str>]| {
+            size += row.iter().map(|value| value.map_or(0, str::len) + size_of::<Option<String>>()).sum::<usize>();
+            if size <= MAX_ANSWER {
+                rows.push(row.iter().map(|value| value.map(str::to_owned)).collect());
+            }
+        };
+        self.0.for_each_row(sql, each).await?;
+        if size > MAX_ANSWER {
+            return Err(RoleError::Connection("an answer that is far too long".to_owned()));
+        }
+        Ok(rows)
     }
 
     /// The one value of a query that gives one.
@@ -82,9 +109,23 @@ impl Admin {
         value.ok_or_else(|| RoleError::Connection("an answer without a value".to_owned()))
     }
 
-    /// Nobody else works on what has this name until [`Admin::unlock`], or the end of the connection.
-    pub(super) async fn lock(&mut self, name: &str) -> Result<(), RoleError> {
-        self.run(&format!("SELECT pg_advisory_lock(hashtextextended({}, 0))", quote_text(name))).await.map(|_| ())
+    /// Whether no other replica works on what has this name until [`Admin::unlock`], or the end of the connection. Replicas
+    /// are kept apart only so that they don't undo each other's work for a moment: whoever may connect to the database can
+    /// take the lock too, so that who does not get it goes on without.
+    pub(super) async fn lock(&mut self, name: &str) -> Result<bool, RoleError> {
+        let sql = format!("SELECT pg_try_advisory_lock(hashtextextended({}, 0))", quote_text(name));
+        let until = Instant::now() + TURN;
+        while self.value(&sql).await? != "t" {
+            if Instant::now() > until {
+                tracing::warn!(
+                    role = name,
+                    "somebody holds the lock by which replicas wait for each other; not waited for"
+                );
+                return Ok(false);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(true)
     }
 
     /// See [`Admin::lock`].
@@ -125,7 +166,11 @@ impl Admin {
         let known = self.run(&format!("SELECT FROM pg_roles WHERE rolname = {}", quote_text(name))).await?;
         if known.is_empty() {
             let sql = format!("CREATE ROLE {} NOLOGIN; {}", quote_name(name), comment_on(name, comment));
-            self.run(&sql).await?;
+            match self.run(&sql).await {
+                // Another replica was faster.
+                Err(RoleError::Refused { sqlstate, .. }) if sqlstate == DUPLICATE_OBJECT => {}
+                made => _ = made?,
+            }
         }
         Ok(())
     }
@@ -146,7 +191,8 @@ impl Admin {
     }
 
     /// Makes a sidecar's role, or gives it this password, life and membership. One that has them stays as it is: a role of
-    /// a name is of one key, and its process has one password.
+    /// a name is of one key, and its process has one password. Sessions that are not `kept` end where it gets another
+    /// membership: one that took on the former role by SET ROLE would have that for as long as it lives.
     pub(super) async fn lend(
         &mut self,
         name: &str,
@@ -154,6 +200,7 @@ impl Admin {
         comment: &Comment,
         verifier: &str,
         life: Duration,
+        kept: bool,
     ) -> Result<(), RoleError> {
         let (text, life) = (quote_text(name), life.as_secs());
         let found = format!(
@@ -174,23 +221,22 @@ impl Admin {
         let (role, group_name) = (quote_name(name), quote_name(group));
         let held = format!("LOGIN PASSWORD {} VALID UNTIL {}", quote_text(verifier), quote_text(&until));
         if known {
-            let others = format!(
-                "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                 JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {} AND g.rolname <> {}",
-                text,
-                quote_text(group)
-            );
-            let others = self.run(&others).await?;
-            let revoked: String = others
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|other| format!("REVOKE {} FROM {role}; ", quote_name(&other)))
-                .collect();
+            let others: Vec<String> =
+                self.groups(name).await?.into_iter().filter(|other| other.as_str() != group).collect();
+            let revoked: String =
+                others.iter().map(|other| format!("REVOKE {} FROM {role}; ", quote_name(other))).collect();
             let sql = format!("ALTER ROLE {role} {held}; {revoked}GRANT {group_name} TO {role}");
             self.run(&sql).await?;
+            if !others.is_empty() && !kept {
+                self.join(name).await?;
+                self.terminate(name).await?;
+            }
         } else {
-            let sql = format!("CREATE ROLE {role} {held} IN ROLE {group_name}; {}", comment_on(name, comment));
+            // Who is a member of it from before anybody has it can end its sessions, whatever they hold up.
+            let sql = format!(
+                "CREATE ROLE {role} {held} IN ROLE {group_name}; {}; GRANT {role} TO CURRENT_USER",
+                comment_on(name, comment)
+            );
             self.run(&sql).await?;
             self.replicas_know().await?;
         }
@@ -270,29 +316,133 @@ impl Admin {
         Ok(())
     }
 
-    /// Ends the sessions of a sidecar's role, gives away what it owns, and drops it.
-    pub(super) async fn drop(&mut self, name: &str, heir: Option<&str>) -> Result<(), RoleError> {
-        let (role, text) = (quote_name(name), quote_text(name));
-        // Who made a role may end its sessions and give away what is its only as a member of it.
-        self.run(&format!("ALTER ROLE {role} NOLOGIN; GRANT {role} TO CURRENT_USER")).await?;
-        let sessions = format!("FROM pg_stat_activity WHERE usename = {text}");
+    /// Ends a sidecar's role: its sessions, its rights, and itself. What it owns, or its sessions made as the role that
+    /// holds their grants, is given away before.
+    pub(super) async fn drop(&mut self, name: &str, owner: &Owner, policy: &CheckedPolicy) -> Result<(), RoleError> {
+        let (role, groups) = (quote_name(name), self.groups(name).await?);
+        // First of all: whatever holds up its end, it is that of a role that may do nothing.
+        for group in &groups {
+            self.run(&format!("REVOKE {} FROM {role}", quote_name(group))).await?;
+        }
+        self.end_sessions(name).await?;
+        match policy.database.credentials.ephemeral().and_then(|role| role.member_of.as_deref()) {
+            Some(group) => {
+                if self.owns(name).await? {
+                    self.run(&format!("REASSIGN OWNED BY {role} TO {}", quote_name(group))).await?;
+                }
+            }
+            None => {
+                self.put_aside(name, owner, policy).await?;
+                for holder in groups.iter().filter(|group| owner.is_holder(group)) {
+                    self.put_aside(holder, owner, policy).await?;
+                }
+            }
+        }
+        // What is left are privileges, and defaults for what it would make.
+        self.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.map(|_| ())
+    }
+
+    /// Ends the sessions of a role, and sees to it that none begins any more. One of them may hold the role itself, by a
+    /// change of its password that it never commits: so they end before the role is changed, too.
+    async fn end_sessions(&mut self, name: &str) -> Result<(), RoleError> {
+        self.join(name).await?;
         let until = Instant::now() + PATIENCE;
+        let no_login = format!("SET LOCAL lock_timeout = 500; ALTER ROLE {} NOLOGIN", quote_name(name));
+        let (mut closed, sessions) = (false, format!("FROM pg_stat_activity WHERE usename = {}", quote_text(name)));
         loop {
-            self.run(&format!("SELECT pg_terminate_backend(pid) {sessions}")).await?;
-            if self.value(&format!("SELECT count(*) {sessions}")).await? == "0" {
-                break;
+            self.terminate(name).await?;
+            if !closed {
+                closed = match self.run(&no_login).await {
+                    Err(RoleError::Refused { sqlstate, .. }) if sqlstate == LOCK_NOT_AVAILABLE => false,
+                    altered => altered.map(|_| true)?,
+                };
+            }
+            if closed && self.value(&format!("SELECT count(*) {sessions}")).await? == "0" {
+                return Ok(());
             }
             if Instant::now() > until {
                 return Err(RoleError::Settings(format!("sessions of role {name} do not end")));
             }
             sleep(LOOK).await;
         }
-        let heir = heir.map_or_else(|| "CURRENT_USER".to_owned(), quote_name);
-        self.run(&format!("REASSIGN OWNED BY {role} TO {heir}; DROP ROLE {role}")).await.map(|_| ())
+    }
+
+    async fn terminate(&mut self, name: &str) -> Result<(), RoleError> {
+        let sql =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}", quote_text(name));
+        self.run(&sql).await.map(|_| ())
+    }
+
+    /// Makes who is connected here a member of a role, if it is none: as such it may end the role's sessions, and give away
+    /// what is the role's.
+    async fn join(&mut self, name: &str) -> Result<(), RoleError> {
+        let sql = format!("SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = {}", quote_text(name));
+        if self.run(&sql).await?.into_iter().flatten().next().flatten().as_deref() == Some("f") {
+            self.run(&format!("GRANT {} TO CURRENT_USER", quote_name(name))).await?;
+        }
+        Ok(())
+    }
+
+    /// The roles that a role is a member of.
+    async fn groups(&mut self, name: &str) -> Result<Vec<String>, RoleError> {
+        let sql = format!(
+            "SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+             JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = {}",
+            quote_text(name)
+        );
+        Ok(self.run(&sql).await?.into_iter().flatten().flatten().collect())
+    }
+
+    /// Whether anything in this database is owned by a role.
+    pub(super) async fn owns(&mut self, name: &str) -> Result<bool, RoleError> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
+             WHERE r.rolname = {} AND s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o'
+               AND s.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+               AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))",
+            quote_text(name)
+        );
+        Ok(self.value(&sql).await? != "0")
+    }
+
+    /// Gives what a role owns to one that may do nothing. A policy whose roles hold GRANTs lets them make nothing, so that it
+    /// came past the sidecar; and a function, a view or an index runs with the rights of its owner, whoever that is by then.
+    async fn put_aside(&mut self, name: &str, owner: &Owner, policy: &CheckedPolicy) -> Result<(), RoleError> {
+        if !self.owns(name).await? {
+            return Ok(());
+        }
+        let heir = owner.heir();
+        let known = self.run(&format!("SELECT FROM pg_roles WHERE rolname = {}", quote_text(&heir))).await?;
+        if known.is_empty() {
+            let about =
+                format!("owns what roles of {}/{} made, for somebody to look at", policy.namespace, policy.name);
+            let (heir, about) = (quote_name(&heir), quote_text(&about));
+            self.run(&format!("CREATE ROLE {heir} NOLOGIN; COMMENT ON ROLE {heir} IS {about}")).await?;
+        }
+        self.join(&heir).await?;
+        self.join(name).await?;
+        self.run(&format!("REASSIGN OWNED BY {} TO {}", quote_name(name), quote_name(&heir))).await?;
+        tracing::warn!(role = name, heir, "a role made something that its policy does not let it; look at it");
+        Ok(())
     }
 
     /// Drops a role that holds GRANTs, which were revoked, and that nobody is a member of.
-    pub(super) async fn drop_holder(&mut self, name: &str) -> Result<(), RoleError> {
+    pub(super) async fn drop_holder(
+        &mut self,
+        name: &str,
+        owner: &Owner,
+        policy: &CheckedPolicy,
+    ) -> Result<(), RoleError> {
+        self.join(name).await?;
+        self.put_aside(name, owner, policy).await?;
+        self.run(&format!("DROP OWNED BY {0}; DROP ROLE {0}", quote_name(name))).await.map(|_| ())
+    }
+
+    /// Drops the role that owns what others made, if that is nothing any more.
+    pub(super) async fn drop_heir(&mut self, name: &str) -> Result<(), RoleError> {
+        if self.owns(name).await? {
+            return Ok(());
+        }
         self.run(&format!("DROP ROLE {}", quote_name(name))).await.map(|_| ())
     }
 
@@ -305,6 +455,11 @@ impl Admin {
         );
         Ok(self.value(&sql).await? != "0")
     }
+}
+
+/// What of a server's text is told: it can be of any length.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(MAX_TOLD).collect()
 }
 
 fn comment_on(name: &str, comment: &Comment) -> String {
@@ -323,9 +478,9 @@ impl From<QueryError> for RoleError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Server(fields) => {
-                RoleError::Refused { sqlstate: fields.code().to_owned(), message: fields.message().to_owned() }
+                RoleError::Refused { sqlstate: cut(fields.code()), message: cut(fields.message()) }
             }
-            other => RoleError::Connection(other.to_string()),
+            other => RoleError::Connection(cut(&other.to_string())),
         }
     }
 }
