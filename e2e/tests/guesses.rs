@@ -4,11 +4,12 @@
 
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
-use postern_e2e::wire::{Wire, error};
+use postern_e2e::wire::{Format, Message, Wire, bind, error, execute, parse_typed, sync};
 
 const SCHEMA: &str = "\
-CREATE TABLE items (id int PRIMARY KEY, secret int, amount int, region text);
-INSERT INTO items VALUES (1, 42, 7, 'us'), (2, 43, 7, 'eu');
+CREATE TABLE items (id int PRIMARY KEY, secret int, amount int, region text, price float8 DEFAULT 1, big bigint, num numeric,
+    kind oid DEFAULT 5, seen timestamptz DEFAULT '2020-01-01');
+INSERT INTO items (id, secret, amount, region, big, num) VALUES (1, 42, 7, 'us', 10000000000, 1e400), (2, 43, 7, 'eu', 5, 1);
 CREATE TABLE plain (id int PRIMARY KEY, amount int);
 INSERT INTO plain VALUES (1, 7), (2, 8);";
 
@@ -36,6 +37,199 @@ const STATEMENTS: [(&str, usize); 12] = [
     ("DELETE FROM items WHERE secret = GUESS AND (amount = $1::int) IS TRUE RETURNING id", 1),
 ];
 
+/// Types of a parameter and a value, or nothing, and a statement with a guess that fails where a row is looked at.
+const FAILING: [(&str, &str, &str); 37] = [
+    // A part of a condition that reads no column.
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND ($1::int IS NULL OR amount = 7)"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND ($1::bool OR amount = 3)"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND (amount = 3 OR NOT $1::bool)"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND (amount = 7 AND $1::bool) IS TRUE"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND NOT (amount = 7 AND $1::bool)"),
+    ("text", "'x'", "DELETE FROM items WHERE secret = GUESS AND ($1::int IS NULL OR amount = 3)"),
+    (
+        "text",
+        "'x'",
+        "SELECT id FROM items WHERE secret = GUESS AND (amount = 3 OR CASE WHEN $1::int IS NULL THEN true ELSE true END)",
+    ),
+    (
+        "text",
+        "'x'",
+        "UPDATE items SET amount = 2 WHERE secret = GUESS
+            AND (amount = 3 OR CASE WHEN $1::int IS NULL THEN true ELSE true END)",
+    ),
+    // Casts that the statement does not hold.
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND price = $1"),
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND price < $1::numeric"),
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND price IN ($1, 3)"),
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND (price = $1 OR amount = 3)"),
+    ("numeric[]", "'{1e400}'", "SELECT id FROM items WHERE secret = GUESS AND price = ANY ($1)"),
+    ("numeric", "1e400", "UPDATE items SET amount = amount WHERE secret = GUESS AND price = $1"),
+    ("bigint", "10000000000", "SELECT id FROM items WHERE secret = GUESS AND kind = $1"),
+    ("bigint", "10000000000", "SELECT id FROM items WHERE secret = GUESS AND kind = ANY (ARRAY[$1])"),
+    ("oid", "5", "SELECT id FROM items WHERE secret = GUESS AND big = $1"),
+    ("oid[]", "'{5}'", "SELECT id FROM items WHERE secret = GUESS AND big = ANY ($1)"),
+    ("float8", "5", "SELECT id FROM items WHERE secret = GUESS AND num = $1"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND big = 5::oid"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND big IN (5::oid, 6::oid)"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND big = 'plain'::regclass"),
+    ("", "", "UPDATE items SET amount = 2 WHERE secret = GUESS AND big = 5::oid"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND num = 5::float8"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND num = pi()"),
+    // What the server does not compute as it plans.
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND (seen = ('x' || '')::timestamptz) IS NULL"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND (seen = ('x' || '')::timestamptz) IS NOT UNKNOWN"),
+    (
+        "",
+        "",
+        "SELECT id FROM (SELECT id, secret, seen = ('x' || '')::timestamptz AS y FROM items) s WHERE secret = GUESS AND y IS NULL",
+    ),
+    // Columns that stand for an expression.
+    ("text", "'x'", "SELECT i.id FROM items i, (SELECT $1::int AS y) s WHERE i.secret = GUESS AND i.amount = s.y"),
+    ("text", "'x'", "SELECT i.id FROM items i, (VALUES ($1::int)) s (y) WHERE i.secret = GUESS AND i.amount = s.y"),
+    (
+        "text",
+        "'x'",
+        "SELECT id FROM (SELECT id, secret, amount, $1::int AS y FROM items) s WHERE secret = GUESS AND amount = y",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT id FROM (SELECT id, secret, amount, $1::bool AS y FROM items) s WHERE secret = GUESS AND (y OR amount = 3)",
+    ),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND amount IN (SELECT $1::int)"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND (amount IN (SELECT $1::int FROM plain) OR id = 8)"),
+    (
+        "",
+        "",
+        "SELECT id FROM items WHERE secret = GUESS AND secret IS NOT NULL AND amount NOT IN (SELECT 1 / (amount - 7) FROM plain)",
+    ),
+    (
+        "",
+        "",
+        "SELECT i.id FROM (SELECT id, 1 / (amount - 7) AS y FROM plain OFFSET 1) p JOIN items i
+            ON i.id = p.id AND i.secret = GUESS AND i.amount = p.y",
+    ),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND amount IS DISTINCT FROM $1::int"),
+];
+
+/// The same, of what the server finds to be equal: it may put one in the place of another.
+const EQUAL: [(&str, &str, &str); 20] = [
+    // What an outer join may leave out is tried with it, not first.
+    (
+        "text",
+        "'x'",
+        "SELECT id FROM plain p WHERE NOT EXISTS (SELECT FROM items i WHERE i.id = p.id AND secret = GUESS AND i.amount = $1::int)",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT r.id FROM plain r LEFT JOIN (items i JOIN (SELECT * FROM plain WHERE amount = $1::int) s
+            ON s.amount = i.amount AND i.secret = GUESS) ON true",
+    ),
+    (
+        "text",
+        "'x'",
+        "WITH s AS (SELECT * FROM plain WHERE amount = $1::int)
+            SELECT r.id FROM plain r LEFT JOIN (items i JOIN s ON s.amount = i.amount AND i.secret = GUESS) ON true",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT p.id FROM plain p LEFT JOIN items i
+            ON i.secret = GUESS AND i.amount IN (SELECT amount FROM plain q WHERE q.amount = $1::int)",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE p.amount = $1::int AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.id = i.amount WHERE p.id = $1::int AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p USING (amount) WHERE p.amount = $1::int AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE p.amount IN ($1::int) AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i WHERE secret = GUESS AND amount IN (SELECT amount FROM plain p WHERE p.amount = $1::int)",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i, LATERAL (SELECT FROM plain p WHERE p.amount = i.amount AND p.amount = $1::int) s
+            WHERE i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT r.id FROM plain r LEFT JOIN (items i JOIN plain p ON p.amount = i.amount AND i.secret = GUESS)
+            ON p.amount = $1::int",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount JOIN (SELECT $1::int AS y) s ON s.y = p.amount
+            WHERE i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE p.amount IN (SELECT $1::int) AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE (p.amount, 1) = ($1::int, 1) AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE i.secret = GUESS GROUP BY i.id, p.amount
+            HAVING p.amount = $1::int",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT id FROM (SELECT i.id, secret, p.amount FROM items i JOIN plain p ON p.amount = i.amount) s
+            WHERE amount = $1::int AND secret = GUESS",
+    ),
+    (
+        "numeric",
+        "1e400",
+        "SELECT i.id FROM items i JOIN (SELECT amount::float8 AS price FROM plain) p ON p.price = i.price
+            WHERE p.price = $1 AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "UPDATE items i SET amount = 3 FROM plain p WHERE p.amount = i.amount AND p.amount = $1::int AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "UPDATE items i SET amount = 3 FROM plain r LEFT JOIN plain p ON p.amount = $1::int WHERE p.amount = i.amount
+            AND i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "DELETE FROM items i USING plain p WHERE p.amount = i.amount AND (p.amount, 1) = ($1::int, 1) AND i.secret = GUESS",
+    ),
+];
+
+/// So that rows of the filtered relation are looked at first.
+const NESTED: &str = "enable_hashjoin enable_mergejoin enable_material enable_bitmapscan enable_memoize";
+
 /// How many rows there are, or the error's code.
 fn outcome(wire: &mut Wire, sql: &str) -> Result<usize, String> {
     let messages = wire.simple(sql).unwrap();
@@ -47,11 +241,19 @@ fn outcome(wire: &mut Wire, sql: &str) -> Result<usize, String> {
 
 /// Of the statement with this guess, by a plan for all values.
 fn answer(wire: &mut Wire, statement: &str, guess: u32, value: &str) -> Result<usize, String> {
+    let outcome = prepared(wire, "text", statement, guess, &format!("'{value}'"));
+    assert!(!outcome.as_ref().is_err_and(|state| state.starts_with("42")), "{statement}: {outcome:?}");
+    outcome
+}
+
+fn prepared(wire: &mut Wire, types: &str, statement: &str, guess: u32, value: &str) -> Result<usize, String> {
     wire.simple("SET plan_cache_mode = force_generic_plan; BEGIN").unwrap();
-    let prepared =
-        wire.simple(&format!("PREPARE p (text) AS {}", statement.replace("GUESS", &guess.to_string()))).unwrap();
-    assert!(error(&prepared).is_none(), "{statement}: {prepared:?}");
-    let outcome = outcome(wire, &format!("EXECUTE p ('{value}')"));
+    let text = statement.replace("GUESS", &guess.to_string());
+    let outcome = match types {
+        "" => outcome(wire, &text),
+        _ => outcome(wire, &format!("PREPARE p ({types}) AS {text}"))
+            .and_then(|_| outcome(wire, &format!("EXECUTE p ({value})"))),
+    };
     wire.simple("ROLLBACK; DEALLOCATE ALL").unwrap();
     outcome
 }
@@ -73,6 +275,55 @@ fn a_parameter_whose_cast_fails_tells_nothing_of_rows_outside_the_filter() {
         assert_eq!(right, answer(&mut wire, statement, 99, "x"), "{statement}");
         assert_eq!(answer(&mut wire, statement, 43, "7"), Ok(rows), "{statement}");
         assert_eq!(answer(&mut wire, statement, 42, "7").ok(), Some(answer(&mut wire, statement, 99, "7").unwrap()));
+    }
+}
+
+#[test]
+fn nothing_that_fails_beside_a_column_tells_of_rows_outside_the_filter() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(SCHEMA).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (types, value, statement) in FAILING {
+        let right = prepared(&mut wire, types, statement, 42, value);
+        assert_eq!(right, prepared(&mut wire, types, statement, 99, value), "{statement}");
+        let is_oid = types.starts_with("oid");
+        assert_eq!(right.is_err_and(|state| state.starts_with("42")), is_oid, "{statement}");
+    }
+}
+
+#[test]
+fn nothing_that_is_equal_to_a_column_tells_of_rows_outside_the_filter() {
+    let server = Server::shared().unwrap();
+    let more = "INSERT INTO plain SELECT n, n FROM generate_series(10, 300) n; ANALYZE;";
+    let database = server.database_with(&format!("{SCHEMA} {more}")).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for setting in NESTED.split(' ') {
+        wire.simple(&format!("SET {setting} = off")).unwrap();
+    }
+    for (types, value, statement) in EQUAL {
+        let right = prepared(&mut wire, types, statement, 42, value);
+        assert_eq!(right, prepared(&mut wire, types, statement, 99, value), "{statement}");
+        assert!(!right.is_err_and(|state| state.starts_with("42")), "{statement}");
+    }
+}
+
+#[test]
+fn a_bigint_of_a_filtered_relation_is_compared_with_no_oid() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(SCHEMA).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    // 20 is bigint, 26 oid.
+    for (kind, wanted) in [(20, None), (0, None), (26, Some("42501".to_owned()))] {
+        let mut bytes = parse_typed("", "SELECT id FROM items WHERE big = $1", &[kind]);
+        bytes.extend(bind("", "", &[Some(b"5")], Format::Text));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        wire.send(&bytes).unwrap();
+        let answer = wire.until_ready().unwrap();
+        assert_eq!(error(&answer).and_then(Message::sqlstate), wanted, "{kind}: {answer:?}");
     }
 }
 

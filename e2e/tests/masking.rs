@@ -69,7 +69,7 @@ const SHAPE: &str = "SELECT md5(string_agg(x, ',' ORDER BY x)) FROM (
     SELECT concat(c.oid, c.relname, c.relowner, c.relrowsecurity, c.relacl, a.attname, a.atttypid, a.attisdropped) x FROM pg_class c
         JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_attribute a ON attrelid = c.oid WHERE nspname IN ('public', 'other')
     UNION ALL SELECT concat(conname, conrelid) FROM pg_constraint c JOIN pg_namespace n ON n.oid = connamespace WHERE nspname IN ('public', 'other')
-    UNION ALL SELECT concat(tgname, tgrelid) FROM pg_trigger WHERE NOT tgisinternal UNION ALL SELECT rulename || ev_class FROM pg_rewrite
+    UNION ALL SELECT concat(tgname, tgrelid) FROM pg_trigger WHERE NOT tgisinternal UNION ALL SELECT rulename || ev_class FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM pg_class WHERE relpersistence <> 't')
     UNION ALL SELECT pubname FROM pg_publication UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace) s";
 
 impl Stage {

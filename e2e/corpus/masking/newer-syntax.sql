@@ -6,6 +6,9 @@ UPDATE customers SET visits = visits + 1 WHERE id = 1 RETURNING old.card, new.ca
 -- leak since18: the row before and after as a whole
 UPDATE customers SET visits = 9 WHERE id = 1 RETURNING old, new;
 
+-- same works since18: where there is no row before a write, there is none
+MERGE INTO people p USING (VALUES (1), (77)) v(id) ON p.id = v.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, name) VALUES (v.id, 'n') RETURNING merge_action(), old;
+
 -- leak since18: all columns before and after
 UPDATE customers SET visits = 9 WHERE id = 1 RETURNING old.*, new.*;
 

@@ -83,3 +83,7 @@ EXECUTE p (3);
 EXECUTE p (1);
 EXECUTE p (2);
 EXECUTE p (3);
+
+-- same works: a parameter has the type of its first place in the condition of a write
+PREPARE p AS UPDATE orders SET amount = 1 WHERE abs(id) < $1 AND $1::text <> region RETURNING id;
+EXECUTE p (7);

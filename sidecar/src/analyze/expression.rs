@@ -20,8 +20,8 @@ use postern_crds::{OnPredicate, Verb};
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
-        let conjunct = place.conjunct;
-        let place = Place { conjunct: false, ..place };
+        let Place { conjunct, separate, estimated, .. } = place;
+        let place = Place { conjunct: false, separate: false, estimated: false, ..place };
         let inner = Place { leaky: true, ..place };
         self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
         match &mut node.node {
@@ -30,24 +30,41 @@ impl Analyzer<'_> {
             Some(NodeEnum::ParamRef(_)) => Ok(None),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
-                let late = if place.leaky { Vec::new() } else { self.late_casts(node) };
-                if late.is_empty() || !self.is_harmless_comparison(node) {
+                if place.leaky || !self.is_harmless_comparison(node) {
+                    if separate && self.policy.costly_filters && makes_equal(node) {
+                        self.late_equals.extend(self.columns_of_comparison(node));
+                    }
                     return self.operator_expression(node, place);
                 }
-                if !conjunct {
+                let behind = self.policy.costly_filters && self.reads_behind_costly_filter(node);
+                let equal = self.policy.costly_filters && separate && makes_equal(node);
+                let late = if behind || equal { self.late_casts(node) } else { Vec::new() };
+                let unestimated = !estimated && !self.compares_what_is_given(node);
+                if behind && (unestimated || !late.is_empty() && !conjunct) {
                     return self.operator_expression(node, inner);
                 }
+                if equal {
+                    self.note_equality(node, !late.is_empty() && !conjunct);
+                }
+                self.out.takes_no_oid |= behind && self.compares_bigint_with_parameter(node);
                 let kind = self.operator_expression(node, place)?;
-                let written = std::mem::take(node);
-                *node = tree::and(std::iter::once(written).chain(late.into_iter().map(tried_first)).collect());
-                self.changed = true;
+                if !late.is_empty() && conjunct {
+                    let written = std::mem::take(node);
+                    *node = tree::and(std::iter::once(written).chain(late.into_iter().map(tried_first)).collect());
+                    self.changed = true;
+                }
                 Ok(kind)
             }
             Some(NodeEnum::BoolExpr(bool)) => {
                 // Which side of an OR is computed tells of the other; those of an AND are conditions by themselves.
-                let apart = bool.boolop == pb::BoolExprType::AndExpr as i32;
-                let harmless = place.leaky || apart || bool.args.iter().all(|argument| self.is_harmless(argument));
-                let of_each = Place { conjunct: conjunct && apart, ..if harmless { place } else { inner } };
+                let apart = separate && bool.boolop == pb::BoolExprType::AndExpr as i32;
+                let harmless = place.leaky || apart || self.is_harmless_bool(bool);
+                let of_each = Place {
+                    conjunct: conjunct && apart,
+                    separate: apart,
+                    estimated,
+                    ..if harmless { place } else { inner }
+                };
                 for mut argument in std::mem::take(&mut bool.args) {
                     let is_comparison = matches!(argument.node, Some(NodeEnum::AExpr(_)));
                     self.expression(&mut argument, of_each)?;
@@ -76,7 +93,7 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::CollateClause(collate)) => self.optional(&mut collate.arg, place),
             Some(NodeEnum::FuncCall(_)) => self.function_call(node, inner),
-            Some(NodeEnum::SubLink(_)) => self.sub_link(node, place),
+            Some(NodeEnum::SubLink(_)) => self.sub_link(node, place, conjunct),
             Some(NodeEnum::CaseExpr(case)) => {
                 let compared = self.optional(&mut case.arg, inner)?;
                 let mut results = Vec::with_capacity(case.args.len() + 1);
@@ -673,7 +690,7 @@ impl Analyzer<'_> {
                 _ => false,
             },
             Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) => {
-                matches!(self.operand(left), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, &name, oid, oid))
+                matches!(self.operand(left), Operand::Column(Some(oid)) if self.is_harmless_with(&name, left, oid, right))
                     && matches!(self.operand(right), Operand::Constant)
             }
             Ok(pb::AExprKind::AexprBetween | pb::AExprKind::AexprNotBetween) => match &right.node {
@@ -686,15 +703,62 @@ impl Analyzer<'_> {
 
     fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
         match (self.operand(left), self.operand(right)) {
-            (Operand::Column(Some(left)), Operand::Column(Some(right))) => {
-                builtins::leakproof(self.catalog, name, left, right)
+            (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
+                builtins::leakproof(self.catalog, name, one, other)
+                    && !(self.is_computed(left) && self.reads_behind_costly_filter(right))
+                    && !(self.is_computed(right) && self.reads_behind_costly_filter(left))
             }
-            (Operand::Column(Some(oid)), Operand::Constant) | (Operand::Constant, Operand::Column(Some(oid))) => {
-                builtins::leakproof(self.catalog, name, oid, oid)
-            }
+            (Operand::Column(Some(oid)), Operand::Constant) => self.is_harmless_with(name, left, oid, right),
+            (Operand::Constant, Operand::Column(Some(oid))) => self.is_harmless_with(name, right, oid, left),
             (Operand::Constant, Operand::Constant) => self.is_given(left) && self.is_given(right),
             _ => false,
         }
+    }
+
+    /// Whether a column of this type is compared with a constant without a chance to fail: neither by the comparison, nor by a cast of
+    /// the column to the constant's type before a filter that costs more.
+    fn is_harmless_with(&self, name: &str, column: &Node, kind: Oid, constant: &Node) -> bool {
+        builtins::leakproof(self.catalog, name, kind, kind)
+            && (builtins::is_cast_safely(kind)
+                || !self.reads_behind_costly_filter(column)
+                || self.leaves_as_it_is(kind, constant))
+    }
+
+    /// Whether the constant is such that the column beside it is not cast, or by a cast that can't fail.
+    fn leaves_as_it_is(&self, kind: Oid, constant: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.leaves_as_it_is(kind, node));
+        match &constant.node {
+            Some(NodeEnum::AConst(_)) => true,
+            // A bigint is a key as often as not, and an oid none of its values: see `Statement::takes_no_oid`.
+            Some(NodeEnum::ParamRef(_)) => kind == types::INT8,
+            Some(NodeEnum::TypeCast(cast)) => {
+                let (path, overlay) = (&self.session.search_path, &self.session.overlay);
+                let found = cast.type_name.as_ref().and_then(|n| self.catalog.resolve_type_name(path, overlay, n));
+                found.is_some_and(|found| {
+                    let is_array = found.element != 0 && found.category == 'A';
+                    let other = if is_array { found.element } else { found.oid };
+                    builtins::leakproof(self.catalog, "=", kind, other)
+                })
+            }
+            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+            Some(NodeEnum::List(list)) => all(&list.items),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
+            _ => false,
+        }
+    }
+
+    /// Whether it is a column of a subquery that computes it: the server may put the expression in its place.
+    fn is_computed(&self, node: &Node) -> bool {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return false };
+        let names = tree::strings(&reference.fields).unwrap_or_default();
+        self.scopes.meaning(&names).columns.iter().any(|(_, column)| column.origins.is_empty() && !column.stays)
+    }
+
+    /// Whether all that a comparison takes beside columns is written or a parameter. What is computed of such may fail as the
+    /// statement runs where the server did not estimate the comparison before.
+    fn compares_what_is_given(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| self.is_operand(side))
     }
 
     fn operand(&self, node: &Node) -> Operand {
@@ -741,15 +805,122 @@ impl Analyzer<'_> {
         }
     }
 
-    /// The casts of parameters in a condition, if they may fail after a row was looked at that is not to be seen: in a plan for all
-    /// values they run where they stand, and a filter that costs more than they do comes later.
+    /// The casts of parameters in a condition. In a plan for all values they run where they stand, or where the server put what it
+    /// found to be equal, and a filter that costs more than they do comes later.
     pub(crate) fn late_casts(&self, node: &Node) -> Vec<Node> {
         let mut casts = Vec::new();
         each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
-        if !casts.is_empty() && !self.reads_behind_costly_filter(node) {
-            casts.clear();
-        }
+        self.each_implied_cast(node, &mut casts);
         casts
+    }
+
+    /// Remembers which columns a comparison makes equal, and which it makes equal to something that may fail late.
+    fn note_equality(&mut self, node: &Node, late: bool) {
+        let columns = self.columns_of_comparison(node);
+        let computed = matches!(&node.node, Some(NodeEnum::AExpr(expr))
+            if [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| self.is_computed(side)));
+        if late || computed {
+            self.late_equals.extend(columns);
+        } else {
+            self.equals.extend(columns.windows(2).filter_map(|pair| <[_; 2]>::try_from(pair).ok()));
+        }
+    }
+
+    /// The relation columns that stand by themselves on a side of a comparison.
+    fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
+        [&expr.lexpr, &expr.rexpr].into_iter().flatten().flat_map(|side| self.bare_columns(side)).collect()
+    }
+
+    fn bare_columns(&self, node: &Node) -> Vec<(ItemId, i16)> {
+        match &node.node {
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let names = tree::strings(&reference.fields).unwrap_or_default();
+                self.scopes.meaning(&names).columns.into_iter().flat_map(|(_, column)| column.origins).collect()
+            }
+            Some(NodeEnum::RowExpr(row)) => row.args.iter().flat_map(|part| self.bare_columns(part)).collect(),
+            Some(NodeEnum::List(list)) => list.items.iter().flat_map(|item| self.bare_columns(item)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The columns that are equal to something that may fail late: in place of a comparison with one the server may compare another
+    /// with that, before a filter which costs more.
+    pub(crate) fn equal_to_late(&self) -> BTreeSet<(ItemId, i16)> {
+        let mut found: BTreeSet<_> = self.late_equals.iter().copied().collect();
+        let mut before = usize::MAX;
+        while before != found.len() && !found.is_empty() {
+            before = found.len();
+            for [one, other] in &self.equals {
+                if found.contains(one) || found.contains(other) {
+                    found.extend([*one, *other]);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether a condition is an equality by which the server may compare a column behind a costly filter with something that may fail.
+    pub(crate) fn brings_late(&self, node: &Node) -> bool {
+        let late = if self.policy.costly_filters { self.equal_to_late() } else { BTreeSet::new() };
+        self.columns_of_comparison(node).iter().any(|column| late.contains(column))
+    }
+
+    /// The casts, of those that a parameter beside a column may take, which can fail: to the column's type from that which the client
+    /// gave the parameter. One that has none is of the column's type.
+    fn each_implied_cast(&self, node: &Node, casts: &mut Vec<Node>) {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return };
+        let any =
+            matches!(pb::AExprKind::try_from(expr.kind), Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll));
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return };
+        for (column, constant) in [(left, right), (right, left)] {
+            if let Operand::Column(Some(kind)) = self.operand(column)
+                && let Some(name) = builtins::cast_that_fails(kind)
+            {
+                each_parameter(constant, any, &mut |parameter, is_array| {
+                    casts.push(tree::cast_to(parameter.clone(), name, is_array));
+                });
+            }
+        }
+    }
+
+    fn compares_bigint_with_parameter(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
+        let mut found = false;
+        for (column, constant) in [(left, right), (right, left)] {
+            if matches!(self.operand(column), Operand::Column(Some(types::INT8))) {
+                each_parameter(constant, false, &mut |node, _| {
+                    found |= matches!(node.node, Some(NodeEnum::ParamRef(_)))
+                });
+            }
+        }
+        found
+    }
+
+    /// Whether conditions joined by OR, NOT, or as a part of another can neither raise an error nor show a value.
+    fn is_harmless_bool(&self, bool: &pb::BoolExpr) -> bool {
+        let late = |node: &Node| {
+            let mut found = self.has_computed(node);
+            each_cast_of_parameter(node, &mut |_| found = true);
+            found || !self.late_casts(node).is_empty()
+        };
+        bool.args.iter().all(|argument| self.is_harmless(argument))
+            && !(self.policy.costly_filters
+                && bool.args.iter().any(late)
+                && bool.args.iter().any(|node| self.reads_behind_costly_filter(node)))
+    }
+
+    fn has_computed(&self, node: &Node) -> bool {
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.has_computed(node));
+        match &node.node {
+            Some(NodeEnum::ColumnRef(_)) => self.is_computed(node),
+            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|node| self.has_computed(node)),
+            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
+            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
+            _ => false,
+        }
     }
 
     fn reads_behind_costly_filter(&self, node: &Node) -> bool {
@@ -763,7 +934,7 @@ impl Analyzer<'_> {
                 columns.iter().flat_map(|(_, column)| &column.origins).any(|(id, _)| {
                     let view =
                         self.scopes.get(*id).and_then(Item::relation).and_then(|relation| relation.view.as_ref());
-                    view.and_then(|view| view.filter.as_ref()).is_some_and(|filter| is_costly(&filter.expression))
+                    view.and_then(|view| view.filter.as_ref()).is_some_and(|filter| filter.costly)
                 })
             }
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
@@ -778,13 +949,7 @@ impl Analyzer<'_> {
     /// Whether a condition can neither raise an error nor show a value.
     pub(crate) fn is_harmless(&self, node: &Node) -> bool {
         match &node.node {
-            Some(NodeEnum::BoolExpr(bool)) => {
-                let apart = bool.boolop == pb::BoolExprType::AndExpr as i32;
-                bool.args
-                    .iter()
-                    .all(|argument| self.is_harmless(argument) && (apart || self.late_casts(argument).is_empty()))
-            }
-            Some(NodeEnum::CaseExpr(_)) => is_tried_first(node),
+            Some(NodeEnum::BoolExpr(bool)) => self.is_harmless_bool(bool),
             Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
             Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
             Some(NodeEnum::AExpr(_)) => self.is_harmless_comparison(node),
@@ -801,6 +966,9 @@ impl Analyzer<'_> {
         let mut found: Vec<(ItemId, Node)> = Vec::new();
         each_conjunct(condition, &mut |conjunct| {
             if !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
+                return;
+            }
+            if self.nullable > 0 && self.reads_behind_costly_filter(conjunct) && !self.late_casts(conjunct).is_empty() {
                 return;
             }
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
@@ -841,22 +1009,46 @@ impl Analyzer<'_> {
             .flatten()
     }
 
-    fn sub_link(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
+    fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
         let equality = link.oper_name.is_empty();
-        let test = link.testexpr.as_deref_mut();
+        let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
+        self.condition_depth += usize::from(place.predicate);
+        let outside = self.nullable;
+        self.nullable = match pb::SubLinkType::try_from(link.sub_link_type) {
+            _ if conjunct => outside,
+            // NOT EXISTS becomes a join that leaves rows out.
+            Ok(pb::SubLinkType::ExistsSublink) => outside + 1,
+            // Any other is planned by itself.
+            _ => 0,
+        };
+        let output = self.query(query, false)?;
+        self.nullable = outside;
+        self.condition_depth -= usize::from(place.predicate);
+        let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
+        // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands.
+        let joined =
+            conjunct && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
         let mut left = Compared::One(None);
-        if let Some(test) = test {
+        if let Some(test) = link.testexpr.as_deref_mut() {
             let harmless = equality
-                && matches!(self.operand(test), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, "=", oid, oid));
+                && matches!(self.operand(test), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, "=", oid, oid))
+                && (joined || !self.reads_behind_costly_filter(test));
+            if self.policy.costly_filters {
+                let columns = self.bare_columns(test);
+                match output.columns.first() {
+                    Some(first) if first.stays => {}
+                    Some(first) if !first.origins.is_empty() => {
+                        let pairs =
+                            columns.iter().flat_map(|one| first.origins.iter().map(move |other| [*one, *other]));
+                        self.equals.extend(pairs);
+                    }
+                    _ => self.late_equals.extend(columns),
+                }
+            }
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
             left = self.compared(test, inner)?;
         }
-        let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
-        self.condition_depth += usize::from(place.predicate);
-        let output = self.query(query, false)?;
-        self.condition_depth -= usize::from(place.predicate);
-        let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
         if link.testexpr.is_some() {
             let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
             let left = match left {
@@ -1190,41 +1382,48 @@ fn tried_first(cast: Node) -> Node {
     tree::case(tree::node(NodeEnum::NullTest(Box::new(is_null))), tree::boolean(true), Some(tree::boolean(true)))
 }
 
-fn is_tried_first(node: &Node) -> bool {
-    let mut casts = Vec::new();
-    if let Some(NodeEnum::CaseExpr(case)) = &node.node
-        && let [when] = case.args.as_slice()
-        && let Some(NodeEnum::CaseWhen(when)) = &when.node
-    {
-        when.expr.iter().for_each(|condition| each_cast_of_parameter(condition, &mut |cast| casts.push(cast.clone())));
-    }
-    casts.into_iter().any(|cast| tried_first(cast) == *node)
+/// Whether a comparison is one by which the server takes its sides for equal.
+fn makes_equal(node: &Node) -> bool {
+    let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+    let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprIn, pb::AExprKind::AexprOpAny];
+    kinds.iter().any(|kind| *kind as i32 == expr.kind) && expr.name.last().and_then(tree::string_of) == Some("=")
 }
 
-/// Whether a filter is more than comparisons of columns with constants, each of which costs less than a cast of a parameter.
-fn is_costly(filter: &Node) -> bool {
-    let is_value = |node: &Option<Box<Node>>| match node.as_deref().and_then(|node| node.node.as_ref()) {
-        Some(NodeEnum::ColumnRef(_) | NodeEnum::AConst(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => {
-            matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::AConst(_)))
-        }
+/// Whether it is such a condition.
+pub(crate) fn is_tried_first(node: &Node) -> bool {
+    if let Some(NodeEnum::CaseExpr(case)) = &node.node
+        && let [Node { node: Some(NodeEnum::CaseWhen(when)) }] = case.args.as_slice()
+        && let Some(NodeEnum::NullTest(test)) = when.expr.as_deref().and_then(|condition| condition.node.as_ref())
+        && let Some(cast) = test.arg.as_deref()
+    {
+        return is_cast_of_parameter(cast) && tried_first(cast.clone()) == *node;
+    }
+    false
+}
+
+fn is_cast_of_parameter(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::TypeCast(cast)) => cast
+            .arg
+            .as_deref()
+            .is_some_and(|arg| matches!(arg.node, Some(NodeEnum::ParamRef(_))) || is_cast_of_parameter(arg)),
         _ => false,
-    };
-    let mut costly = false;
-    each_conjunct(filter, &mut |conjunct| {
-        costly |= match &conjunct.node {
-            Some(NodeEnum::ColumnRef(_)) => false,
-            Some(NodeEnum::AExpr(expr)) => {
-                let own = matches!(tree::strings(&expr.name).as_deref(), Some(["pg_catalog", _]));
-                let plain = own && expr.kind == pb::AExprKind::AexprOp as i32;
-                !(plain && is_value(&expr.lexpr) && is_value(&expr.rexpr))
-            }
-            Some(NodeEnum::NullTest(test)) => !is_value(&test.arg),
-            Some(NodeEnum::BooleanTest(test)) => !is_value(&test.arg),
-            _ => true,
-        };
-    });
-    costly
+    }
+}
+
+/// Each parameter, with its cast if it has one, in what a column is compared with; and whether it holds an array.
+fn each_parameter(node: &Node, is_array: bool, f: &mut dyn FnMut(&Node, bool)) {
+    match &node.node {
+        Some(NodeEnum::ParamRef(_)) => f(node, is_array),
+        Some(NodeEnum::TypeCast(_)) if is_cast_of_parameter(node) => f(node, is_array),
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().for_each(|node| each_parameter(node, false, f)),
+        Some(NodeEnum::List(list)) => list.items.iter().for_each(|node| each_parameter(node, false, f)),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => {
+            coalesce.args.iter().for_each(|node| each_parameter(node, is_array, f));
+        }
+        Some(NodeEnum::CollateClause(collate)) => collate.arg.iter().for_each(|node| each_parameter(node, is_array, f)),
+        _ => {}
+    }
 }
 
 /// A comparison that is not true for NULL.

@@ -30,7 +30,7 @@ use crate::audit::Said;
 use crate::catalog::names::Resolution;
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
-use crate::decide::{Reason, system};
+use crate::decide::{Reason, builtins, system};
 use crate::sql;
 
 use needs::{Beyond, Learner, Needs};
@@ -206,8 +206,21 @@ pub struct Statement {
     pub session_rewrite: bool,
     /// Whether the server reads it as it runs, and nothing of it before: a definition, say.
     pub read_late: bool,
+    /// Whether a parameter must be none of the kinds of oid: it stands beside a bigint that would be cast to that before a filter ran.
+    pub takes_no_oid: bool,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
+}
+
+impl Statement {
+    /// Decides the types that the client gives the parameters, 0 for those that the server finds.
+    pub(crate) fn takes_parameters(&self, catalog: &Catalog, types: &[Oid]) -> Result<(), Denial> {
+        if !self.takes_no_oid || !types.iter().any(|kind| builtins::casts_bigint(catalog, *kind)) {
+            return Ok(());
+        }
+        let message = "a parameter of type oid can't be compared with a bigint of a relation that you see in part";
+        Err(Denial::new(Reason::RowFilter, message).hint("Give it the type bigint."))
+    }
 }
 
 /// What a statement does to the session's state, beyond rows.
@@ -319,6 +332,10 @@ pub(crate) struct Place {
     from_below: bool,
     /// It is a condition by itself, which no row passes for that it has no partner in a join.
     conjunct: bool,
+    /// It is a condition by itself.
+    separate: bool,
+    /// The server estimates it as it plans, and computes for that what does not depend on a row.
+    estimated: bool,
 }
 
 impl Place {
@@ -329,8 +346,10 @@ impl Place {
         after_filter: false,
         from_below: false,
         conjunct: false,
+        separate: false,
+        estimated: false,
     };
-    const CONDITION: Place = Place { condition: true, ..Place::PREDICATE };
+    const CONDITION: Place = Place { condition: true, separate: true, estimated: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }
@@ -357,6 +376,14 @@ pub(crate) struct Analyzer<'a> {
     free_condition: bool,
     /// Whether something that the server may compute before a row is known to be inside a filter can raise an error.
     may_raise: bool,
+    /// What RETURNING calls the rows before and after a write: one of them is not there where a row came or went.
+    before_and_after: Vec<ItemId>,
+    /// How many outer joins, or the like, may leave out the rows of what is walked: a condition there is tried with them, not first.
+    nullable: usize,
+    /// Relation columns that conditions make equal.
+    equals: Vec<[(ItemId, i16); 2]>,
+    /// Those that they make equal to something that may fail, where it is not tried first.
+    late_equals: Vec<(ItemId, i16)>,
     /// Whether USING or NATURAL merged columns.
     merged_columns: bool,
     /// Whether the target of a write has masked or hidden columns: what is not resolved is refused then.
@@ -501,6 +528,10 @@ impl<'a> Analyzer<'a> {
             missing_columns: Vec::new(),
             changed: false,
             condition_depth: 0,
+            before_and_after: Vec::new(),
+            nullable: 0,
+            equals: Vec::new(),
+            late_equals: Vec::new(),
             filtered_reads: 0,
             free_condition: false,
             may_raise: false,

@@ -25,6 +25,8 @@ pub(crate) struct Column {
     pub(crate) type_oid: Option<Oid>,
     /// The relation columns that it shows as they are.
     pub(crate) origins: Vec<(ItemId, i16)>,
+    /// Whether the server computes it before what is around, so that no expression takes its place.
+    pub(crate) stays: bool,
 }
 
 /// What stands in FROM.
@@ -225,6 +227,7 @@ impl Scopes {
                     name: Some(name.clone()),
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
+                    stays: false,
                 };
                 (relation.visible().map(column).collect(), true)
             }
@@ -240,6 +243,7 @@ impl Scopes {
                     name: Some(Arc::from(name)),
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
+                    stays: false,
                 });
                 (column, true)
             }

@@ -12,7 +12,7 @@ use super::tree::{self, each_child, kind, string_of, unsupported};
 use super::{Analyzer, Place};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
-use crate::decide::{Denial, Reason};
+use crate::decide::{Denial, Reason, builtins};
 
 /// What comes out of a query: its columns, and whether these are all.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,7 @@ impl Analyzer<'_> {
             self.table_item(item)?;
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
-            self.expression(condition, Place::WHERE)?;
+            self.expression(condition, self.where_place())?;
             self.push_conditions(condition);
         }
         if top {
@@ -130,7 +130,7 @@ impl Analyzer<'_> {
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
-                columns.push(Column { name, type_oid: self.common_type(types)?, origins: Vec::new() });
+                columns.push(Column { name, type_oid: self.common_type(types)?, origins: Vec::new(), stays: false });
             }
             return Ok(Output { columns, complete: true });
         }
@@ -182,7 +182,10 @@ impl Analyzer<'_> {
             let mut output = if with.recursive {
                 self.recursive_cte(&cte.ctename, &cte.aliascolnames, query)?
             } else {
-                self.query(query, false)?
+                // It may be put where an outer join leaves it out.
+                let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
+                let inlined = is_select && cte.ctematerialized != pb::CteMaterialize::Always as i32;
+                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, false))?
             };
             rename(&mut output, &names_of(&cte.aliascolnames));
             if let Some(search) = &cte.search_clause {
@@ -560,6 +563,7 @@ impl Analyzer<'_> {
             })?;
             Some(pb::Alias { aliasname: figure_name(first)?, colnames: Vec::new() })
         });
+        output.columns.iter_mut().for_each(|column| column.stays = true);
         Ok(vec![self.derived(alias.as_ref(), &mut output)])
     }
 
@@ -580,8 +584,41 @@ impl Analyzer<'_> {
         for column in left.iter().filter(|column| column.name.is_some()) {
             for other in right.iter().filter(|other| other.name == column.name) {
                 self.implied_operator("=", column.type_oid, other.type_oid)?;
+                self.note_merged(column, other)?;
             }
         }
+        Ok(())
+    }
+
+    /// Walks what this many more outer joins may leave out.
+    fn left_out<T>(&mut self, more: usize, walk: impl FnOnce(&mut Self) -> Result<T, Denial>) -> Result<T, Denial> {
+        self.nullable += more;
+        let result = walk(self);
+        self.nullable -= more;
+        result
+    }
+
+    /// The place of a WHERE, or of the condition of an inner join.
+    fn where_place(&self) -> Place {
+        if self.nullable == 0 { Place::WHERE } else { Place::CONDITION }
+    }
+
+    /// What a join merges is compared without a chance to fail, or behind the barrier.
+    fn note_merged(&mut self, one: &Column, other: &Column) -> Result<(), Denial> {
+        let leaky = Place { leaky: true, ..Place::CONDITION };
+        let safe = matches!((one.type_oid, other.type_oid),
+            (Some(left), Some(right)) if builtins::leakproof(self.catalog, "=", left, right));
+        for (column, beside) in [(one, other), (other, one)] {
+            let computed = beside.origins.is_empty() && !beside.stays;
+            if !safe || computed && self.policy.costly_filters {
+                self.mark(std::slice::from_ref(column), leaky)?;
+            }
+            if computed {
+                self.late_equals.extend(&column.origins);
+            }
+        }
+        let pairs = one.origins.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
+        self.equals.extend(pairs);
         Ok(())
     }
 
@@ -589,9 +626,16 @@ impl Analyzer<'_> {
         let (Some(left), Some(right)) = (join.larg.as_deref_mut(), join.rarg.as_deref_mut()) else {
             return Err(unsupported("JOIN"));
         };
-        let mut items = self.table_item(left)?;
+        let kind = pb::JoinType::try_from(join.jointype);
+        let sides = match kind {
+            Ok(pb::JoinType::JoinInner) => [0, 0],
+            Ok(pb::JoinType::JoinLeft) => [0, 1],
+            Ok(pb::JoinType::JoinRight) => [1, 0],
+            _ => [1, 1],
+        };
+        let mut items = self.left_out(sides[0], |analyzer| analyzer.table_item(left))?;
         let left_items = items.len();
-        items.extend(self.table_item(right)?);
+        items.extend(self.left_out(sides[1], |analyzer| analyzer.table_item(right))?);
         if join.is_natural {
             self.merged_columns = true;
             // Which columns there are decides which are compared.
@@ -625,8 +669,10 @@ impl Analyzer<'_> {
             self.compare_merged(&left, &right)?;
         }
         if let Some(quals) = join.quals.as_deref_mut() {
-            let is_inner = join.jointype == pb::JoinType::JoinInner as i32;
-            self.expression(quals, if is_inner { Place::WHERE } else { Place::CONDITION })?;
+            let is_inner = matches!(kind, Ok(pb::JoinType::JoinInner));
+            self.nullable += usize::from(!is_inner);
+            self.expression(quals, self.where_place())?;
+            self.nullable -= usize::from(!is_inner);
         }
         if let Some(alias) = &join.join_using_alias {
             // Its columns are the merged ones, which are marked on both sides already.

@@ -520,6 +520,45 @@ pub(crate) fn parse_expression(sql: &str) -> Result<Node, Denial> {
     }
 }
 
+/// Whether a parameter stands in both; also where one can't be walked.
+pub(crate) fn share_parameter(one: &Node, other: &Node) -> bool {
+    let other = parameters(other);
+    if other.as_ref().is_ok_and(Vec::is_empty) {
+        return false;
+    }
+    match (parameters(one), other) {
+        (Ok(one), Ok(other)) => one.iter().any(|number| other.contains(number)),
+        _ => true,
+    }
+}
+
+fn parameters(expression: &Node) -> Result<Vec<i32>, Denial> {
+    let mut found = Vec::new();
+    if let Some(NodeEnum::ParamRef(parameter)) = &expression.node {
+        found.push(parameter.number);
+    } else if let Some(inner) = &mut expression.node.clone() {
+        each_child(inner, &mut |child| {
+            found.extend(parameters(child)?);
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// A cast to a type of the server's own, or to an array of it.
+pub(crate) fn cast_to(expression: Node, name: &str, array: bool) -> Node {
+    let bounds = if array { vec![node(NodeEnum::Integer(pb::Integer { ival: -1 }))] } else { Vec::new() };
+    let type_name = pb::TypeName {
+        names: vec![string("pg_catalog"), string(name)],
+        typemod: -1,
+        array_bounds: bounds,
+        location: -1,
+        ..pb::TypeName::default()
+    };
+    let cast = pb::TypeCast { arg: boxed(expression), type_name: Some(type_name), location: -1 };
+    node(NodeEnum::TypeCast(Box::new(cast)))
+}
+
 /// `(expression)::type`, the type as `format_type` writes it with an empty search_path.
 pub(crate) fn cast(expression: Node, type_sql: &str) -> Result<Node, Denial> {
     let mut cast = parse_expression(&format!("NULL::{type_sql}"))?;

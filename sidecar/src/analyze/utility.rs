@@ -320,6 +320,7 @@ impl Analyzer<'_> {
             stmts: vec![pb::RawStmt { stmt: Some(Box::new(query.clone())), stmt_location: 0, stmt_len: 0 }],
         };
         self.statement(query)?;
+        self.out.takes_parameters(self.catalog, &types)?;
         // Not before: what can't be written is refused by the walk.
         let inner = sql::emit(&inner)?;
         let decided = Box::new(self.out.clone());
@@ -775,7 +776,7 @@ pub(crate) fn plain_columns(relation: &Relation) -> Vec<Column> {
 
 /// A column that holds what the client gives.
 pub(crate) fn plain_column(column: &crate::catalog::Column) -> Column {
-    Column { name: Some(column.name.clone()), type_oid: column.known_type(), origins: Vec::new() }
+    Column { name: Some(column.name.clone()), type_oid: column.known_type(), origins: Vec::new(), stays: false }
 }
 
 /// Whether an option is on, or may be.

@@ -4,6 +4,7 @@
 //! it is known when all of it was walked. Then [`Analyzer::put_views`] replaces each marked relation. A mark that is
 //! left over (a place the second walk does not reach) makes the statement refused: see [`has_mark`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -74,7 +75,12 @@ impl Analyzer<'_> {
             Some(sql) => system_subquery(sql, item)?,
             None => {
                 let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
-                tree::query(subquery(item, range, sample, fenced, raised)?)
+                let mut barrier = item.barrier.clone();
+                if item.view.as_ref().and_then(|view| view.filter.as_ref()).is_some_and(|filter| filter.costly) {
+                    barrier
+                        .extend(self.equal_to_late().into_iter().filter(|(of, _)| *of == id).map(|(_, number)| number));
+                }
+                tree::query(subquery(item, &barrier, range, sample, fenced, raised)?)
             }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
@@ -94,7 +100,11 @@ impl Analyzer<'_> {
             .visible()
             .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
             .collect();
-        Ok(row_of(targets, None, relation))
+        let is_there = self
+            .before_and_after
+            .contains(&id)
+            .then(|| tree::parse_expression(&format!("({}.*) IS DISTINCT FROM NULL", quote_name(&alias))));
+        Ok(row_of(targets, is_there.transpose()?, relation))
     }
 
     /// The row of a relation whose alias renames its columns: fields of the server's row type keep their names, those of
@@ -174,6 +184,7 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
 /// volatile call on nothing of the row), or does where costs don't show it (a subquery), stays outside by OFFSET 0.
 fn subquery(
     item: &RelationItem,
+    barrier: &BTreeSet<i16>,
     written: &pb::RangeVar,
     sample: Option<&pb::RangeTableSample>,
     fenced: bool,
@@ -191,7 +202,7 @@ fn subquery(
     for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
         let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
         let mut value = shown(item, number, &column.name, INNER);
-        if let Some(filter) = filter.as_ref().filter(|_| item.barrier.contains(&number)) {
+        if let Some(filter) = filter.as_ref().filter(|_| barrier.contains(&number)) {
             value = tree::case(filter.clone(), value, None);
         }
         targets.push(tree::target(&column.name, value));
@@ -208,10 +219,10 @@ fn subquery(
         })));
     }
     let fenced = fenced && filter.is_some();
-    let raised = raised || !item.barrier.is_empty();
+    let raised = raised || !barrier.is_empty();
     let mut conditions: Vec<Node> =
         filter.into_iter().map(|filter| if raised { without_join(filter) } else { filter }).collect();
-    if !item.barrier.is_empty() || fenced {
+    if !barrier.is_empty() || fenced {
         conditions.extend(item.pushed.iter().map(|condition| instantiate(condition, INNER)));
     }
     let condition = (!conditions.is_empty()).then(|| tree::and(conditions));

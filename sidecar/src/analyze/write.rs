@@ -13,7 +13,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::each_conjunct;
+use super::expression::{each_conjunct, is_tried_first};
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
@@ -254,8 +254,15 @@ impl Analyzer<'_> {
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
         let (mut beside, mut rest) = (vec![first], Vec::new());
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
-            let harmless = self.is_harmless(&conjunct) && (place.conjunct || self.late_casts(&conjunct).is_empty());
-            if harmless { beside.push(conjunct) } else { rest.push(conjunct) }
+            let late = (self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty())
+                || self.brings_late(&conjunct);
+            let harmless = is_tried_first(&conjunct) || (self.is_harmless(&conjunct) && !late);
+            // Where a parameter stands first tells its type.
+            if harmless && !rest.iter().any(|before| tree::share_parameter(before, &conjunct)) {
+                beside.push(conjunct);
+            } else {
+                rest.push(conjunct);
+            }
         }
         if !rest.is_empty() {
             beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
@@ -778,7 +785,7 @@ impl Analyzer<'_> {
             if res.name.is_empty() && figure_name(value) != name {
                 res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
             }
-            output.columns.push(Column { name: name.map(Arc::from), type_oid, origins: Vec::new() });
+            output.columns.push(Column { name: name.map(Arc::from), type_oid, origins: Vec::new(), stays: false });
         }
         Ok(output)
     }
@@ -796,6 +803,7 @@ impl Analyzer<'_> {
         for name in names {
             if self.scopes.star(&[&name]).is_empty() {
                 level.items.push(self.scopes.items.len());
+                self.before_and_after.push(self.scopes.items.len());
                 let item = self.target_item(target, Arc::from(name), true);
                 self.scopes.items.push(item);
             }

@@ -162,9 +162,10 @@ pub fn bind(
         }
     }
     let scrubbed = scrub::closure(&catalog, views.keys().copied());
+    let costly_filters = views.values().any(|view| view.filter.as_ref().is_some_and(|filter| filter.costly));
     let mut problems = problems.0;
     problems.sort_by(|one, two| (&one.path, &one.message).cmp(&(&two.path, &two.message)));
-    BoundPolicy { version, policy, identity, catalog, views, scrubbed, problems, restricted }
+    BoundPolicy { version, policy, identity, catalog, views, costly_filters, scrubbed, problems, restricted }
 }
 
 /// Whether globs of masks, hidden columns and filters don't match the relation. They do match foreign tables, other
@@ -486,7 +487,8 @@ fn row_filter(relation: &Relation, filters: &[PlannedFilter]) -> Result<Option<R
             Node { node: Some(Kind::BoolExpr(Box::new(all))) }
         }
     };
-    Ok(Some(RowFilter { expression, columns, rule: rules.join(", ") }))
+    let costly = expression::is_costly(&expression);
+    Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
 }
 
 /// `schema.name`, for messages.

@@ -27,6 +27,8 @@ pub struct BoundPolicy {
     pub catalog: Arc<Catalog>,
     /// Relations that are masked, filtered, have hidden columns or are closed. A relation not in here is plain.
     pub views: HashMap<Oid, Arc<RelationView>>,
+    /// Whether a filter of them is costly.
+    pub costly_filters: bool,
     /// Relations whose errors and notices are scrubbed: those with masks, hidden columns or filters, and their closure
     /// over foreign keys, triggers, rules and views.
     pub scrubbed: HashSet<Oid>,
@@ -131,6 +133,9 @@ pub struct BoundMask {
 pub struct RowFilter {
     /// The boolean expression over [`ROW`], fully qualified.
     pub expression: Node,
+    /// Whether it is more than comparisons of columns with constants, each of which costs the server less than a cast of a parameter:
+    /// what costs less is tried before it.
+    pub costly: bool,
     /// The columns that it reads.
     pub columns: Vec<i16>,
     /// The rule (or rules) it comes from, for errors.

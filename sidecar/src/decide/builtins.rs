@@ -363,6 +363,29 @@ pub fn leakproof(catalog: &Catalog, operator: &str, left: Oid, right: Oid) -> bo
     }
 }
 
+/// Whether a comparison of a column of this type takes no cast of the column that may fail, whatever it is compared with: a bigint
+/// beside an oid is cast to that, and a numeric beside a float.
+pub const fn is_cast_safely(column: Oid) -> bool {
+    !matches!(column, oid::INT8 | oid::NUMERIC)
+}
+
+/// Whether a bigint beside a value of this type, or an array of it, is cast to a kind of oid.
+pub fn casts_bigint(catalog: &Catalog, kind: Oid) -> bool {
+    let Some(found) = catalog.types.get(&kind) else { return false };
+    let is_array = found.category == 'A' && found.element != 0;
+    let element = if is_array { catalog.types.get(&found.element).unwrap_or(found) } else { found };
+    element.category == 'N' && !leakproof(catalog, "=", oid::INT8, element.oid)
+}
+
+/// The type to which a column of this type has a value cast that it is compared with, if that may fail.
+pub const fn cast_that_fails(column: Oid) -> Option<&'static str> {
+    match column {
+        oid::FLOAT4 | oid::FLOAT8 => Some("float8"),
+        oid::OID => Some("oid"),
+        _ => None,
+    }
+}
+
 /// Whether `value operator ANY (array)` (or ALL) is leak-proof.
 pub fn leakproof_any(catalog: &Catalog, operator: &str, value: Oid, array: Oid) -> bool {
     let Some(array) = catalog.types.get(&array) else { return false };

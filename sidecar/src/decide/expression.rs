@@ -5,8 +5,8 @@
 //! expression through it once ([`columns_of`]) before it comes into force. So an instantiation can't skip a column.
 
 use pg_query::protobuf::{
-    Alias, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect, RawStmt, ResTarget, SelectStmt,
-    SetOperation, SubLink, SubLinkType, WindowDef, WithClause, node::Node as Kind,
+    AExprKind, Alias, BoolExprType, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect, RawStmt,
+    ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, node::Node as Kind,
 };
 
 use super::Denial;
@@ -19,6 +19,37 @@ pub const SUBQUERY_ALIAS: &str = "postern_filter_";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} can't stand in it")]
 pub struct UnknownNode(pub String);
+
+/// Whether a filter is more than comparisons of columns with constants, each of which costs less than a cast of a parameter.
+pub fn is_costly(filter: &Node) -> bool {
+    let is_value = |node: &Option<Box<Node>>| match node.as_deref().and_then(|node| node.node.as_ref()) {
+        Some(Kind::ColumnRef(_) | Kind::AConst(_)) => true,
+        Some(Kind::TypeCast(cast)) => {
+            matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(Kind::AConst(_)))
+        }
+        _ => false,
+    };
+    let mut costly = false;
+    let mut conjuncts = vec![filter];
+    while let Some(conjunct) = conjuncts.pop() {
+        costly |= match &conjunct.node {
+            Some(Kind::BoolExpr(bool)) if bool.boolop == BoolExprType::AndExpr as i32 => {
+                conjuncts.extend(&bool.args);
+                false
+            }
+            Some(Kind::ColumnRef(_)) => false,
+            Some(Kind::AExpr(expr)) => {
+                let own = matches!(expr.name.first().map(|name| &name.node), Some(Some(Kind::String(name))) if name.sval == "pg_catalog");
+                let plain = own && expr.kind == AExprKind::AexprOp as i32;
+                !(plain && is_value(&expr.lexpr) && is_value(&expr.rexpr))
+            }
+            Some(Kind::NullTest(test)) => !is_value(&test.arg),
+            Some(Kind::BooleanTest(test)) => !is_value(&test.arg),
+            _ => true,
+        };
+    }
+    costly
+}
 
 /// A string node.
 pub fn string(text: &str) -> Node {

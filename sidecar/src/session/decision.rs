@@ -219,12 +219,13 @@ where
     }
 
     /// Whether the types that a client names for parameters are such as it may make values of.
-    pub(super) fn may_take_parameters(&self, types: &[u32]) -> Result<(), Denial> {
+    pub(super) fn may_take_parameters(&self, types: &[u32], decided: &Decided) -> Result<(), Denial> {
         if !self.is_enforcing() {
             return Ok(());
         }
         let bound = self.shared.gate.bound();
-        types.iter().try_for_each(|kind| bound.parameter(*kind))
+        types.iter().try_for_each(|kind| bound.parameter(*kind))?;
+        decided.statements.iter().try_for_each(|statement| statement.takes_parameters(&bound.catalog, types))
     }
 
     /// Before a statement that runs what is prepared under a name is bound: its columns are settled as it is bound.
@@ -245,7 +246,7 @@ where
         if let Some(denial) = &decided.denial {
             return Err(denial.clone().into());
         }
-        self.may_take_parameters(&prepared.param_types)?;
+        self.may_take_parameters(&prepared.param_types, &decided)?;
         let same = decided.rewritten == prepared.decided.rewritten && !prepared.lost.load(Ordering::Relaxed);
         if !same && !self.pending.is_empty() {
             return Err(Hindrance::Barrier);

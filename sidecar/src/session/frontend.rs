@@ -428,7 +428,7 @@ where
             return Ok(Step::Done);
         }
         let decided = if later { Arc::new(Decided::default()) } else { decided };
-        if let Err(denial) = self.may_take_parameters(&param_types) {
+        if let Err(denial) = self.may_take_parameters(&param_types, &decided) {
             return self.refused(header, StatementKind::Parse, &text, denial).await;
         }
         let prepared = Prepared {
