@@ -173,6 +173,7 @@ impl Fixture {
             }
         }
         let bound = BoundPolicy {
+            costly_filters: false,
             version: 1,
             policy: Arc::new(policy.unwrap()),
             identity: Arc::new(identity.unwrap()),
@@ -266,6 +267,7 @@ impl Fixture {
     fn policy(&self, version: u64, change: impl FnOnce(&mut BoundPolicy)) {
         let mut bound = self.gate.bound.lock().unwrap();
         let mut next = BoundPolicy {
+            costly_filters: false,
             version,
             policy: bound.policy.clone(),
             identity: bound.identity.clone(),
