@@ -87,3 +87,9 @@ EXECUTE p (3);
 -- same works: a parameter has the type of its first place in the condition of a write
 PREPARE p AS UPDATE orders SET amount = 1 WHERE abs(id) < $1 AND $1::text <> region RETURNING id;
 EXECUTE p (7);
+
+-- works: a parameter has the type of its first place in a query
+PREPARE p AS SELECT $1::bigint AS n, id FROM orders WHERE abs(id) >= 0 AND id = $1;
+EXECUTE p (5000000000);
+PREPARE q AS SELECT id FROM orders WHERE $1::bigint > 7 AND abs(id) >= 0 AND id = $1;
+EXECUTE q (5000000000);

@@ -962,10 +962,19 @@ impl Analyzer<'_> {
     }
 
     /// Conditions of a WHERE that bind one column by a harmless comparison: they can stand inside the inline view.
-    pub(crate) fn push_conditions(&mut self, condition: &Node) {
+    /// What the server reads before the condition tells the types of its parameters: one that stands there, too, is not to come first.
+    pub(crate) fn push_conditions<'n>(&mut self, condition: &Node, before: impl Iterator<Item = &'n Node>) {
+        if !self.reads_filtered() {
+            return;
+        }
+        let mut known = tree::Parameters::default();
+        before.for_each(|node| known.extend(tree::Parameters::of(node)));
         let mut found: Vec<(ItemId, Node)> = Vec::new();
         each_conjunct(condition, &mut |conjunct| {
-            if !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
+            let parameters = tree::Parameters::of(conjunct);
+            let comes_first = !known.share(&parameters);
+            known.extend(parameters);
+            if !comes_first || !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
                 return;
             }
             if self.nullable > 0 && self.reads_behind_costly_filter(conjunct) && !self.late_casts(conjunct).is_empty() {
@@ -991,6 +1000,13 @@ impl Analyzer<'_> {
                 relation.pushed.push(condition);
             }
         }
+    }
+
+    /// Whether a relation of this level has a filter.
+    fn reads_filtered(&self) -> bool {
+        let items = self.scopes.levels.last().into_iter().flat_map(|level| &level.items);
+        let mut views = items.filter_map(|id| self.scopes.get(*id)?.relation()?.view.as_ref());
+        views.any(|view| view.filter.is_some())
     }
 
     /// The item and real name of a bare reference to an unmasked column of a filtered relation of this level.

@@ -89,7 +89,7 @@ impl Analyzer<'_> {
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
             self.expression(condition, self.where_place())?;
-            self.push_conditions(condition);
+            self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
         if top {
             self.one_row_by_key = self.pins_only_row(select);

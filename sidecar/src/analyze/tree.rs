@@ -3,6 +3,8 @@
 //! **Promise.** [`each_child`] hands out every child of a node kind it knows; a kind it does not know is an error, never
 //! a node without children. So a walk built on it is exhaustive over what queries and their expressions consist of.
 
+use std::collections::BTreeSet;
+
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
@@ -520,29 +522,45 @@ pub(crate) fn parse_expression(sql: &str) -> Result<Node, Denial> {
     }
 }
 
-/// Whether a parameter stands in both; also where one can't be walked.
-pub(crate) fn share_parameter(one: &Node, other: &Node) -> bool {
-    let other = parameters(other);
-    if other.as_ref().is_ok_and(Vec::is_empty) {
-        return false;
-    }
-    match (parameters(one), other) {
-        (Ok(one), Ok(other)) => one.iter().any(|number| other.contains(number)),
-        _ => true,
-    }
+/// The parameters that stand somewhere. The server takes their types from where they stand first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parameters {
+    numbers: BTreeSet<i32>,
+    /// Something could not be walked: any may stand in it.
+    any: bool,
 }
 
-fn parameters(expression: &Node) -> Result<Vec<i32>, Denial> {
-    let mut found = Vec::new();
-    if let Some(NodeEnum::ParamRef(parameter)) = &expression.node {
-        found.push(parameter.number);
-    } else if let Some(inner) = &mut expression.node.clone() {
-        each_child(inner, &mut |child| {
-            found.extend(parameters(child)?);
-            Ok(())
-        })?;
+impl Parameters {
+    /// Those of an expression, or of an item of a FROM or a list of targets.
+    pub(crate) fn of(node: &Node) -> Self {
+        let mut found = Self::default();
+        let walked = found.walk(&mut node.clone());
+        found.any = walked.is_err();
+        found
     }
-    Ok(found)
+
+    fn walk(&mut self, node: &mut Node) -> Result<(), Denial> {
+        match &mut node.node {
+            Some(NodeEnum::ParamRef(parameter)) => {
+                self.numbers.insert(parameter.number);
+                Ok(())
+            }
+            Some(inner) => each_child(inner, &mut |child| self.walk(child)),
+            None => Ok(()),
+        }
+    }
+
+    /// These, and those.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.numbers.extend(others.numbers);
+        self.any |= others.any;
+    }
+
+    /// Whether one may stand in both.
+    pub(crate) fn share(&self, other: &Self) -> bool {
+        let some = |one: &Self| one.any || !one.numbers.is_empty();
+        (self.any && some(other)) || (other.any && some(self)) || !self.numbers.is_disjoint(&other.numbers)
+    }
 }
 
 /// A cast to a type of the server's own, or to an array of it.

@@ -252,15 +252,17 @@ impl Analyzer<'_> {
     fn within(&mut self, inside: Node, written: Option<Node>, place: Place) -> Node {
         self.changed = true;
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
-        let (mut beside, mut rest) = (vec![first], Vec::new());
+        let (mut beside, mut rest, mut of_rest) = (vec![first], Vec::new(), tree::Parameters::default());
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
             let late = (self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty())
                 || self.brings_late(&conjunct);
             let harmless = is_tried_first(&conjunct) || (self.is_harmless(&conjunct) && !late);
+            let parameters = tree::Parameters::of(&conjunct);
             // Where a parameter stands first tells its type.
-            if harmless && !rest.iter().any(|before| tree::share_parameter(before, &conjunct)) {
+            if harmless && !of_rest.share(&parameters) {
                 beside.push(conjunct);
             } else {
+                of_rest.extend(parameters);
                 rest.push(conjunct);
             }
         }
