@@ -69,7 +69,8 @@ test: setup lint build kubernetes ## lint, unit tests, tests against real server
 	@rm -f $(LEFT_OUT)
 	$(say) "tests (the masking and transparency corpora run against a real server)"
 	cargo test --locked --workspace $(FEATURES) --no-run
-	@cargo build --quiet --locked -p postern-e2e --bin cluster
+	@# Of the whole workspace, for what it has built already.
+	@cargo build --quiet --locked --workspace $(FEATURES) --bin cluster
 	POSTERN_LEFT_OUT=$(LEFT_OUT) target/debug/cluster with .ci/tests
 	$(say) "a sample against the oldest and the newest Postgres"
 	.ci/versions sample
