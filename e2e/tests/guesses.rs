@@ -230,6 +230,16 @@ const EQUAL: [(&str, &str, &str); 20] = [
 /// So that rows of the filtered relation are looked at first.
 const NESTED: &str = "enable_hashjoin enable_mergejoin enable_material enable_bitmapscan enable_memoize";
 
+/// A gate before a database with this beside the schema, a client through it, and one without it.
+fn stage(more: &str) -> (Gate, Wire, Wire) {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(&format!("{SCHEMA} {more}")).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
+    let wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    (gate, wire, direct)
+}
+
 /// How many rows there are, or the error's code.
 fn outcome(wire: &mut Wire, sql: &str) -> Result<usize, String> {
     let messages = wire.simple(sql).unwrap();
@@ -260,16 +270,12 @@ fn prepared(wire: &mut Wire, types: &str, statement: &str, guess: u32, value: &s
 
 #[test]
 fn a_parameter_whose_cast_fails_tells_nothing_of_rows_outside_the_filter() {
-    let server = Server::shared().unwrap();
-    let database = server.database_with(SCHEMA).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
-    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let (_gate, mut wire, mut direct) = stage("");
     let naive =
         format!("SELECT id FROM (SELECT * FROM items WHERE {FILTER}) i WHERE secret = GUESS AND amount = $1::int");
     assert_eq!(answer(&mut direct, &naive, 42, "x"), Err("22P02".to_owned()), "tests nothing: the filter comes first");
     assert_eq!(answer(&mut direct, &naive, 99, "x"), Ok(0), "tests nothing");
 
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
     for (statement, rows) in STATEMENTS {
         let right = answer(&mut wire, statement, 42, "x");
         assert_eq!(right, answer(&mut wire, statement, 99, "x"), "{statement}");
@@ -280,10 +286,7 @@ fn a_parameter_whose_cast_fails_tells_nothing_of_rows_outside_the_filter() {
 
 #[test]
 fn nothing_that_fails_beside_a_column_tells_of_rows_outside_the_filter() {
-    let server = Server::shared().unwrap();
-    let database = server.database_with(SCHEMA).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire, _) = stage("");
     for (types, value, statement) in FAILING {
         let right = prepared(&mut wire, types, statement, 42, value);
         assert_eq!(right, prepared(&mut wire, types, statement, 99, value), "{statement}");
@@ -294,11 +297,7 @@ fn nothing_that_fails_beside_a_column_tells_of_rows_outside_the_filter() {
 
 #[test]
 fn nothing_that_is_equal_to_a_column_tells_of_rows_outside_the_filter() {
-    let server = Server::shared().unwrap();
-    let more = "INSERT INTO plain SELECT n, n FROM generate_series(10, 300) n; ANALYZE;";
-    let database = server.database_with(&format!("{SCHEMA} {more}")).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire, _) = stage("INSERT INTO plain SELECT n, n FROM generate_series(10, 300) n; ANALYZE");
     for setting in NESTED.split(' ') {
         wire.simple(&format!("SET {setting} = off")).unwrap();
     }
@@ -311,10 +310,7 @@ fn nothing_that_is_equal_to_a_column_tells_of_rows_outside_the_filter() {
 
 #[test]
 fn a_bigint_of_a_filtered_relation_is_compared_with_no_oid() {
-    let server = Server::shared().unwrap();
-    let database = server.database_with(SCHEMA).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire, _) = stage("");
     // 20 is bigint, 26 oid.
     for (kind, wanted) in [(20, None), (0, None), (26, Some("42501".to_owned()))] {
         let mut bytes = parse_typed("", "SELECT id FROM items WHERE big = $1", &[kind]);
@@ -329,10 +325,7 @@ fn a_bigint_of_a_filtered_relation_is_compared_with_no_oid() {
 
 #[test]
 fn a_key_by_a_parameter_with_a_cast_keeps_its_index() {
-    let server = Server::shared().unwrap();
-    let database = server.database_with(SCHEMA).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire, _) = stage("");
     for statement in [
         "SELECT amount FROM items WHERE id = $1::int",
         "UPDATE items SET amount = 8 WHERE id = $1::int",

@@ -1,6 +1,6 @@
 //! Expressions: what each name in them means, which functions and operators they run, and what type they have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -827,7 +827,7 @@ impl Analyzer<'_> {
     }
 
     /// The relation columns that stand by themselves on a side of a comparison.
-    fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
+    pub(crate) fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
         [&expr.lexpr, &expr.rexpr].into_iter().flatten().flat_map(|side| self.bare_columns(side)).collect()
     }
@@ -847,23 +847,22 @@ impl Analyzer<'_> {
     /// The columns that are equal to something that may fail late: in place of a comparison with one the server may compare another
     /// with that, before a filter which costs more.
     pub(crate) fn equal_to_late(&self) -> BTreeSet<(ItemId, i16)> {
-        let mut found: BTreeSet<_> = self.late_equals.iter().copied().collect();
-        let mut before = usize::MAX;
-        while before != found.len() && !found.is_empty() {
-            before = found.len();
-            for [one, other] in &self.equals {
-                if found.contains(one) || found.contains(other) {
-                    found.extend([*one, *other]);
-                }
+        let mut found = BTreeSet::new();
+        if !self.policy.costly_filters || self.late_equals.is_empty() {
+            return found;
+        }
+        let mut beside: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for [one, other] in &self.equals {
+            beside.entry(*one).or_default().push(*other);
+            beside.entry(*other).or_default().push(*one);
+        }
+        let mut waiting = self.late_equals.clone();
+        while let Some(column) = waiting.pop() {
+            if found.insert(column) {
+                waiting.extend(beside.get(&column).into_iter().flatten());
             }
         }
         found
-    }
-
-    /// Whether a condition is an equality by which the server may compare a column behind a costly filter with something that may fail.
-    pub(crate) fn brings_late(&self, node: &Node) -> bool {
-        let late = if self.policy.costly_filters { self.equal_to_late() } else { BTreeSet::new() };
-        self.columns_of_comparison(node).iter().any(|column| late.contains(column))
     }
 
     /// The casts, of those that a parameter beside a column may take, which can fail: to the column's type from that which the client

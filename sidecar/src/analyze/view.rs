@@ -45,21 +45,26 @@ fn internal(what: &str) -> Denial {
 impl Analyzer<'_> {
     /// Replaces every marked relation under a node by its view.
     pub(crate) fn put_views(&self, node: &mut Node) -> Result<(), Denial> {
+        self.put_views_behind(node, &self.equal_to_late())
+    }
+
+    /// The same, where these columns stand behind the barrier of a costly filter beside those that each item has there.
+    fn put_views_behind(&self, node: &mut Node, late: &BTreeSet<(ItemId, i16)>) -> Result<(), Denial> {
         let Some(inner) = &mut node.node else { return Ok(()) };
         let replacement = match inner {
             NodeEnum::RangeVar(range) => match marked(range) {
-                Some(id) => Some(self.view(id, range, None)?),
+                Some(id) => Some(self.view(id, range, None, late)?),
                 None => None,
             },
             NodeEnum::RangeTableSample(sample) => match sample.relation.as_deref().and_then(|r| r.node.as_ref()) {
                 Some(NodeEnum::RangeVar(range)) => match marked(range) {
-                    Some(id) => Some(self.view(id, &range.clone(), Some(sample))?),
+                    Some(id) => Some(self.view(id, &range.clone(), Some(sample), late)?),
                     None => None,
                 },
                 _ => None,
             },
             other => {
-                each_child(other, &mut |child| self.put_views(child))?;
+                each_child(other, &mut |child| self.put_views_behind(child, late))?;
                 None
             }
         };
@@ -69,7 +74,13 @@ impl Analyzer<'_> {
         Ok(())
     }
 
-    fn view(&self, id: ItemId, range: &pb::RangeVar, sample: Option<&pb::RangeTableSample>) -> Result<Node, Denial> {
+    fn view(
+        &self,
+        id: ItemId,
+        range: &pb::RangeVar,
+        sample: Option<&pb::RangeTableSample>,
+        late: &BTreeSet<(ItemId, i16)>,
+    ) -> Result<Node, Denial> {
         let item = self.scopes.get(id).and_then(|item| item.relation()).ok_or_else(|| internal("an item is gone"))?;
         let subquery = match &item.system_view {
             Some(sql) => system_subquery(sql, item)?,
@@ -77,8 +88,7 @@ impl Analyzer<'_> {
                 let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
                 let mut barrier = item.barrier.clone();
                 if item.view.as_ref().and_then(|view| view.filter.as_ref()).is_some_and(|filter| filter.costly) {
-                    barrier
-                        .extend(self.equal_to_late().into_iter().filter(|(of, _)| *of == id).map(|(_, number)| number));
+                    barrier.extend(late.iter().filter(|(of, _)| *of == id).map(|(_, number)| *number));
                 }
                 tree::query(subquery(item, &barrier, range, sample, fenced, raised)?)
             }
