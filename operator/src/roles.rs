@@ -413,7 +413,7 @@ impl Roles {
 impl Connection {
     /// For who comes next, where that is of use.
     fn keep<T>(self, kept: &mut Option<Connection>, worked: &Result<T, RoleError>) {
-        if self.admin.is_idle() && !matches!(worked, Err(RoleError::Connection(_))) {
+        if self.admin.is_usable_after(worked) {
             *kept = Some(self);
         }
     }
@@ -474,7 +474,7 @@ async fn hold(
     }
     let locked = admin.lock(group).await?;
     let brought = bring_in_line(admin, server, owner, loan, group).await;
-    if locked && !matches!(brought, Err(RoleError::Connection(_))) && admin.is_idle() {
+    if locked && admin.is_usable_after(&brought) {
         admin.unlock(group).await?;
     }
     brought

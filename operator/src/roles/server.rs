@@ -82,9 +82,10 @@ impl Admin {
         connected.map(Self).map_err(|error| RoleError::Connection(cut(&error.to_string())))
     }
 
-    /// Whether no transaction is open: one that failed would fail all that comes after it.
-    pub(super) fn is_idle(&self) -> bool {
-        self.0.status == TransactionStatus::Idle
+    /// Whether the connection is of use after what was done with it: it did not break, and no transaction is open, for one that
+    /// failed would fail all that comes after it.
+    pub(super) fn is_usable_after<T>(&self, worked: &Result<T, RoleError>) -> bool {
+        self.0.status == TransactionStatus::Idle && !matches!(worked, Err(RoleError::Connection(_)))
     }
 
     async fn run(&mut self, sql: &str) -> Result<Vec<upstream::Row>, RoleError> {
