@@ -254,7 +254,7 @@ impl Webhooks {
     async fn policy(&self, namespace: &str, name: &str) -> Result<Arc<InForce<Policy>>, Refusal> {
         let found = self.soon(|objects| objects.policy(namespace, name)?.in_force.clone()).await;
         found.ok_or_else(|| match self.objects.policy(namespace, name) {
-            Some(known) if known.deleting => Refusal(format!("{INJECT}: policy '{name}' is being deleted")),
+            Some(known) if known.deleted.is_some() => Refusal(format!("{INJECT}: policy '{name}' is being deleted")),
             Some(known) => {
                 let mistakes = known.mistakes.clone().unwrap_or_default();
                 Refusal(format!("{INJECT}: policy '{name}' has mistakes, and was never in force: {mistakes}"))

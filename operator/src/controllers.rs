@@ -238,12 +238,12 @@ impl Controllers {
 
     /// Ends the roles of a policy that is deleted, before it is gone; when to try again.
     async fn end_roles(&self, known: &Known<Policy>) -> Option<Duration> {
-        let deleted = known.metadata.deletion_timestamp.as_ref()?;
+        let deleted = known.deleted?;
         let policy = known.last_good.as_ref().filter(|it| it.checked.database.credentials.ephemeral().is_some())?;
         if self.roles.end(policy).await {
             return None;
         }
-        let since = Duration::try_from(jiff::Timestamp::now().duration_since(deleted.0)).unwrap_or_default();
+        let since = Duration::try_from(jiff::Timestamp::now().duration_since(deleted)).unwrap_or_default();
         if since < ROLES_END {
             return Some(LOOK_AGAIN / 3);
         }
@@ -264,7 +264,7 @@ impl Controllers {
         let Plan { finalizers, keep, drop, status, wait } = plan;
         let api = objects::of_namespace::<K>(self.client.clone(), &known.namespace);
         let parameters = PatchParams::default();
-        let mut version = known.metadata.resource_version.clone();
+        let mut version = known.resource_version.clone();
         if let Some(finalizers) = finalizers {
             // With the version that it is made from: finalizers of others must not be lost.
             let patch = json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}});
@@ -275,7 +275,7 @@ impl Controllers {
                 Err(error) => return Err(error),
             }
         }
-        if known.deleting {
+        if known.deleted.is_some() {
             return Ok(wait);
         }
         let revisions: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &known.namespace);

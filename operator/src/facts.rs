@@ -212,7 +212,7 @@ impl Facts {
         regarding
             .extend(identity.and_then(|name| self.objects.identity(namespace, name)).map(|known| reference(&known)));
         let pod = pod.and_then(|pod| self.objects.pod(namespace, pod));
-        regarding.extend(pod.map(|pod| workload(&pod.outline, namespace)));
+        regarding.extend(pod.map(|pod| workload(&pod.outline(), namespace)));
         for regarding in regarding {
             self.events.tell(Told { regarding, reason, note: note.to_owned() });
         }

@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 
 use crate::injection;
 
-pub use compact::Compact;
+pub use compact::{Compact, Deflated};
 pub use known::{Identity, InForce, Kind, Known, Policy};
 pub use watch::watch;
 
@@ -69,18 +69,22 @@ pub struct Pod {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// What is looked at of all pods again and again: the raw object without most of its spec.
-    pub outline: Value,
-    whole: Compact,
+    outline: Compact,
+    whole: Deflated,
 }
 
 impl Pod {
     /// From the raw object.
     pub fn new(namespace: String, name: String, uid: String, mut raw: Value) -> Self {
         injection::trim(&mut raw);
-        let whole = Compact::from(&raw);
+        let whole = Deflated::from(&raw);
         injection::outline(&mut raw);
-        Self { namespace, name, uid, outline: raw, whole }
+        Self { namespace, name, uid, outline: Compact::from(&raw), whole }
+    }
+
+    /// What is looked at of all pods again and again: the raw object without most of its spec.
+    pub fn outline(&self) -> Value {
+        self.outline.value()
     }
 
     /// The raw object, to be verified.

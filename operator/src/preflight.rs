@@ -164,7 +164,7 @@ async fn may_look(client: &Client) -> Result<()> {
 
 /// A policy or identity that is not in force, or not as it is written, once it is read by this version.
 fn stored<K: Kind>(known: &Known<K>) -> Option<Finding> {
-    let mistakes = known.mistakes.as_ref().filter(|_| !known.deleting)?;
+    let mistakes = known.mistakes.as_ref().filter(|_| known.deleted.is_none())?;
     let object = format!("{}/{}/{}", K::KIND, known.namespace, known.name);
     let (status, then) = (known.status(), known.in_force.as_ref().map(|it| it.generation));
     let now = status.get("generationInForce").and_then(Value::as_i64);
@@ -233,14 +233,17 @@ fn touched(objects: &Objects, asked: &Preflight) -> Vec<Finding> {
     let Some(image) = &asked.image else { return Vec::new() };
     let mut revisions = Revisions::new(objects, image);
     let mut workloads: BTreeMap<(String, String, bool), u32> = BTreeMap::new();
-    let all = objects.pods();
-    for pod in all.iter().filter(|pod| is_live(&pod.outline) && revisions.is_outdated(pod) == Some(true)) {
+    for pod in objects.pods() {
+        let outline = pod.outline();
+        if !is_live(&outline) || revisions.is_outdated(&pod.namespace, &outline) != Some(true) {
+            continue;
+        }
         let restarts = |policy: &&str| {
             let in_force = objects.policy(&pod.namespace, policy).and_then(|known| known.in_force.clone());
             in_force.is_some_and(|policy| policy.spec.sidecar.as_ref().is_some_and(|it| it.restart_on_change))
         };
-        let restarted = asked.restarts && injection::asked_of(&pod.outline).iter().any(restarts);
-        let workload = facts::workload_name(&pod.outline, &pod.namespace);
+        let restarted = asked.restarts && injection::asked_of(&outline).iter().any(restarts);
+        let workload = facts::workload_name(&outline, &pod.namespace);
         *workloads.entry((pod.namespace.clone(), workload, restarted)).or_default() += 1;
     }
     let told = workloads.into_iter().map(|((namespace, workload, restarted), pods)| {

@@ -355,7 +355,7 @@ impl Roles {
                     }
                     None if !has_roles => {}
                     _ => {
-                        let is_over = |role: &Registered| !known.deleting && is_over(role, objects);
+                        let is_over = |role: &Registered| known.deleted.is_none() && is_over(role, objects);
                         self.dropped(&policy, is_over, Without::Nothing).await;
                         policies.insert(policy.uid.clone(), policy);
                     }

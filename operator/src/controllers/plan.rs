@@ -66,10 +66,10 @@ pub(super) fn plan<K: Kind>(
     observed: &Observed,
     now: Timestamp,
 ) -> Plan {
-    let finalizers = known.metadata.finalizers.clone().unwrap_or_default();
+    let finalizers = known.finalizers.clone();
     let has_ours = finalizers.iter().any(|it| it == FINALIZER);
-    if let Some(deleted) = &known.metadata.deletion_timestamp {
-        let since = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
+    if let Some(deleted) = known.deleted {
+        let since = Duration::try_from(now.duration_since(deleted)).unwrap_or_default();
         let left = LEASES_END.saturating_sub(since);
         return match (has_ours, left.is_zero()) {
             (false, _) => Plan::default(),

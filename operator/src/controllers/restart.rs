@@ -68,7 +68,7 @@ impl Controllers {
         timely(pods.evict(&pod.name, &EvictParams::default())).await?;
         tracing::info!(namespace = pod.namespace, pod = pod.name, "evicted, for its sidecar is outdated");
         self.events.tell(Told {
-            regarding: facts::workload(&pod.outline, &pod.namespace),
+            regarding: facts::workload(&pod.outline(), &pod.namespace),
             reason: EventReason::Restarted,
             note: format!("pod {} is evicted, for its sidecar is outdated", pod.name),
         });
@@ -82,13 +82,14 @@ fn due(objects: &Objects, image: &str, now: Timestamp) -> BTreeMap<Owner, Arc<Po
     let mut due = BTreeMap::new();
     let mut busy = HashSet::new();
     for pod in objects.pods() {
-        let Some(owner) = owner(&pod) else { continue };
-        if !is_live(&pod.outline) {
+        let outline = pod.outline();
+        let Some(owner) = owner(&pod.namespace, &outline) else { continue };
+        if !is_live(&outline) {
             // It has just been evicted, or is replaced by somebody else.
             busy.insert(owner);
-        } else if asks_for_restarts(objects, &pod)
-            && is_old(&pod.outline, now)
-            && revisions.is_outdated(&pod) == Some(true)
+        } else if asks_for_restarts(objects, &pod.namespace, &outline)
+            && is_old(&outline, now)
+            && revisions.is_outdated(&pod.namespace, &outline) == Some(true)
         {
             due.entry(owner).or_insert(pod);
         }
@@ -97,17 +98,17 @@ fn due(objects: &Objects, image: &str, now: Timestamp) -> BTreeMap<Owner, Arc<Po
     due
 }
 
-fn owner(pod: &Pod) -> Option<Owner> {
-    let owner = pods::controller(&pod.outline)?;
+fn owner(namespace: &str, pod: &Value) -> Option<Owner> {
+    let owner = pods::controller(pod)?;
     let text = |key: &str| owner.get(key).and_then(Value::as_str).map(str::to_owned);
     let kind = text("kind").filter(|kind| OWNERS.contains(&kind.as_str()))?;
     text("apiVersion").filter(|version| version == "apps/v1")?;
-    Some(Owner { namespace: pod.namespace.clone(), kind, name: text("name")? })
+    Some(Owner { namespace: namespace.to_owned(), kind, name: text("name")? })
 }
 
-fn asks_for_restarts(objects: &Objects, pod: &Pod) -> bool {
-    injection::asked_of(&pod.outline).into_iter().any(|policy| {
-        let policy = objects.policy(&pod.namespace, policy).and_then(|known| known.in_force.clone());
+fn asks_for_restarts(objects: &Objects, namespace: &str, pod: &Value) -> bool {
+    injection::asked_of(pod).into_iter().any(|policy| {
+        let policy = objects.policy(namespace, policy).and_then(|known| known.in_force.clone());
         policy.is_some_and(|policy| policy.spec.sidecar.as_ref().is_some_and(|sidecar| sidecar.restart_on_change))
     })
 }

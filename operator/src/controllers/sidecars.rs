@@ -9,7 +9,7 @@ use super::Item;
 use super::survey::Survey;
 use crate::facts;
 use crate::injection;
-use crate::objects::{InForce, Key, Objects, Pod, Policy};
+use crate::objects::{InForce, Key, Objects, Policy};
 use crate::pods;
 
 /// What pods show of sidecars.
@@ -46,23 +46,27 @@ impl Sidecars {
     pub(super) fn counted(objects: &Objects, image: &str, survey: &Survey) -> Self {
         let mut counted = Self { surveyed: survey.missing.is_some(), ..Self::default() };
         let mut revisions = Revisions::new(objects, image);
-        for pod in objects.pods().iter().filter(|pod| is_live(&pod.outline)) {
+        for pod in objects.pods() {
+            let outline = pod.outline();
+            if !is_live(&outline) {
+                continue;
+            }
             let of_policy = |policy: &str| (pod.namespace.clone(), policy.to_owned());
-            let ready = injection::ready_policies(&pod.outline);
+            let ready = injection::ready_policies(&outline);
             for policy in &ready {
                 counted.policies.entry(of_policy(policy)).or_default().ready += 1;
             }
             if !ready.is_empty() {
-                for identity in objects.identities_of(&pod.namespace, pods::service_account(&pod.outline)) {
+                for identity in objects.identities_of(&pod.namespace, pods::service_account(&outline)) {
                     let key = (pod.namespace.clone(), identity.checked.name.clone());
                     *counted.identities.entry(key).or_default() += 1;
                 }
             }
-            match revisions.is_outdated(pod) {
+            match revisions.is_outdated(&pod.namespace, &outline) {
                 Some(true) => {
                     counted.outdated += 1;
-                    let workload = facts::workload_name(&pod.outline, &pod.namespace);
-                    for policy in injection::asked_of(&pod.outline) {
+                    let workload = facts::workload_name(&outline, &pod.namespace);
+                    for policy in injection::asked_of(&outline) {
                         let drift = &mut counted.policies.entry(of_policy(policy)).or_default().drift;
                         *drift.outdated.entry(workload.clone()).or_default() += 1;
                     }
@@ -116,22 +120,22 @@ impl<'a> Revisions<'a> {
     }
 
     /// Whether a pod's sidecars are others than they would be now; None where it could not be made now.
-    pub(crate) fn is_outdated(&mut self, pod: &Pod) -> Option<bool> {
-        let asked = injection::asked_of(&pod.outline);
-        let account = pods::service_account(&pod.outline);
-        let key = ((pod.namespace.clone(), account.to_owned()), asked.join(","));
+    pub(crate) fn is_outdated(&mut self, namespace: &str, pod: &Value) -> Option<bool> {
+        let asked = injection::asked_of(pod);
+        let account = pods::service_account(pod);
+        let key = ((namespace.to_owned(), account.to_owned()), asked.join(","));
         let objects = self.objects;
         let revision = self.known.entry(key).or_insert_with(|| {
-            let identities = objects.identities_of(&pod.namespace, account);
+            let identities = objects.identities_of(namespace, account);
             let [identity] = identities.as_slice() else { return None };
             let policies: Option<Vec<Arc<InForce<Policy>>>> =
-                asked.iter().map(|policy| objects.policy(&pod.namespace, policy)?.in_force.clone()).collect();
+                asked.iter().map(|policy| objects.policy(namespace, policy)?.in_force.clone()).collect();
             let policies = policies.filter(|policies| !policies.is_empty())?;
             let asked: Vec<_> = policies.iter().map(|policy| policy.asked_by(identity)).collect();
             Some(injection::revision(&asked))
         });
         let revision = revision.as_deref()?;
-        Some(injection::of_pod(&pod.outline) != Some(revision) || !injection::has_image(&pod.outline, self.image))
+        Some(injection::of_pod(pod) != Some(revision) || !injection::has_image(pod, self.image))
     }
 }
 

@@ -96,7 +96,7 @@ impl Controllers {
         let pods = self.objects.pods();
         let gated: HashSet<(&str, String)> = pods
             .iter()
-            .map(|pod| (pod.namespace.as_str(), facts::workload_name(&pod.outline, &pod.namespace)))
+            .map(|pod| (pod.namespace.as_str(), facts::workload_name(&pod.outline(), &pod.namespace)))
             .collect();
         for (kind, template) in TEMPLATES {
             let group = if kind.ends_with("Job") { "batch" } else { "apps" };

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use kube::core::{DynamicObject, ObjectMeta};
+use jiff::Timestamp;
+use kube::core::DynamicObject;
 use postern_crds::api::{API_VERSION, DatabaseAccessPolicySpec, NonHumanIdentitySpec};
 use postern_crds::files::{self, Object};
 use postern_crds::issuers::MAX_GROUPS;
@@ -15,7 +16,7 @@ use super::{Compact, FINALIZER};
 use crate::injection::Asked;
 
 /// A kind of object that has a spec in force.
-pub trait Kind: fmt::Debug + Send + Sync + 'static {
+pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
     /// As it is written.
     type Spec: fmt::Debug + Send + Sync;
     /// As it is checked.
@@ -30,11 +31,11 @@ pub trait Kind: fmt::Debug + Send + Sync + 'static {
 }
 
 /// `DatabaseAccessPolicy`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy;
 
 /// `NonHumanIdentity`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity;
 
 impl Kind for Policy {
@@ -166,7 +167,7 @@ impl InForce<Policy> {
 }
 
 /// An object, and what is in force of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Known<K: Kind> {
     /// Its namespace.
     pub namespace: String,
@@ -176,10 +177,12 @@ pub struct Known<K: Kind> {
     pub uid: String,
     /// The generation of its spec as it stands.
     pub generation: i64,
-    /// It is being deleted.
-    pub deleting: bool,
-    /// The metadata, without the records of who manages which field.
-    pub metadata: ObjectMeta,
+    /// Since when it is being deleted, if it is.
+    pub deleted: Option<Timestamp>,
+    /// Which version of the object this is.
+    pub resource_version: Option<String>,
+    /// Who wants to do something before it is gone.
+    pub finalizers: Vec<String>,
     status: Option<Compact>,
     /// Replicas of the operator whose reports stand in the status.
     pub replicas: Vec<String>,
@@ -196,7 +199,7 @@ pub struct Known<K: Kind> {
 impl<K: Kind> Known<K> {
     /// Whether the object stays, when it is deleted, until what hangs on it has ended.
     pub fn waits_at_its_end(&self) -> bool {
-        self.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER)
+        self.finalizers.iter().any(|it| it == FINALIZER)
     }
 
     /// What is in force of an object, of which these specs are kept.
@@ -208,13 +211,28 @@ impl<K: Kind> Known<K> {
         let status = status.map(|status| Compact::from(&status));
         // One that is kept is in memory once.
         let same = spec.as_ref().and_then(|spec| kept?.values().find(|kept| *kept == spec).cloned());
-        Self::of(object.metadata, same.or(spec), status, replicas, kept)
+        let metadata = object.metadata;
+        let known = Self {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            generation: metadata.generation.unwrap_or_default(),
+            deleted: metadata.deletion_timestamp.map(|since| since.0),
+            resource_version: metadata.resource_version,
+            finalizers: metadata.finalizers.unwrap_or_default(),
+            status,
+            replicas,
+            spec: same.or(spec),
+            mistakes: None,
+            in_force: None,
+            last_good: None,
+        };
+        known.with(kept)
     }
 
     /// The same object, of which other specs are kept than before.
     pub(crate) fn again(&self, kept: Option<&BTreeMap<i64, Compact>>) -> Self {
-        let (metadata, spec, status) = (self.metadata.clone(), self.spec.clone(), self.status.clone());
-        Self::of(metadata, spec, status, self.replicas.clone(), kept)
+        self.clone().with(kept)
     }
 
     /// The status as it stands; null if it has none.
@@ -222,41 +240,20 @@ impl<K: Kind> Known<K> {
         self.status.as_ref().map(Compact::value).unwrap_or_default()
     }
 
-    fn of(
-        metadata: ObjectMeta,
-        spec: Option<Compact>,
-        status: Option<Compact>,
-        replicas: Vec<String>,
-        kept: Option<&BTreeMap<i64, Compact>>,
-    ) -> Self {
-        let namespace = metadata.namespace.clone().unwrap_or_default();
-        let name = metadata.name.clone().unwrap_or_default();
-        let uid = metadata.uid.clone().unwrap_or_default();
-        let generation = metadata.generation.unwrap_or_default();
-        let deleting = metadata.deletion_timestamp.is_some();
-        let read = |spec: &Compact, generation: i64| InForce::read(&namespace, &name, &uid, generation, spec);
+    /// With what is in force where these specs are kept.
+    fn with(self, kept: Option<&BTreeMap<i64, Compact>>) -> Self {
+        let read = |spec: &Compact, generation: i64| {
+            InForce::read(&self.namespace, &self.name, &self.uid, generation, spec).map(Arc::new)
+        };
         let none = Compact::from(&Value::Null);
-        let (written, mistakes) = match read(spec.as_ref().unwrap_or(&none), generation) {
+        let (written, mistakes) = match read(self.spec.as_ref().unwrap_or(&none), self.generation) {
             Ok(good) => (Some(good), None),
             Err(mistakes) => (None, Some(mistakes)),
         };
         let last_good = || kept?.iter().rev().find_map(|(generation, spec)| read(spec, *generation).ok());
-        let last_good = written.or_else(last_good).map(Arc::new);
-        let in_force = last_good.clone().filter(|_| !deleting);
-        Self {
-            namespace,
-            name,
-            uid,
-            generation,
-            deleting,
-            metadata,
-            status,
-            replicas,
-            spec,
-            mistakes,
-            in_force,
-            last_good,
-        }
+        let last_good = written.or_else(last_good);
+        let in_force = last_good.clone().filter(|_| self.deleted.is_none());
+        Self { mistakes, in_force, last_good, ..self }
     }
 }
 

@@ -22,6 +22,9 @@ use crate::injection::INJECTED;
 /// The longest pause after a watch was interrupted: what was withdrawn while the API server was away ends soon after its return.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// How many objects are asked for at once: as trees they take up some twenty times what is kept of them.
+const PAGE: u32 = 100;
+
 /// The pauses of other controllers, but for the longest.
 struct Soon(DefaultBackoff);
 
@@ -46,11 +49,12 @@ pub async fn watch(client: Client, objects: Arc<Objects>) {
     let revisions: Api<ControllerRevision> = Api::all(client.clone());
     let pods: Api<DynamicObject> =
         Api::all_with(client.clone(), &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod")));
+    let all_of_them = || watcher::Config::default().page_size(PAGE);
     tokio::join!(
-        follow::<Policy, _>(objects, all::<Policy>(client.clone()), watcher::Config::default()),
-        follow::<Identity, _>(objects, all::<Identity>(client.clone()), watcher::Config::default()),
-        follow::<Revisions, _>(objects, revisions, watcher::Config::default().labels(REVISION_OF)),
-        follow::<Pods, _>(objects, pods, watcher::Config::default().labels(INJECTED)),
+        follow::<Policy, _>(objects, all::<Policy>(client.clone()), all_of_them()),
+        follow::<Identity, _>(objects, all::<Identity>(client.clone()), all_of_them()),
+        follow::<Revisions, _>(objects, revisions, all_of_them().labels(REVISION_OF)),
+        follow::<Pods, _>(objects, pods, all_of_them().labels(INJECTED)),
     );
 }
 
@@ -118,8 +122,7 @@ fn key_of<T: Resource>(object: &T) -> Key {
 impl Follower<DynamicObject> for Policy {
     const NAME: &'static str = Policy::PLURAL;
 
-    fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
-        trim(&mut object);
+    fn put(state: &mut State, key: Key, object: DynamicObject) -> Option<Change> {
         let kept = object.metadata.uid.as_ref().and_then(|uid| state.revisions.get(uid));
         let known = Arc::new(Known::new(object, kept));
         state.policies.insert(key.clone(), known);
@@ -138,8 +141,7 @@ impl Follower<DynamicObject> for Policy {
 impl Follower<DynamicObject> for Identity {
     const NAME: &'static str = Identity::PLURAL;
 
-    fn put(state: &mut State, key: Key, mut object: DynamicObject) -> Option<Change> {
-        trim(&mut object);
+    fn put(state: &mut State, key: Key, object: DynamicObject) -> Option<Change> {
         let kept = object.metadata.uid.as_ref().and_then(|uid| state.revisions.get(uid));
         let known = Arc::new(Known::new(object, kept));
         state.identities.insert(key.clone(), known);
@@ -152,14 +154,6 @@ impl Follower<DynamicObject> for Identity {
 
     fn keys(state: &State) -> Vec<Key> {
         state.identities.keys().cloned().collect()
-    }
-}
-
-/// Takes out what nobody here looks at.
-fn trim(object: &mut DynamicObject) {
-    object.metadata.managed_fields = None;
-    if let Some(annotations) = &mut object.metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
 }
 
