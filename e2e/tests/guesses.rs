@@ -18,7 +18,7 @@ const FILTER: &str = "length(region) = 2 AND region IN ('at', 'be', 'ch', 'de', 
 
 const SPEC: &str = "\
 rules:
-- {name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Delete, Temp], relations: ['public.*'],
+- {name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Delete, Temp], relations: ['public.*'], settings: ['app.*'],
    rowFilters: [{relation: public.items, where: \"FILTER\"}]}";
 
 /// Statements with a guess, a parameter, and how many rows they answer where the guess is 43 and the parameter good.
@@ -227,14 +227,84 @@ const EQUAL: [(&str, &str, &str); 20] = [
     ),
 ];
 
+/// Columns of which nothing that reads them by these costs anything.
+const MORE: &str =
+    "ALTER TABLE items ADD active bool DEFAULT false, ADD tags text[] DEFAULT '{a,b}', ADD score int2 DEFAULT 2,
+    ADD doc text DEFAULT 'hello';
+UPDATE items SET score = 0, doc = 'world' WHERE id = 1;
+CREATE FUNCTION visible(t text) RETURNS bool LANGUAGE plpgsql STABLE COST 200 AS $$BEGIN RETURN t = 'eu'; END$$;";
+
+/// Filters that cost as little as can be, or a little more.
+const CHEAP: [&str; 7] = [
+    "region = 'eu'",
+    "region = 'eu' AND amount IS NOT NULL",
+    "lower(region) = 'eu'",
+    "region = current_setting('app.region')",
+    "score > 1.5",
+    "doc @@ 'hello'",
+    "public.visible(region)",
+];
+
+/// Types of a parameter and a value, or nothing, and a condition that costs as little.
+const FREE: [(&str, &str, &str); 12] = [
+    ("", "", "ARRAY[tags, ARRAY['x', 'y']] IS NULL"),
+    ("", "", "COALESCE(active, (SELECT 1 / (id - 1) > 0 FROM plain LIMIT 1))"),
+    ("", "", "(active OR EXISTS (SELECT FROM plain p WHERE 1 / (p.id - 1) = 0))"),
+    ("", "", "CASE WHEN active THEN true ELSE (SELECT 1 / (id - 1) > 0 FROM plain LIMIT 1) END"),
+    ("", "", "COALESCE(id, (SELECT 1 / (id - 1) FROM plain LIMIT 1)) IS NULL"),
+    ("bigint", "10000000000", "($1::int IS NULL OR active)"),
+    ("bigint", "10000000000", "NOT ($1::int IS NOT NULL AND active)"),
+    ("jsonb", "'\"x\"'", "($1::bool OR active)"),
+    ("text", "'x'", "amount <= $1::int"),
+    ("bigint", "10000000000", "amount <= $1::int"),
+    ("text", "'x'", "seen <> $1::timestamptz"),
+    ("text", "'x'", "(active OR amount <= $1::int)"),
+];
+
+const BY_DAY: (&str, [&str; 2]) = ("DateStyle", ["DMY", "MDY"]);
+const BY_NUMBER: (&str, [&str; 2]) = ("app.x", ["5", "foo"]);
+
+/// A setting with two values, and a statement that is planned under the first and used again under the second.
+const LATER: [((&str, [&str; 2]), &str); 12] = [
+    (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND seen = ('13/01/'||'2020')::timestamptz"),
+    (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND seen > '13/01/2020'::text::timestamptz"),
+    (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND (amount = 3 OR seen = '13/01/2020'::text::date)"),
+    (BY_DAY, "UPDATE items SET amount = amount WHERE secret = GUESS AND seen <> '13/01/2020'::text::timestamptz"),
+    (BY_DAY, "DELETE FROM items WHERE secret = GUESS AND (amount = 3 OR seen = '13/01/2020'::text::timestamptz)"),
+    (
+        BY_DAY,
+        "SELECT i.id FROM items i JOIN plain p ON p.id = i.id AND i.secret = GUESS AND i.seen = ('13/01/'||'2020')::timestamptz",
+    ),
+    (BY_NUMBER, "SELECT id FROM items WHERE secret = GUESS AND amount = current_setting('app.x')::int"),
+    (BY_NUMBER, "SELECT id FROM items WHERE secret = GUESS AND amount IN (7, current_setting('app.x')::int)"),
+    (BY_NUMBER, "SELECT id FROM items WHERE secret = GUESS AND (amount = 3 OR current_setting('app.x')::int = 3)"),
+    (
+        BY_NUMBER,
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount
+            WHERE p.amount = current_setting('app.x')::int AND i.secret = GUESS",
+    ),
+    (
+        ("app.x", ["2020", "foo"]),
+        "SELECT id FROM items WHERE secret = GUESS AND seen = to_timestamp(current_setting('app.x'), 'YYYY')",
+    ),
+    (
+        ("app.x", ["day", "foo"]),
+        "SELECT id FROM items WHERE secret = GUESS AND seen > date_trunc(current_setting('app.x'), now())",
+    ),
+];
+
 /// So that rows of the filtered relation are looked at first.
 const NESTED: &str = "enable_hashjoin enable_mergejoin enable_material enable_bitmapscan enable_memoize";
 
 /// A gate before a database with this beside the schema, a client through it, and one without it.
 fn stage(more: &str) -> (Gate, Wire, Wire) {
+    stage_by(FILTER, more)
+}
+
+fn stage_by(filter: &str, more: &str) -> (Gate, Wire, Wire) {
     let server = Server::shared().unwrap();
     let database = server.database_with(&format!("{SCHEMA} {more}")).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", FILTER))).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &SPEC.replace("FILTER", filter))).unwrap();
     let wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
     let direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
     (gate, wire, direct)
@@ -306,6 +376,105 @@ fn nothing_that_is_equal_to_a_column_tells_of_rows_outside_the_filter() {
         assert_eq!(right, prepared(&mut wire, types, statement, 99, value), "{statement}");
         assert!(!right.is_err_and(|state| state.starts_with("42")), "{statement}");
     }
+}
+
+#[test]
+fn nothing_that_costs_as_little_as_the_filter_comes_before_it() {
+    for filter in CHEAP {
+        let (_gate, mut wire, _) = stage_by(filter, MORE);
+        wire.simple("SET app.region = 'eu'").unwrap();
+        for (types, value, condition) in FREE {
+            for guessed in ["secret >= GUESS AND secret <= GUESS", "secret = GUESS"] {
+                for statement in [
+                    format!("SELECT id FROM items WHERE {guessed} AND {condition}"),
+                    format!("SELECT id FROM plain p WHERE EXISTS (SELECT FROM items WHERE {guessed} AND {condition})"),
+                    format!("UPDATE items SET amount = amount WHERE {guessed} AND {condition}"),
+                ] {
+                    let right = prepared(&mut wire, types, &statement, 42, value);
+                    assert_eq!(right, prepared(&mut wire, types, &statement, 99, value), "{filter}: {statement}");
+                    assert!(!right.is_err_and(|state| state.starts_with("42")), "{filter}: {statement}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_is_used_again_under_another_setting_tells_nothing_of_rows_outside_the_filter() {
+    for filter in [FILTER, "public.visible(region)"] {
+        let (_gate, mut wire, _) = stage_by(filter, MORE);
+        for ((setting, [first, then]), statement) in LATER {
+            let mut later = |guess: u32| {
+                let statement = statement.replace("GUESS", &guess.to_string());
+                wire.simple(&format!("SET {setting} = '{first}'; BEGIN")).unwrap();
+                let planned = outcome(&mut wire, &format!("PREPARE p AS {statement}"))
+                    .and_then(|_| outcome(&mut wire, "EXECUTE p"));
+                assert!(planned.is_ok(), "{statement}: {planned:?}");
+                wire.simple(&format!("SET {setting} = '{then}'")).unwrap();
+                let used = outcome(&mut wire, "EXECUTE p");
+                wire.simple("ROLLBACK; DEALLOCATE ALL").unwrap();
+                used
+            };
+            assert_eq!(later(42), later(99), "{filter}: {statement}");
+        }
+    }
+}
+
+#[test]
+fn a_time_by_the_clock_keeps_its_index() {
+    let more =
+        "INSERT INTO items (id, secret, amount, region, seen) SELECT n, n, n, 'eu', now() - n * interval '1 hour'
+        FROM generate_series(100, 9000) n; CREATE INDEX ON items (seen); ANALYZE";
+    let (_gate, mut wire, _) = stage(more);
+    for since in [
+        "now() - interval '9 days'",
+        "date_trunc('day', now()) - interval '9 days'",
+        "CURRENT_DATE - 9",
+        "now()::date - 9",
+    ] {
+        let plan = wire.simple(&format!("EXPLAIN SELECT id FROM items WHERE seen >= {since}")).unwrap();
+        let text: String = plan.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect();
+        assert!(text.contains("Index Cond"), "{since}: {text}");
+    }
+}
+
+#[test]
+fn a_column_keeps_its_type_modifier_behind_a_filter_that_costs_more_than_a_cast() {
+    let (_gate, mut wire, mut direct) =
+        stage("ALTER TABLE items ADD total numeric(12,2) DEFAULT 5, ADD code varchar(10) DEFAULT 'a'");
+    for statement in [
+        "SELECT total, code FROM (SELECT i.*, rank() OVER (ORDER BY total) r FROM items i) s WHERE code LIKE 'a%' AND 1 / total < 2",
+        "SELECT total, code FROM items WHERE 1 / total < 2 AND code || '' = 'a'",
+    ] {
+        let described = |wire: &mut Wire| {
+            let rows = wire.simple(statement).unwrap();
+            assert!(error(&rows).is_none(), "{rows:?}");
+            let bodies = rows.into_iter().filter(|message| message.tag == b'T').map(|message| message.body);
+            // What stands before the modifier differs: the table and column that it is of.
+            let modifiers = bodies.flat_map(|body| {
+                [(12_i32 << 16) + 2 + 4, 14].map(|one| body.windows(4).any(|four| four == one.to_be_bytes()))
+            });
+            modifiers.collect::<Vec<_>>()
+        };
+        assert_eq!(described(&mut wire), [true, true], "{statement}");
+        assert_eq!(described(&mut direct), [true, true], "{statement}");
+    }
+}
+
+#[test]
+fn how_often_a_filters_function_was_called_is_not_shown() {
+    let track =
+        "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET track_functions = %L', current_database(), 'all'); END$$";
+    let (_gate, mut wire, mut direct) = stage_by("public.visible(region)", &format!("{MORE} {track};"));
+    let counted = |wire: &mut Wire, begin: &str| {
+        wire.simple(begin).unwrap();
+        let rows = wire.simple("SELECT calls FROM pg_stat_xact_user_functions WHERE calls > 0").unwrap();
+        assert!(error(&rows).is_none(), "{rows:?}");
+        wire.simple("ROLLBACK").unwrap();
+        rows.iter().filter(|message| message.tag == b'D').count()
+    };
+    assert_eq!(counted(&mut wire, "BEGIN; SELECT id FROM items WHERE secret = 42"), 0);
+    assert_eq!(counted(&mut direct, "BEGIN; SELECT public.visible('eu')"), 1, "tests nothing");
 }
 
 #[test]

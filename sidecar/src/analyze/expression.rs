@@ -10,9 +10,9 @@ use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place};
-use crate::catalog::Oid;
 use crate::catalog::names::{CallForm, types};
-use crate::decide::bound::ColumnView;
+use crate::catalog::{Function, Oid};
+use crate::decide::bound::{ColumnView, RowFilter};
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
 use postern_crds::{OnPredicate, Verb};
@@ -39,12 +39,18 @@ impl Analyzer<'_> {
                 let behind = self.policy.costly_filters && self.reads_behind_costly_filter(node);
                 let equal = self.policy.costly_filters && separate && makes_equal(node);
                 let late = if behind || equal { self.late_casts(node) } else { Vec::new() };
-                let unestimated = !estimated && !self.compares_what_is_given(node);
-                if behind && (unestimated || !late.is_empty() && !conjunct) {
+                let given = self.compares_what_is_given(node);
+                // What was computed as the plan was made may fail when it is used again, after a setting changed.
+                let unsteady = self.has_unsteady(node);
+                let unestimated = !given && !estimated;
+                if behind && (unsteady || unestimated || !late.is_empty() && !conjunct) {
+                    if equal {
+                        self.note_equality(node, unsteady);
+                    }
                     return self.operator_expression(node, inner);
                 }
                 if equal {
-                    self.note_equality(node, !late.is_empty() && !conjunct);
+                    self.note_equality(node, unsteady || !late.is_empty() && !conjunct);
                 }
                 self.out.takes_no_oid |= behind && self.compares_bigint_with_parameter(node);
                 let kind = self.operator_expression(node, place)?;
@@ -761,6 +767,47 @@ impl Analyzer<'_> {
         [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| self.is_operand(side))
     }
 
+    /// Whether all that a comparison takes beside columns can't fail by a setting that is another one than when the plan was made.
+    fn compares_what_is_steady(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let steady = |side: &Node| matches!(self.operand(side), Operand::Column(_)) || self.is_steady(side);
+        [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| steady(side))
+    }
+
+    /// Whether a comparison in a condition can fail by such a setting.
+    pub(crate) fn has_unsteady(&self, node: &Node) -> bool {
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.has_unsteady(node));
+        match &node.node {
+            Some(NodeEnum::AExpr(_)) => !self.compares_what_is_given(node) && !self.compares_what_is_steady(node),
+            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|node| self.has_unsteady(node)),
+            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
+            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
+            _ => false,
+        }
+    }
+
+    fn is_steady(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_steady(node));
+        match &node.node {
+            Some(NodeEnum::TypeCast(cast)) => {
+                // A text that is computed is read as the statement runs, by what the settings are then.
+                self.is_given(node) || cast.arg.as_deref().is_some_and(|arg| self.is_time(arg) && self.is_steady(arg))
+            }
+            Some(NodeEnum::AExpr(expr)) => {
+                [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| self.is_steady(side))
+            }
+            Some(NodeEnum::FuncCall(call)) => {
+                let named = || self.is_immutable(call) || self.is_own(call, &FAILING_BY_NO_SETTING);
+                all(&call.args) && (self.is_time(node) || named())
+            }
+            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
+            Some(NodeEnum::List(list)) => all(&list.items),
+            Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().is_some_and(|arg| self.is_steady(arg)),
+            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
+            _ => self.is_given(node),
+        }
+    }
+
     fn operand(&self, node: &Node) -> Operand {
         if let Some(NodeEnum::ColumnRef(reference)) = &node.node {
             let names = tree::strings(&reference.fields).unwrap_or_default();
@@ -788,7 +835,6 @@ impl Analyzer<'_> {
                 | NodeEnum::CaseExpr(_)
                 | NodeEnum::CoalesceExpr(_)
                 | NodeEnum::CollateClause(_)
-                | NodeEnum::AArrayExpr(_)
                 | NodeEnum::List(_)
                 | NodeEnum::RowExpr(_)
                 | NodeEnum::SortBy(_)
@@ -799,7 +845,8 @@ impl Analyzer<'_> {
                 pb::SubLinkType::try_from(link.sub_link_type),
                 Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AnySublink)
             ),
-            Some(NodeEnum::TypeCast(_)) => !self.is_given(node),
+            // Arrays in an array may not fit together.
+            Some(NodeEnum::TypeCast(_) | NodeEnum::AArrayExpr(_)) => !self.is_given(node),
             Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node),
             Some(_) => true,
         }
@@ -898,6 +945,8 @@ impl Analyzer<'_> {
     }
 
     /// Whether conditions joined by OR, NOT, or as a part of another can neither raise an error nor show a value.
+    ///
+    /// By itself a cast that is one function costs what a comparison does, and an OR nothing: they may come before any filter.
     fn is_harmless_bool(&self, bool: &pb::BoolExpr) -> bool {
         let late = |node: &Node| {
             let mut found = self.has_computed(node);
@@ -908,6 +957,34 @@ impl Analyzer<'_> {
             && !(self.policy.costly_filters
                 && bool.args.iter().any(late)
                 && bool.args.iter().any(|node| self.reads_behind_costly_filter(node)))
+            && !(bool.args.iter().any(|node| self.has_cast_that_fails(node))
+                && bool.args.iter().any(|node| self.reads_behind(node, &|_| true)))
+    }
+
+    /// Whether a parameter by itself is cast to a type to which some function may cast that fails for some values: any but a
+    /// type of strings.
+    fn has_cast_that_fails(&self, node: &Node) -> bool {
+        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
+        let fails = |cast: &Node| match &cast.node {
+            Some(NodeEnum::TypeCast(cast)) => cast
+                .type_name
+                .as_ref()
+                .and_then(|name| self.catalog.resolve_type_name(path, overlay, name))
+                .is_none_or(|kind| kind.category != 'S'),
+            _ => true,
+        };
+        match &node.node {
+            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|argument| self.has_cast_that_fails(argument)),
+            Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.has_cast_that_fails(arg)),
+            Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.has_cast_that_fails(arg)),
+            // With the comparison it costs more than a filter by one.
+            Some(NodeEnum::AExpr(_)) => false,
+            _ => {
+                let mut found = false;
+                each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
+                found
+            }
+        }
     }
 
     fn has_computed(&self, node: &Node) -> bool {
@@ -923,9 +1000,13 @@ impl Analyzer<'_> {
     }
 
     fn reads_behind_costly_filter(&self, node: &Node) -> bool {
-        let any = |nodes: &[Node]| nodes.iter().any(|node| self.reads_behind_costly_filter(node));
-        let optional =
-            |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_behind_costly_filter(node));
+        self.reads_behind(node, &|filter| filter.costly)
+    }
+
+    /// Whether it reads a column of a relation with such a filter.
+    fn reads_behind(&self, node: &Node, such: &dyn Fn(&RowFilter) -> bool) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.reads_behind(node, such));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_behind(node, such));
         match &node.node {
             Some(NodeEnum::ColumnRef(reference)) => {
                 let names = tree::strings(&reference.fields).unwrap_or_default();
@@ -933,7 +1014,7 @@ impl Analyzer<'_> {
                 columns.iter().flat_map(|(_, column)| &column.origins).any(|(id, _)| {
                     let view =
                         self.scopes.get(*id).and_then(Item::relation).and_then(|relation| relation.view.as_ref());
-                    view.and_then(|view| view.filter.as_ref()).is_some_and(|filter| filter.costly)
+                    view.and_then(|view| view.filter.as_ref()).is_some_and(such)
                 })
             }
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
@@ -976,7 +1057,8 @@ impl Analyzer<'_> {
             if !comes_first || !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
                 return;
             }
-            if self.nullable > 0 && self.reads_behind_costly_filter(conjunct) && !self.late_casts(conjunct).is_empty() {
+            let late = || self.nullable > 0 && !self.late_casts(conjunct).is_empty();
+            if self.reads_behind_costly_filter(conjunct) && (self.has_unsteady(conjunct) || late()) {
                 return;
             }
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
@@ -1222,13 +1304,56 @@ impl Analyzer<'_> {
 
     /// Whether a function of that name may do or give something else at each call.
     pub(super) fn is_volatile(&self, call: &pb::FuncCall) -> bool {
+        self.volatilities(call).is_none_or(|mut of_each| of_each.any(|volatility| volatility == 'v'))
+    }
+
+    /// Whether it gives the same for the same, whatever the settings.
+    fn is_immutable(&self, call: &pb::FuncCall) -> bool {
+        self.volatilities(call).is_some_and(|mut of_each| of_each.all(|volatility| volatility == 'i'))
+    }
+
+    /// `provolatile` of each function that it may mean.
+    fn volatilities(&self, call: &pb::FuncCall) -> Option<impl Iterator<Item = char>> {
+        Some(self.meant(call)?.into_iter().map(|function| function.volatility))
+    }
+
+    /// Whether it is one of these functions, and the server's own.
+    fn is_own(&self, call: &pb::FuncCall, names: &[&str]) -> bool {
+        let is_named =
+            tree::strings(&call.funcname).is_some_and(|path| path.last().is_some_and(|name| names.contains(name)));
+        is_named && self.meant(call).is_some_and(|meant| meant.iter().all(|function| &*function.schema == "pg_catalog"))
+    }
+
+    /// The functions that it may mean.
+    fn meant(&self, call: &pb::FuncCall) -> Option<Vec<&Function>> {
         let (schema, name) = match tree::strings(&call.funcname).as_deref() {
             Some([name]) => (None, *name),
             Some([.., schema, name]) => (Some(*schema), *name),
-            _ => return true,
+            _ => return None,
         };
-        let named = self.catalog.functions_named(&self.session.search_path, schema, name);
-        named.iter().any(|function| function.volatility == 'v')
+        Some(self.catalog.functions_named(&self.session.search_path, schema, name))
+    }
+
+    /// Whether it is a time, by `now()` or the like: no cast of one fails by a setting.
+    fn is_time(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::SqlvalueFunction(value)) => {
+                use pb::SqlValueFunctionOp as Op;
+                let other = [Op::SvfopCurrentRole, Op::SvfopCurrentUser, Op::SvfopUser, Op::SvfopSessionUser];
+                let other = other.into_iter().chain([Op::SvfopCurrentCatalog, Op::SvfopCurrentSchema]);
+                Op::try_from(value.op).is_ok_and(|op| !other.clone().any(|one| one == op))
+            }
+            Some(NodeEnum::FuncCall(call)) => {
+                self.is_own(call, &NOW)
+                    || self.is_own(call, &["date_trunc", "timezone"]) && call.args.iter().any(|arg| self.is_time(arg))
+            }
+            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| self.is_time(arg)),
+            Some(NodeEnum::AExpr(expr)) => {
+                let moved = matches!(expr.name.last().and_then(tree::string_of), Some("+" | "-"));
+                moved && [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| self.is_time(side))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the value is the same for every row, and computed without a chance to fail, or before any row is looked
@@ -1357,6 +1482,12 @@ fn has_parameter(node: &Node) -> bool {
         _ => true,
     }
 }
+
+/// Functions that aren't immutable and, given the same, fail whatever the settings or never.
+const FAILING_BY_NO_SETTING: [&str; 6] = ["age", "date_part", "date_trunc", "extract", "timezone", "to_char"];
+
+/// Functions that give the time.
+const NOW: [&str; 4] = ["clock_timestamp", "now", "statement_timestamp", "transaction_timestamp"];
 
 /// Each parameter with a cast, in what a comparison that can't raise consists of.
 fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {

@@ -21,6 +21,9 @@ use crate::decide::{Denial, Reason};
 /// The alias of the relation inside its view.
 const INNER: &str = "r";
 
+/// Always true, which the server neither knows as it plans nor takes to be free.
+const DEARER: &str = "pg_catalog.now() IS NOT NULL";
+
 /// Begins a mark; no name of a client's holds it, [`has_mark`] would refuse it.
 const MARK: char = '\u{1}';
 
@@ -190,7 +193,8 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
 ///
 /// The server merges it into the query around it, and tries conditions in the order of what they cost. Something that can
 /// raise an error (`raised`) must not come before the filter. A condition that
-/// reads a column behind the barrier holds the whole filter, so it costs more and comes later. What does not hold it (a
+/// reads a column behind the barrier holds the whole filter and a little more, so it costs more and comes later: at the same cost
+/// either may come first. What does not hold it (a
 /// volatile call on nothing of the row), or does where costs don't show it (a subquery), stays outside by OFFSET 0.
 fn subquery(
     item: &RelationItem,
@@ -208,12 +212,16 @@ fn subquery(
         let place = if item.as_row { "the row as a value" } else { "NATURAL JOIN" };
         return Err(unsupported(&format!("a system column such as ctid or xmin beside {place}")));
     }
+    let dearer = tree::parse_expression(DEARER)?;
     let mut targets = Vec::new();
     for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
         let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
         let mut value = shown(item, number, &column.name, INNER);
         if let Some(filter) = filter.as_ref().filter(|_| barrier.contains(&number)) {
-            value = tree::case(filter.clone(), value, None);
+            // A NULL without the modifier would take it from the other.
+            let none =
+                (column.type_modifier >= 0).then(|| tree::parse_expression(&format!("NULL::{}", column.type_sql)));
+            value = tree::case(tree::and(vec![filter.clone(), dearer.clone()]), value, none.transpose()?);
         }
         targets.push(tree::target(&column.name, value));
     }

@@ -6,7 +6,7 @@
 
 use pg_query::protobuf::{
     AExprKind, Alias, BoolExprType, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect, RawStmt,
-    ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, node::Node as Kind,
+    ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, a_const::Val, node::Node as Kind,
 };
 
 use super::Denial;
@@ -20,10 +20,16 @@ pub const SUBQUERY_ALIAS: &str = "postern_filter_";
 #[error("{0} can't stand in it")]
 pub struct UnknownNode(pub String);
 
-/// Whether a filter is more than comparisons of columns with constants, each of which costs less than a cast of a parameter.
+/// By these the server compares for the price of one operator; some others cost a hundred times that.
+const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
+
+/// Whether a filter is more than comparisons of columns with constants, each of which costs less than a comparison with a cast
+/// of a parameter.
 pub fn is_costly(filter: &Node) -> bool {
     let is_value = |node: &Option<Box<Node>>| match node.as_deref().and_then(|node| node.node.as_ref()) {
-        Some(Kind::ColumnRef(_) | Kind::AConst(_)) => true,
+        // A column of integers beside it would be cast, for the price of another operator.
+        Some(Kind::AConst(constant)) => !matches!(constant.val, Some(Val::Fval(_))),
+        Some(Kind::ColumnRef(_)) => true,
         Some(Kind::TypeCast(cast)) => {
             matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(Kind::AConst(_)))
         }
@@ -39,7 +45,12 @@ pub fn is_costly(filter: &Node) -> bool {
             }
             Some(Kind::ColumnRef(_)) => false,
             Some(Kind::AExpr(expr)) => {
-                let own = matches!(expr.name.first().map(|name| &name.node), Some(Some(Kind::String(name))) if name.sval == "pg_catalog");
+                let part = |name: &'_ Node| match &name.node {
+                    Some(Kind::String(name)) => name.sval.clone(),
+                    _ => String::new(),
+                };
+                let names: Vec<String> = expr.name.iter().map(part).collect();
+                let own = matches!(names.as_slice(), [schema, name] if schema == "pg_catalog" && COMPARISONS.contains(&name.as_str()));
                 let plain = own && expr.kind == AExprKind::AexprOp as i32;
                 !(plain && is_value(&expr.lexpr) && is_value(&expr.rexpr))
             }
