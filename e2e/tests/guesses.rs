@@ -235,12 +235,14 @@ UPDATE items SET score = 0, doc = 'world' WHERE id = 1;
 CREATE FUNCTION visible(t text) RETURNS bool LANGUAGE plpgsql STABLE COST 200 AS $$BEGIN RETURN t = 'eu'; END$$;";
 
 /// Filters that cost as little as can be, or a little more.
-const CHEAP: [&str; 7] = [
+const CHEAP: [&str; 9] = [
     "region = 'eu'",
     "region = 'eu' AND amount IS NOT NULL",
     "lower(region) = 'eu'",
     "region = current_setting('app.region')",
     "score > 1.5",
+    "score > '1'::numeric",
+    "id >= num",
     "doc @@ 'hello'",
     "public.visible(region)",
 ];

@@ -26,15 +26,19 @@ const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 /// Whether a filter is more than comparisons of columns with constants, each of which costs less than a comparison with a cast
 /// of a parameter.
 pub fn is_costly(filter: &Node) -> bool {
-    let is_value = |node: &Option<Box<Node>>| match node.as_deref().and_then(|node| node.node.as_ref()) {
-        // A column of integers beside it would be cast, for the price of another operator.
+    let kind = |node: &Option<Box<Node>>| node.as_deref().and_then(|node| node.node.clone());
+    let is_column = |node: &Option<Box<Node>>| matches!(kind(node), Some(Kind::ColumnRef(_)));
+    // A column of integers beside one of another kind would be cast, for the price of another operator.
+    let is_constant = |node: &Option<Box<Node>>| match kind(node) {
         Some(Kind::AConst(constant)) => !matches!(constant.val, Some(Val::Fval(_))),
-        Some(Kind::ColumnRef(_)) => true,
         Some(Kind::TypeCast(cast)) => {
-            matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(Kind::AConst(_)))
+            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).map(part);
+            matches!(kind(&cast.arg), Some(Kind::AConst(_)))
+                && name.is_some_and(|name| !["numeric", "float4", "float8"].contains(&name.as_str()))
         }
         _ => false,
     };
+    let is_value = |node: &Option<Box<Node>>| is_column(node) || is_constant(node);
     let mut costly = false;
     let mut conjuncts = vec![filter];
     while let Some(conjunct) = conjuncts.pop() {
@@ -45,14 +49,11 @@ pub fn is_costly(filter: &Node) -> bool {
             }
             Some(Kind::ColumnRef(_)) => false,
             Some(Kind::AExpr(expr)) => {
-                let part = |name: &'_ Node| match &name.node {
-                    Some(Kind::String(name)) => name.sval.clone(),
-                    _ => String::new(),
-                };
                 let names: Vec<String> = expr.name.iter().map(part).collect();
                 let own = matches!(names.as_slice(), [schema, name] if schema == "pg_catalog" && COMPARISONS.contains(&name.as_str()));
                 let plain = own && expr.kind == AExprKind::AexprOp as i32;
-                !(plain && is_value(&expr.lexpr) && is_value(&expr.rexpr))
+                let (left, right) = (&expr.lexpr, &expr.rexpr);
+                !(plain && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right)))
             }
             Some(Kind::NullTest(test)) => !is_value(&test.arg),
             Some(Kind::BooleanTest(test)) => !is_value(&test.arg),
@@ -60,6 +61,13 @@ pub fn is_costly(filter: &Node) -> bool {
         };
     }
     costly
+}
+
+fn part(name: &Node) -> String {
+    match &name.node {
+        Some(Kind::String(name)) => name.sval.clone(),
+        _ => String::new(),
+    }
 }
 
 /// A string node.
