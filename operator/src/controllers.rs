@@ -37,6 +37,7 @@ use crate::timely::{ApiError, timely};
 
 use plan::{Observed, Plan, Readable};
 pub use reason::Reason;
+pub(crate) use restart::asks_for_restarts;
 use sidecars::Sidecars;
 pub(crate) use sidecars::{Revisions, is_live};
 use survey::Survey;

@@ -13,10 +13,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::Output;
-use crate::controllers::{Revisions, is_live};
+use crate::controllers::{Revisions, asks_for_restarts, is_live};
 use crate::definitions;
 use crate::facts;
-use crate::injection;
 use crate::objects::{self, Identity, Kind, Known, Objects, Policy};
 use crate::timely::timely;
 use crate::version::{Skew, Version};
@@ -238,11 +237,7 @@ fn touched(objects: &Objects, asked: &Preflight) -> Vec<Finding> {
         if !is_live(&outline) || revisions.is_outdated(&pod.namespace, &outline) != Some(true) {
             continue;
         }
-        let restarts = |policy: &&str| {
-            let in_force = objects.policy(&pod.namespace, policy).and_then(|known| known.in_force.clone());
-            in_force.is_some_and(|policy| policy.spec.sidecar.as_ref().is_some_and(|it| it.restart_on_change))
-        };
-        let restarted = asked.restarts && injection::asked_of(&outline).iter().any(restarts);
+        let restarted = asked.restarts && asks_for_restarts(objects, &pod.namespace, &outline);
         let workload = facts::workload_name(&outline, &pod.namespace);
         *workloads.entry((pod.namespace.clone(), workload, restarted)).or_default() += 1;
     }

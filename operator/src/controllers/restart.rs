@@ -106,7 +106,8 @@ fn owner(namespace: &str, pod: &Value) -> Option<Owner> {
     Some(Owner { namespace: namespace.to_owned(), kind, name: text("name")? })
 }
 
-fn asks_for_restarts(objects: &Objects, namespace: &str, pod: &Value) -> bool {
+/// Whether a policy that the pod asks for wants it to be replaced when its sidecar is outdated.
+pub(crate) fn asks_for_restarts(objects: &Objects, namespace: &str, pod: &Value) -> bool {
     injection::asked_of(pod).into_iter().any(|policy| {
         let policy = objects.policy(namespace, policy).and_then(|known| known.in_force.clone());
         policy.is_some_and(|policy| policy.spec.sidecar.as_ref().is_some_and(|sidecar| sidecar.restart_on_change))
