@@ -1,6 +1,7 @@
 //! Expressions: what each name in them means, which functions and operators they run, and what type they have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -39,10 +40,9 @@ impl Analyzer<'_> {
                 let behind = self.policy.costly_filters && self.reads_behind_costly_filter(node);
                 let equal = self.policy.costly_filters && separate && makes_equal(node);
                 let late = if behind || equal { self.late_casts(node) } else { Vec::new() };
-                let given = self.compares_what_is_given(node);
                 // What was computed as the plan was made may fail when it is used again, after a setting changed.
-                let unsteady = self.has_unsteady(node);
-                let unestimated = !given && !estimated;
+                let unsteady = (behind || equal) && self.has_unsteady(node);
+                let unestimated = !estimated && !self.compares_what_is_given(node);
                 if behind && (unsteady || unestimated || !late.is_empty() && !conjunct) {
                     if equal {
                         self.note_equality(node, unsteady);
@@ -776,18 +776,13 @@ impl Analyzer<'_> {
 
     /// Whether a comparison in a condition can fail by such a setting.
     pub(crate) fn has_unsteady(&self, node: &Node) -> bool {
-        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.has_unsteady(node));
         match &node.node {
             Some(NodeEnum::AExpr(_)) => !self.compares_what_is_given(node) && !self.compares_what_is_steady(node),
-            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|node| self.has_unsteady(node)),
-            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
-            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
-            _ => false,
+            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_unsteady(node))),
         }
     }
 
     fn is_steady(&self, node: &Node) -> bool {
-        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_steady(node));
         match &node.node {
             Some(NodeEnum::TypeCast(cast)) => {
                 // A text that is computed is read as the statement runs, by what the settings are then.
@@ -798,13 +793,12 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::FuncCall(call)) => {
                 let named = || self.is_immutable(call) || self.is_own(call, &FAILING_BY_NO_SETTING);
-                all(&call.args) && (self.is_time(node) || named())
+                call.args.iter().all(|arg| self.is_steady(arg)) && (self.is_time(node) || named())
             }
-            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
-            Some(NodeEnum::List(list)) => all(&list.items),
-            Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().is_some_and(|arg| self.is_steady(arg)),
-            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
-            _ => self.is_given(node),
+            _ => match parts(node) {
+                Some(parts) => parts.iter().all(|part| self.is_steady(part)),
+                None => self.is_given(node),
+            },
         }
     }
 
@@ -974,16 +968,16 @@ impl Analyzer<'_> {
             _ => true,
         };
         match &node.node {
-            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|argument| self.has_cast_that_fails(argument)),
-            Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.has_cast_that_fails(arg)),
-            Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.has_cast_that_fails(arg)),
             // With the comparison it costs more than a filter by one.
             Some(NodeEnum::AExpr(_)) => false,
-            _ => {
-                let mut found = false;
-                each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
-                found
-            }
+            _ => match tested(node) {
+                Some(all) => all.iter().any(|node| self.has_cast_that_fails(node)),
+                None => {
+                    let mut found = false;
+                    each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
+                    found
+                }
+            },
         }
     }
 
@@ -992,10 +986,7 @@ impl Analyzer<'_> {
         match &node.node {
             Some(NodeEnum::ColumnRef(_)) => self.is_computed(node),
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
-            Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().any(|node| self.has_computed(node)),
-            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
-            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
-            _ => false,
+            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_computed(node))),
         }
     }
 
@@ -1005,7 +996,6 @@ impl Analyzer<'_> {
 
     /// Whether it reads a column of a relation with such a filter.
     fn reads_behind(&self, node: &Node, such: &dyn Fn(&RowFilter) -> bool) -> bool {
-        let any = |nodes: &[Node]| nodes.iter().any(|node| self.reads_behind(node, such));
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_behind(node, such));
         match &node.node {
             Some(NodeEnum::ColumnRef(reference)) => {
@@ -1018,11 +1008,8 @@ impl Analyzer<'_> {
                 })
             }
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
-            Some(NodeEnum::BoolExpr(bool)) => any(&bool.args),
-            Some(NodeEnum::NullTest(test)) => optional(&test.arg),
-            Some(NodeEnum::BooleanTest(test)) => optional(&test.arg),
-            Some(NodeEnum::List(list)) => any(&list.items),
-            _ => false,
+            Some(NodeEnum::List(list)) => list.items.iter().any(|node| self.reads_behind(node, such)),
+            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.reads_behind(node, such))),
         }
     }
 
@@ -1339,9 +1326,16 @@ impl Analyzer<'_> {
         match &node.node {
             Some(NodeEnum::SqlvalueFunction(value)) => {
                 use pb::SqlValueFunctionOp as Op;
-                let other = [Op::SvfopCurrentRole, Op::SvfopCurrentUser, Op::SvfopUser, Op::SvfopSessionUser];
-                let other = other.into_iter().chain([Op::SvfopCurrentCatalog, Op::SvfopCurrentSchema]);
-                Op::try_from(value.op).is_ok_and(|op| !other.clone().any(|one| one == op))
+                !matches!(
+                    Op::try_from(value.op),
+                    Err(_)
+                        | Ok(Op::SvfopCurrentRole
+                            | Op::SvfopCurrentUser
+                            | Op::SvfopUser
+                            | Op::SvfopSessionUser
+                            | Op::SvfopCurrentCatalog
+                            | Op::SvfopCurrentSchema)
+                )
             }
             Some(NodeEnum::FuncCall(call)) => {
                 self.is_own(call, &NOW)
@@ -1376,18 +1370,13 @@ impl Analyzer<'_> {
                 let plain = call.agg_order.is_empty() && call.over.is_none();
                 plain && all(&call.args) && !self.is_volatile(call)
             }
-            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
-            Some(NodeEnum::List(list)) => all(&list.items),
-            Some(NodeEnum::CollateClause(collate)) => optional(&collate.arg),
-            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
-            _ => false,
+            _ => parts(node).is_some_and(all),
         }
     }
 
     /// Whether the value is as good as written: a literal or a parameter, with a cast at most, which the server reads as
     /// a literal of that type.
     fn is_given(&self, node: &Node) -> bool {
-        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_given(node));
         match &node.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
             Some(NodeEnum::TypeCast(cast)) => {
@@ -1396,11 +1385,7 @@ impl Analyzer<'_> {
                     && self.has_no_checks(cast.type_name.as_ref())
                     && !is_money(cast.type_name.as_ref())
             }
-            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
-            Some(NodeEnum::List(list)) => all(&list.items),
-            Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().is_some_and(|arg| self.is_given(arg)),
-            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
-            _ => false,
+            _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_given(part))),
         }
     }
 
@@ -1466,6 +1451,27 @@ const fn of_each_item(kind: pb::AExprKind) -> Option<&'static [&'static str]> {
     }
 }
 
+/// The conditions that a condition joins or tests: by AND, OR, NOT or IS.
+fn tested(node: &Node) -> Option<&[Node]> {
+    match &node.node {
+        Some(NodeEnum::BoolExpr(bool)) => Some(&bool.args),
+        Some(NodeEnum::NullTest(test)) => test.arg.as_deref().map(slice::from_ref),
+        Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().map(slice::from_ref),
+        _ => None,
+    }
+}
+
+/// The values that a value is put together of, as an array or a list is, or is one of.
+fn parts(node: &Node) -> Option<&[Node]> {
+    match &node.node {
+        Some(NodeEnum::AArrayExpr(array)) => Some(&array.elements),
+        Some(NodeEnum::List(list)) => Some(&list.items),
+        Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().map(slice::from_ref),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => Some(&coalesce.args),
+        _ => None,
+    }
+}
+
 /// Whether a constant, in the sense of `is_constant`, holds a parameter.
 fn has_parameter(node: &Node) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
@@ -1475,11 +1481,7 @@ fn has_parameter(node: &Node) -> bool {
         Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
         Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
         Some(NodeEnum::FuncCall(call)) => any(&call.args),
-        Some(NodeEnum::AArrayExpr(array)) => any(&array.elements),
-        Some(NodeEnum::List(list)) => any(&list.items),
-        Some(NodeEnum::CollateClause(collate)) => optional(&collate.arg),
-        Some(NodeEnum::CoalesceExpr(coalesce)) => any(&coalesce.args),
-        _ => true,
+        _ => parts(node).is_none_or(any),
     }
 }
 
@@ -1487,7 +1489,7 @@ fn has_parameter(node: &Node) -> bool {
 const FAILING_BY_NO_SETTING: [&str; 6] = ["age", "date_part", "date_trunc", "extract", "timezone", "to_char"];
 
 /// Functions that give the time.
-const NOW: [&str; 4] = ["clock_timestamp", "now", "statement_timestamp", "transaction_timestamp"];
+const NOW: [&str; 3] = ["now", "statement_timestamp", "transaction_timestamp"];
 
 /// Each parameter with a cast, in what a comparison that can't raise consists of.
 fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
@@ -1502,16 +1504,10 @@ fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
                 each_cast_of_parameter(side, f);
             }
         }
-        Some(NodeEnum::BoolExpr(bool)) => bool.args.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
-        Some(NodeEnum::NullTest(test)) => test.arg.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
-        Some(NodeEnum::BooleanTest(test)) => test.arg.iter().for_each(|argument| each_cast_of_parameter(argument, f)),
-        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().for_each(|node| each_cast_of_parameter(node, f)),
-        Some(NodeEnum::List(list)) => list.items.iter().for_each(|node| each_cast_of_parameter(node, f)),
-        Some(NodeEnum::CollateClause(collate)) => {
-            collate.arg.iter().for_each(|node| each_cast_of_parameter(node, f));
+        _ => {
+            let inner = tested(node).or_else(|| parts(node)).unwrap_or_default();
+            inner.iter().for_each(|node| each_cast_of_parameter(node, f));
         }
-        Some(NodeEnum::CoalesceExpr(coalesce)) => coalesce.args.iter().for_each(|node| each_cast_of_parameter(node, f)),
-        _ => {}
     }
 }
 

@@ -212,16 +212,19 @@ fn subquery(
         let place = if item.as_row { "the row as a value" } else { "NATURAL JOIN" };
         return Err(unsupported(&format!("a system column such as ctid or xmin beside {place}")));
     }
-    let dearer = tree::parse_expression(DEARER)?;
+    let behind = match &filter {
+        Some(filter) if !barrier.is_empty() => Some(tree::and(vec![filter.clone(), tree::parse_expression(DEARER)?])),
+        _ => None,
+    };
     let mut targets = Vec::new();
     for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
         let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
         let mut value = shown(item, number, &column.name, INNER);
-        if let Some(filter) = filter.as_ref().filter(|_| barrier.contains(&number)) {
+        if let Some(behind) = behind.as_ref().filter(|_| barrier.contains(&number)) {
             // A NULL without the modifier would take it from the other.
             let none =
                 (column.type_modifier >= 0).then(|| tree::parse_expression(&format!("NULL::{}", column.type_sql)));
-            value = tree::case(tree::and(vec![filter.clone(), dearer.clone()]), value, none.transpose()?);
+            value = tree::case(behind.clone(), value, none.transpose()?);
         }
         targets.push(tree::target(&column.name, value));
     }

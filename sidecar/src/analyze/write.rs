@@ -257,8 +257,8 @@ impl Analyzer<'_> {
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
             // What was computed as the plan was made may fail when it is used again.
             // By an equality the server may compare a column behind a costly filter with something that may fail.
-            let late = (self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty())
-                || (self.policy.costly_filters && self.has_unsteady(&conjunct))
+            let late = (self.policy.costly_filters
+                && (self.has_unsteady(&conjunct) || !place.conjunct && !self.late_casts(&conjunct).is_empty()))
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
             let harmless = is_tried_first(&conjunct) || (self.is_harmless(&conjunct) && !late);
             let parameters = tree::Parameters::of(&conjunct);

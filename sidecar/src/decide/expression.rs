@@ -26,15 +26,17 @@ const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 /// Whether a filter is more than comparisons of columns with constants, each of which costs less than a comparison with a cast
 /// of a parameter.
 pub fn is_costly(filter: &Node) -> bool {
-    let kind = |node: &Option<Box<Node>>| node.as_deref().and_then(|node| node.node.clone());
+    fn kind(node: &Option<Box<Node>>) -> Option<&Kind> {
+        node.as_deref().and_then(|node| node.node.as_ref())
+    }
     let is_column = |node: &Option<Box<Node>>| matches!(kind(node), Some(Kind::ColumnRef(_)));
     // A column of integers beside one of another kind would be cast, for the price of another operator.
     let is_constant = |node: &Option<Box<Node>>| match kind(node) {
         Some(Kind::AConst(constant)) => !matches!(constant.val, Some(Val::Fval(_))),
         Some(Kind::TypeCast(cast)) => {
-            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).map(part);
+            let name = cast.type_name.as_ref().and_then(|name| text_of(name.names.last()?));
             matches!(kind(&cast.arg), Some(Kind::AConst(_)))
-                && name.is_some_and(|name| !["numeric", "float4", "float8"].contains(&name.as_str()))
+                && name.is_some_and(|name| !["numeric", "float4", "float8"].contains(&name))
         }
         _ => false,
     };
@@ -49,8 +51,8 @@ pub fn is_costly(filter: &Node) -> bool {
             }
             Some(Kind::ColumnRef(_)) => false,
             Some(Kind::AExpr(expr)) => {
-                let names: Vec<String> = expr.name.iter().map(part).collect();
-                let own = matches!(names.as_slice(), [schema, name] if schema == "pg_catalog" && COMPARISONS.contains(&name.as_str()));
+                let names: Option<Vec<&str>> = expr.name.iter().map(text_of).collect();
+                let own = matches!(names.as_deref(), Some(["pg_catalog", name]) if COMPARISONS.contains(name));
                 let plain = own && expr.kind == AExprKind::AexprOp as i32;
                 let (left, right) = (&expr.lexpr, &expr.rexpr);
                 !(plain && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right)))
@@ -61,13 +63,6 @@ pub fn is_costly(filter: &Node) -> bool {
         };
     }
     costly
-}
-
-fn part(name: &Node) -> String {
-    match &name.node {
-        Some(Kind::String(name)) => name.sval.clone(),
-        _ => String::new(),
-    }
 }
 
 /// A string node.
