@@ -38,7 +38,33 @@ const STATEMENTS: [(&str, usize); 12] = [
 ];
 
 /// Types of a parameter and a value, or nothing, and a statement with a guess that fails where a row is looked at.
-const FAILING: [(&str, &str, &str); 37] = [
+const FAILING: [(&str, &str, &str); 49] = [
+    // Lists that the server takes for one of a third type.
+    ("date, date", "'5874897-12-31', '2020-01-01'", "SELECT id FROM items WHERE secret = GUESS AND seen IN ($1, $2)"),
+    ("date, date", "'5874897-12-31', '2020-01-01'", "DELETE FROM items WHERE secret = GUESS AND seen NOT IN ($1, $2)"),
+    (
+        "date",
+        "'5874897-12-31'",
+        "SELECT id FROM items WHERE secret = GUESS AND seen = ANY (ARRAY[$1, '2020-01-01'::timestamptz])",
+    ),
+    (
+        "date",
+        "'5874897-12-31'",
+        "SELECT id FROM items WHERE secret = GUESS AND seen >= COALESCE($1, CURRENT_TIMESTAMP)",
+    ),
+    (
+        "date",
+        "'5874897-12-31'",
+        "UPDATE items SET amount = 2 WHERE secret = GUESS AND (amount = 3 OR seen <> COALESCE($1, CURRENT_TIMESTAMP))",
+    ),
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND amount IN ($1, 7::float8)"),
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND amount = ANY (ARRAY[$1::numeric, 7::float8])"),
+    // A column that is cast to what a subquery gives.
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND big IN (SELECT kind)"),
+    ("", "", "SELECT id FROM items WHERE secret = GUESS AND num IN (SELECT price)"),
+    ("", "", "SELECT id FROM plain WHERE 5::oid IN (SELECT big FROM items WHERE secret = GUESS)"),
+    ("", "", "SELECT id FROM plain WHERE (5::oid, 1) IN (SELECT big, 1 FROM items WHERE secret = GUESS)"),
+    ("", "", "DELETE FROM items WHERE secret = GUESS AND big IN (SELECT kind)"),
     // A part of a condition that reads no column.
     ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND ($1::int IS NULL OR amount = 7)"),
     ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND ($1::bool OR amount = 3)"),
@@ -264,10 +290,14 @@ const FREE: [(&str, &str, &str); 12] = [
 ];
 
 const BY_DAY: (&str, [&str; 2]) = ("DateStyle", ["DMY", "MDY"]);
+const BY_ZONES: (&str, [&str; 2]) = ("timezone_abbreviations", ["Australia", "Default"]);
+const BY_FORM: (&str, [&str; 2]) = ("DateStyle", ["Postgres, DMY", "SQL, DMY"]);
+const WEST: (&str, [&str; 2]) = ("TimeZone", ["UTC", "-100"]);
+const EAST: (&str, [&str; 2]) = ("TimeZone", ["UTC", "100"]);
 const BY_NUMBER: (&str, [&str; 2]) = ("app.x", ["5", "foo"]);
 
 /// A setting with two values, and a statement that is planned under the first and used again under the second.
-const LATER: [((&str, [&str; 2]), &str); 12] = [
+const LATER: [((&str, [&str; 2]), &str); 26] = [
     (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND seen = ('13/01/'||'2020')::timestamptz"),
     (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND seen > '13/01/2020'::text::timestamptz"),
     (BY_DAY, "SELECT id FROM items WHERE secret = GUESS AND (amount = 3 OR seen = '13/01/2020'::text::date)"),
@@ -293,6 +323,53 @@ const LATER: [((&str, [&str; 2]), &str); 12] = [
         ("app.x", ["day", "foo"]),
         "SELECT id FROM items WHERE secret = GUESS AND seen > date_trunc(current_setting('app.x'), now())",
     ),
+    (BY_ZONES, "SELECT id FROM items WHERE secret = GUESS AND seen <> date_trunc('day', now(), 'SAT')"),
+    (BY_ZONES, "UPDATE items SET amount = 2 WHERE secret = GUESS AND seen <> (now() AT TIME ZONE 'SAT')::timestamptz"),
+    (BY_FORM, "SELECT id FROM items WHERE secret = GUESS AND seen <> now()::text::timestamptz"),
+    (BY_FORM, "DELETE FROM items WHERE secret = GUESS AND seen <> now()::text::timestamptz"),
+    (WEST, "SELECT id FROM items WHERE secret = GUESS AND seen <> COALESCE('294276-12-31'::date, CURRENT_TIMESTAMP)"),
+    (EAST, "SELECT id FROM items WHERE secret = GUESS AND seen <> COALESCE('4714-11-24 BC'::date, CURRENT_TIMESTAMP)"),
+    (
+        WEST,
+        "SELECT id FROM items WHERE secret = GUESS AND seen = ANY (ARRAY['294276-12-31'::timestamp, CURRENT_TIMESTAMP])",
+    ),
+    (
+        WEST,
+        "SELECT id FROM items WHERE secret = GUESS
+            AND seen <> ALL (ARRAY['294276-12-31'::timestamp, '2020-01-01'::timestamptz])",
+    ),
+    (
+        WEST,
+        "SELECT id FROM items WHERE secret = GUESS AND seen NOT IN ('294276-12-31'::timestamp, '2020-01-01'::timestamptz)",
+    ),
+    (WEST, "SELECT id FROM items WHERE secret = GUESS AND seen IN ('294276-12-31'::date, '294276-12-31'::date)"),
+    (
+        WEST,
+        "SELECT p.id FROM plain p LEFT JOIN items i ON i.secret = GUESS AND i.seen IN ('294276-12-31'::date, CURRENT_DATE)",
+    ),
+    (
+        WEST,
+        "UPDATE items SET amount = 2 WHERE secret = GUESS AND (amount = 3
+            OR seen IN ('294276-12-31'::timestamp, CURRENT_TIMESTAMP))",
+    ),
+    (
+        EAST,
+        "SELECT id FROM items WHERE secret = GUESS AND seen <> date_trunc('day', '294276-12-31 20:00:00+00'::timestamptz)",
+    ),
+    (
+        EAST,
+        "SELECT id FROM items WHERE secret = GUESS AND seen <> '294276-12-31 20:00:00+00'::timestamptz + interval '1 hour'",
+    ),
+];
+
+/// Conditions that fail once the clock says more seconds than this.
+const AFTER: [&str; 6] = [
+    "num <> sqrt(UNTIL - extract(epoch FROM now()))",
+    "price = sqrt(UNTIL - date_part('epoch', now()))",
+    "seen <> now() + interval '1 day' * sqrt(UNTIL - date_part('epoch', now()))",
+    "seen < now() + interval 'REST seconds'",
+    "seen < '0 days'::interval + now() + 'REST seconds'",
+    "seen IN (now() + interval 'REST seconds', CURRENT_TIMESTAMP)",
 ];
 
 /// So that rows of the filtered relation are looked at first.
@@ -326,6 +403,13 @@ fn answer(wire: &mut Wire, statement: &str, guess: u32, value: &str) -> Result<u
     let outcome = prepared(wire, "text", statement, guess, &format!("'{value}'"));
     assert!(!outcome.as_ref().is_err_and(|state| state.starts_with("42")), "{statement}: {outcome:?}");
     outcome
+}
+
+fn number(wire: &mut Wire, sql: &str) -> u64 {
+    let rows = wire.simple(sql).unwrap();
+    let row = rows.iter().find(|message| message.tag == b'D').unwrap();
+    // After the number of columns and the length of the first.
+    std::str::from_utf8(&row.body[6..]).unwrap().parse().unwrap()
 }
 
 fn prepared(wire: &mut Wire, types: &str, statement: &str, guess: u32, value: &str) -> Result<usize, String> {
@@ -403,8 +487,12 @@ fn nothing_that_costs_as_little_as_the_filter_comes_before_it() {
 
 #[test]
 fn a_plan_that_is_used_again_under_another_setting_tells_nothing_of_rows_outside_the_filter() {
-    for filter in [FILTER, "public.visible(region)"] {
+    let seen = "EXISTS (SELECT FROM public.plain p WHERE p.id = amount - 6 AND region = 'eu')";
+    for filter in
+        [FILTER, "public.visible(region)", "lower(region) = 'eu'", "region = current_setting('app.region')", seen]
+    {
         let (_gate, mut wire, _) = stage_by(filter, MORE);
+        wire.simple("SET app.region = 'eu'; SET plan_cache_mode = force_generic_plan").unwrap();
         for ((setting, [first, then]), statement) in LATER {
             let mut later = |guess: u32| {
                 let statement = statement.replace("GUESS", &guess.to_string());
@@ -423,6 +511,45 @@ fn a_plan_that_is_used_again_under_another_setting_tells_nothing_of_rows_outside
 }
 
 #[test]
+fn a_plan_that_is_used_again_at_another_time_tells_nothing_of_rows_outside_the_filter() {
+    for filter in [FILTER, "public.visible(region)"] {
+        let (_gate, mut wire, mut direct) = stage_by(filter, MORE);
+        let now: u64 = number(&mut direct, "SELECT extract(epoch FROM now())::int8");
+        let until = now + 3;
+        // The last second that there is, as seconds from 1970.
+        let rest = 9_224_318_015_999 - until;
+        let statements: Vec<String> = AFTER
+            .iter()
+            .map(|condition| condition.replace("UNTIL", &until.to_string()).replace("REST", &rest.to_string()))
+            .flat_map(|condition| {
+                ["SELECT id FROM items", "UPDATE items SET amount = amount", "DELETE FROM items"]
+                    .map(|what| format!("{what} WHERE secret = GUESS AND {condition}"))
+            })
+            .collect();
+        wire.simple("SET plan_cache_mode = force_generic_plan").unwrap();
+        let run = |wire: &mut Wire, guess: u32, number: usize| {
+            wire.simple("BEGIN").unwrap();
+            let answer = outcome(wire, &format!("EXECUTE p_{guess}_{number}"));
+            wire.simple("ROLLBACK").unwrap();
+            answer
+        };
+        for guess in [42, 99] {
+            for (number, statement) in statements.iter().enumerate() {
+                let text = statement.replace("GUESS", &guess.to_string());
+                assert!(outcome(&mut wire, &format!("PREPARE p_{guess}_{number} AS {text}")).is_ok(), "{text}");
+                assert!(run(&mut wire, guess, number).is_ok(), "{text}");
+            }
+        }
+        direct
+            .simple(&format!("SELECT pg_sleep(greatest(0, {until} + 0.1 - extract(epoch FROM clock_timestamp())))"))
+            .unwrap();
+        for (number, statement) in statements.iter().enumerate() {
+            assert_eq!(run(&mut wire, 42, number), run(&mut wire, 99, number), "{filter}: {statement}");
+        }
+    }
+}
+
+#[test]
 fn a_time_by_the_clock_keeps_its_index() {
     let more =
         "INSERT INTO items (id, secret, amount, region, seen) SELECT n, n, n, 'eu', now() - n * interval '1 hour'
@@ -433,6 +560,11 @@ fn a_time_by_the_clock_keeps_its_index() {
         "date_trunc('day', now()) - interval '9 days'",
         "CURRENT_DATE - 9",
         "now()::date - 9",
+        "now() - 9 * interval '1 day'",
+        "now() - interval '1 week 2 days 03:00:00'",
+        "date_trunc('day', now(), 'Europe/Berlin') - interval '216h'",
+        "(now() AT TIME ZONE 'UTC')::date - 9",
+        "'2020-01-01'::timestamptz + interval '90 years'",
     ] {
         let plan = wire.simple(&format!("EXPLAIN SELECT id FROM items WHERE seen >= {since}")).unwrap();
         let text: String = plan.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect();
@@ -491,6 +623,27 @@ fn a_bigint_of_a_filtered_relation_is_compared_with_no_oid() {
         wire.send(&bytes).unwrap();
         let answer = wire.until_ready().unwrap();
         assert_eq!(error(&answer).and_then(Message::sqlstate), wanted, "{kind}: {answer:?}");
+    }
+}
+
+#[test]
+fn parameters_in_a_list_beside_an_integer_of_a_filtered_relation_are_of_one_type() {
+    let (_gate, mut wire, _) = stage("");
+    // 21, 23 and 20 are integers, 1700 numeric, 701 float8.
+    for (kinds, wanted) in [
+        ([0, 0], None),
+        ([21, 20], None),
+        ([1700, 23], None),
+        ([701, 23], None),
+        ([1700, 701], Some("42501".to_owned())),
+    ] {
+        let mut bytes = parse_typed("", "SELECT id FROM items WHERE amount IN ($1, $2)", &kinds);
+        bytes.extend(bind("", "", &[Some(b"7"), Some(b"8")], Format::Text));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        wire.send(&bytes).unwrap();
+        let answer = wire.until_ready().unwrap();
+        assert_eq!(error(&answer).and_then(Message::sqlstate), wanted, "{kinds:?}: {answer:?}");
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
+use super::late::{each_cast_of_parameter, tried_first};
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place};
 use crate::catalog::names::{CallForm, types};
-use crate::catalog::{Function, Oid};
+use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::{ColumnView, RowFilter};
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
@@ -21,8 +22,8 @@ use postern_crds::{OnPredicate, Verb};
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
-        let Place { conjunct, separate, estimated, .. } = place;
-        let place = Place { conjunct: false, separate: false, estimated: false, ..place };
+        let Place { conjunct, separate, .. } = place;
+        let place = Place { conjunct: false, separate: false, ..place };
         let inner = Place { leaky: true, ..place };
         self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
         match &mut node.node {
@@ -40,19 +41,17 @@ impl Analyzer<'_> {
                 let behind = self.policy.costly_filters && self.reads_behind_costly_filter(node);
                 let equal = self.policy.costly_filters && separate && makes_equal(node);
                 let late = if behind || equal { self.late_casts(node) } else { Vec::new() };
-                // What was computed as the plan was made may fail when it is used again, after a setting changed.
-                let unsteady = (behind || equal) && self.has_unsteady(node);
-                let unestimated = !estimated && !self.compares_what_is_given(node);
-                if behind && (unsteady || unestimated || !late.is_empty() && !conjunct) {
-                    if equal {
-                        self.note_equality(node, unsteady);
-                    }
+                let fails_late = (behind || equal) && self.has_unsteady(node) || !late.is_empty() && !conjunct;
+                if equal {
+                    self.note_equality(node, fails_late);
+                }
+                if behind && fails_late {
                     return self.operator_expression(node, inner);
                 }
-                if equal {
-                    self.note_equality(node, unsteady || !late.is_empty() && !conjunct);
+                if behind {
+                    self.out.takes_no_oid |= self.compares_bigint_with_parameter(node);
+                    self.out.alike.extend(self.lists_of_parameters(node));
                 }
-                self.out.takes_no_oid |= behind && self.compares_bigint_with_parameter(node);
                 let kind = self.operator_expression(node, place)?;
                 if !late.is_empty() && conjunct {
                     let written = std::mem::take(node);
@@ -65,12 +64,8 @@ impl Analyzer<'_> {
                 // Which side of an OR is computed tells of the other; those of an AND are conditions by themselves.
                 let apart = separate && bool.boolop == pb::BoolExprType::AndExpr as i32;
                 let harmless = place.leaky || apart || self.is_harmless_bool(bool);
-                let of_each = Place {
-                    conjunct: conjunct && apart,
-                    separate: apart,
-                    estimated,
-                    ..if harmless { place } else { inner }
-                };
+                let of_each =
+                    Place { conjunct: conjunct && apart, separate: apart, ..if harmless { place } else { inner } };
                 for mut argument in std::mem::take(&mut bool.args) {
                     let is_comparison = matches!(argument.node, Some(NodeEnum::AExpr(_)));
                     self.expression(&mut argument, of_each)?;
@@ -692,7 +687,10 @@ impl Analyzer<'_> {
                 self.is_harmless_pair("=", left, right)
             }
             Ok(pb::AExprKind::AexprIn) => match &right.node {
-                Some(NodeEnum::List(list)) => list.items.iter().all(|item| self.is_harmless_pair("=", left, item)),
+                Some(NodeEnum::List(list)) => {
+                    list.items.iter().all(|item| self.is_harmless_pair("=", left, item))
+                        && !(self.reads_behind_costly_filter(left) && self.casts_time(left, &list.items))
+                }
                 _ => false,
             },
             Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) => {
@@ -737,15 +735,11 @@ impl Analyzer<'_> {
             Some(NodeEnum::AConst(_)) => true,
             // A bigint is a key as often as not, and an oid none of its values: see `Statement::takes_no_oid`.
             Some(NodeEnum::ParamRef(_)) => kind == types::INT8,
-            Some(NodeEnum::TypeCast(cast)) => {
-                let (path, overlay) = (&self.session.search_path, &self.session.overlay);
-                let found = cast.type_name.as_ref().and_then(|n| self.catalog.resolve_type_name(path, overlay, n));
-                found.is_some_and(|found| {
-                    let is_array = found.element != 0 && found.category == 'A';
-                    let other = if is_array { found.element } else { found.oid };
-                    builtins::leakproof(self.catalog, "=", kind, other)
-                })
-            }
+            Some(NodeEnum::TypeCast(cast)) => self.meant_type(cast.type_name.as_ref()).is_some_and(|found| {
+                let is_array = found.element != 0 && found.category == 'A';
+                let other = if is_array { found.element } else { found.oid };
+                builtins::leakproof(self.catalog, "=", kind, other)
+            }),
             Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
             Some(NodeEnum::List(list)) => all(&list.items),
             Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
@@ -760,49 +754,7 @@ impl Analyzer<'_> {
         self.scopes.meaning(&names).columns.iter().any(|(_, column)| column.origins.is_empty() && !column.stays)
     }
 
-    /// Whether all that a comparison takes beside columns is written or a parameter. What is computed of such may fail as the
-    /// statement runs where the server did not estimate the comparison before.
-    fn compares_what_is_given(&self, node: &Node) -> bool {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| self.is_operand(side))
-    }
-
-    /// Whether all that a comparison takes beside columns can't fail by a setting that is another one than when the plan was made.
-    fn compares_what_is_steady(&self, node: &Node) -> bool {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        let steady = |side: &Node| matches!(self.operand(side), Operand::Column(_)) || self.is_steady(side);
-        [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| steady(side))
-    }
-
-    /// Whether a comparison in a condition can fail by such a setting.
-    pub(crate) fn has_unsteady(&self, node: &Node) -> bool {
-        match &node.node {
-            Some(NodeEnum::AExpr(_)) => !self.compares_what_is_given(node) && !self.compares_what_is_steady(node),
-            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_unsteady(node))),
-        }
-    }
-
-    fn is_steady(&self, node: &Node) -> bool {
-        match &node.node {
-            Some(NodeEnum::TypeCast(cast)) => {
-                // A text that is computed is read as the statement runs, by what the settings are then.
-                self.is_given(node) || cast.arg.as_deref().is_some_and(|arg| self.is_time(arg) && self.is_steady(arg))
-            }
-            Some(NodeEnum::AExpr(expr)) => {
-                [&expr.lexpr, &expr.rexpr].into_iter().flatten().all(|side| self.is_steady(side))
-            }
-            Some(NodeEnum::FuncCall(call)) => {
-                let named = || self.is_immutable(call) || self.is_own(call, &FAILING_BY_NO_SETTING);
-                call.args.iter().all(|arg| self.is_steady(arg)) && (self.is_time(node) || named())
-            }
-            _ => match parts(node) {
-                Some(parts) => parts.iter().all(|part| self.is_steady(part)),
-                None => self.is_given(node),
-            },
-        }
-    }
-
-    fn operand(&self, node: &Node) -> Operand {
+    pub(super) fn operand(&self, node: &Node) -> Operand {
         if let Some(NodeEnum::ColumnRef(reference)) = &node.node {
             let names = tree::strings(&reference.fields).unwrap_or_default();
             let meaning = self.scopes.meaning(&names);
@@ -844,15 +796,6 @@ impl Analyzer<'_> {
             Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node),
             Some(_) => true,
         }
-    }
-
-    /// The casts of parameters in a condition. In a plan for all values they run where they stand, or where the server put what it
-    /// found to be equal, and a filter that costs more than they do comes later.
-    pub(crate) fn late_casts(&self, node: &Node) -> Vec<Node> {
-        let mut casts = Vec::new();
-        each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
-        self.each_implied_cast(node, &mut casts);
-        casts
     }
 
     /// Remembers which columns a comparison makes equal, and which it makes equal to something that may fail late.
@@ -906,38 +849,6 @@ impl Analyzer<'_> {
         found
     }
 
-    /// The casts, of those that a parameter beside a column may take, which can fail: to the column's type from that which the client
-    /// gave the parameter. One that has none is of the column's type.
-    fn each_implied_cast(&self, node: &Node, casts: &mut Vec<Node>) {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return };
-        let any =
-            matches!(pb::AExprKind::try_from(expr.kind), Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll));
-        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return };
-        for (column, constant) in [(left, right), (right, left)] {
-            if let Operand::Column(Some(kind)) = self.operand(column)
-                && let Some(name) = builtins::cast_that_fails(kind)
-            {
-                each_parameter(constant, any, &mut |parameter, is_array| {
-                    casts.push(tree::cast_to(parameter.clone(), name, is_array));
-                });
-            }
-        }
-    }
-
-    fn compares_bigint_with_parameter(&self, node: &Node) -> bool {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
-        let mut found = false;
-        for (column, constant) in [(left, right), (right, left)] {
-            if matches!(self.operand(column), Operand::Column(Some(types::INT8))) {
-                each_parameter(constant, false, &mut |node, _| {
-                    found |= matches!(node.node, Some(NodeEnum::ParamRef(_)))
-                });
-            }
-        }
-        found
-    }
-
     /// Whether conditions joined by OR, NOT, or as a part of another can neither raise an error nor show a value.
     ///
     /// By itself a cast that is one function costs what a comparison does, and an OR nothing: they may come before any filter.
@@ -953,32 +864,6 @@ impl Analyzer<'_> {
                 && bool.args.iter().any(|node| self.reads_behind_costly_filter(node)))
             && !(bool.args.iter().any(|node| self.has_cast_that_fails(node))
                 && bool.args.iter().any(|node| self.reads_behind(node, &|_| true)))
-    }
-
-    /// Whether a parameter by itself is cast to a type to which some function may cast that fails for some values: any but a
-    /// type of strings.
-    fn has_cast_that_fails(&self, node: &Node) -> bool {
-        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
-        let fails = |cast: &Node| match &cast.node {
-            Some(NodeEnum::TypeCast(cast)) => cast
-                .type_name
-                .as_ref()
-                .and_then(|name| self.catalog.resolve_type_name(path, overlay, name))
-                .is_none_or(|kind| kind.category != 'S'),
-            _ => true,
-        };
-        match &node.node {
-            // With the comparison it costs more than a filter by one.
-            Some(NodeEnum::AExpr(_)) => false,
-            _ => match tested(node) {
-                Some(all) => all.iter().any(|node| self.has_cast_that_fails(node)),
-                None => {
-                    let mut found = false;
-                    each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
-                    found
-                }
-            },
-        }
     }
 
     fn has_computed(&self, node: &Node) -> bool {
@@ -1024,7 +909,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn is_operand(&self, node: &Node) -> bool {
+    pub(super) fn is_operand(&self, node: &Node) -> bool {
         matches!(self.operand(node), Operand::Column(_)) || self.is_given(node)
     }
 
@@ -1114,10 +999,13 @@ impl Analyzer<'_> {
         let joined =
             conjunct && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
         let mut left = Compared::One(None);
+        let is_parameter = matches!(link.testexpr.as_deref(), Some(Node { node: Some(NodeEnum::ParamRef(_)) }));
         if let Some(test) = link.testexpr.as_deref_mut() {
+            // A cast of the column to what stands beside it may fail.
+            let fits = |kind: Oid| builtins::leakproof(self.catalog, "=", kind, first.unwrap_or(kind));
             let harmless = equality
-                && matches!(self.operand(test), Operand::Column(Some(oid)) if builtins::leakproof(self.catalog, "=", oid, oid))
-                && (joined || !self.reads_behind_costly_filter(test));
+                && matches!(self.operand(test), Operand::Column(Some(kind)) if fits(kind))
+                && (joined && first.is_some() || !self.reads_behind_costly_filter(test));
             if self.policy.costly_filters {
                 let columns = self.bare_columns(test);
                 match output.columns.first() {
@@ -1133,6 +1021,7 @@ impl Analyzer<'_> {
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
             left = self.compared(test, inner)?;
         }
+        let mut fits = equality;
         if link.testexpr.is_some() {
             let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
             let left = match left {
@@ -1142,6 +1031,14 @@ impl Analyzer<'_> {
             let right = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
             for (left, right) in left.into_iter().zip(right.chain(std::iter::repeat(None))) {
                 self.operator_result(&names, Some(left), right)?;
+                fits &= match (left, right) {
+                    (Some(left), Some(right)) => left == right || builtins::leakproof(self.catalog, "=", left, right),
+                    (None, Some(types::INT8)) if is_parameter => {
+                        self.out.takes_no_oid = true;
+                        true
+                    }
+                    (_, right) => right.is_some_and(builtins::is_cast_safely),
+                };
             }
         }
         match pb::SubLinkType::try_from(link.sub_link_type) {
@@ -1149,7 +1046,7 @@ impl Analyzer<'_> {
                 if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
                     self.mark(
                         &output.columns,
-                        Place { predicate: true, condition: place.condition, leaky: !equality, ..Place::default() },
+                        Place { predicate: true, condition: place.condition, leaky: !fits, ..Place::default() },
                     )?;
                 }
                 Ok(Some(types::BOOL))
@@ -1295,7 +1192,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether it gives the same for the same, whatever the settings.
-    fn is_immutable(&self, call: &pb::FuncCall) -> bool {
+    pub(super) fn is_immutable(&self, call: &pb::FuncCall) -> bool {
         self.volatilities(call).is_some_and(|mut of_each| of_each.all(|volatility| volatility == 'i'))
     }
 
@@ -1305,7 +1202,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether it is one of these functions, and the server's own.
-    fn is_own(&self, call: &pb::FuncCall, names: &[&str]) -> bool {
+    pub(super) fn is_own(&self, call: &pb::FuncCall, names: &[&str]) -> bool {
         let is_named =
             tree::strings(&call.funcname).is_some_and(|path| path.last().is_some_and(|name| names.contains(name)));
         is_named && self.meant(call).is_some_and(|meant| meant.iter().all(|function| &*function.schema == "pg_catalog"))
@@ -1319,35 +1216,6 @@ impl Analyzer<'_> {
             _ => return None,
         };
         Some(self.catalog.functions_named(&self.session.search_path, schema, name))
-    }
-
-    /// Whether it is a time, by `now()` or the like: no cast of one fails by a setting.
-    fn is_time(&self, node: &Node) -> bool {
-        match &node.node {
-            Some(NodeEnum::SqlvalueFunction(value)) => {
-                use pb::SqlValueFunctionOp as Op;
-                !matches!(
-                    Op::try_from(value.op),
-                    Err(_)
-                        | Ok(Op::SvfopCurrentRole
-                            | Op::SvfopCurrentUser
-                            | Op::SvfopUser
-                            | Op::SvfopSessionUser
-                            | Op::SvfopCurrentCatalog
-                            | Op::SvfopCurrentSchema)
-                )
-            }
-            Some(NodeEnum::FuncCall(call)) => {
-                self.is_own(call, &NOW)
-                    || self.is_own(call, &["date_trunc", "timezone"]) && call.args.iter().any(|arg| self.is_time(arg))
-            }
-            Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(|arg| self.is_time(arg)),
-            Some(NodeEnum::AExpr(expr)) => {
-                let moved = matches!(expr.name.last().and_then(tree::string_of), Some("+" | "-"));
-                moved && [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| self.is_time(side))
-            }
-            _ => false,
-        }
     }
 
     /// Whether the value is the same for every row, and computed without a chance to fail, or before any row is looked
@@ -1374,26 +1242,15 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Whether the value is as good as written: a literal or a parameter, with a cast at most, which the server reads as
-    /// a literal of that type.
-    fn is_given(&self, node: &Node) -> bool {
-        match &node.node {
-            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
-            Some(NodeEnum::TypeCast(cast)) => {
-                let arg = cast.arg.as_deref().and_then(|arg| arg.node.as_ref());
-                matches!(arg, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)))
-                    && self.has_no_checks(cast.type_name.as_ref())
-                    && !is_money(cast.type_name.as_ref())
-            }
-            _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_given(part))),
-        }
+    /// The type that a name means, where it is known.
+    pub(super) fn meant_type(&self, name: Option<&pb::TypeName>) -> Option<&Type> {
+        self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name?)
     }
 
     /// Whether a type has no checks that run for each row, as domains have: it is the server's own, an enum, or an array
     /// of such.
-    fn has_no_checks(&self, name: Option<&pb::TypeName>) -> bool {
-        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
-        name.and_then(|name| self.catalog.resolve_type_name(path, overlay, name)).is_some_and(|kind| {
+    pub(super) fn has_no_checks(&self, name: Option<&pb::TypeName>) -> bool {
+        self.meant_type(name).is_some_and(|kind| {
             let checked = self.catalog.types.get(&kind.element).unwrap_or(kind);
             &*checked.schema == "pg_catalog" || checked.kind == 'e'
         })
@@ -1401,7 +1258,7 @@ impl Analyzer<'_> {
 }
 
 /// What stands beside a comparison.
-enum Operand {
+pub(super) enum Operand {
     /// A bare column, of this type where known.
     Column(Option<Oid>),
     /// Something that does not depend on a row.
@@ -1426,11 +1283,6 @@ impl Compared {
     }
 }
 
-/// The one type of the server's that a number is cast to as the statement runs, which may fail.
-fn is_money(name: Option<&pb::TypeName>) -> bool {
-    name.and_then(|name| name.names.last()).and_then(tree::string_of) == Some("money")
-}
-
 fn type_of_system_column(name: &str) -> Option<Oid> {
     match name {
         "ctid" => Some(types::TID),
@@ -1452,7 +1304,7 @@ const fn of_each_item(kind: pb::AExprKind) -> Option<&'static [&'static str]> {
 }
 
 /// The conditions that a condition joins or tests: by AND, OR, NOT or IS.
-fn tested(node: &Node) -> Option<&[Node]> {
+pub(super) fn tested(node: &Node) -> Option<&[Node]> {
     match &node.node {
         Some(NodeEnum::BoolExpr(bool)) => Some(&bool.args),
         Some(NodeEnum::NullTest(test)) => test.arg.as_deref().map(slice::from_ref),
@@ -1462,7 +1314,7 @@ fn tested(node: &Node) -> Option<&[Node]> {
 }
 
 /// The values that a value is put together of, as an array or a list is, or is one of.
-fn parts(node: &Node) -> Option<&[Node]> {
+pub(super) fn parts(node: &Node) -> Option<&[Node]> {
     match &node.node {
         Some(NodeEnum::AArrayExpr(array)) => Some(&array.elements),
         Some(NodeEnum::List(list)) => Some(&list.items),
@@ -1485,87 +1337,11 @@ fn has_parameter(node: &Node) -> bool {
     }
 }
 
-/// Functions that aren't immutable and, given the same, fail whatever the settings or never.
-const FAILING_BY_NO_SETTING: [&str; 6] = ["age", "date_part", "date_trunc", "extract", "timezone", "to_char"];
-
-/// Functions that give the time.
-const NOW: [&str; 3] = ["now", "statement_timestamp", "transaction_timestamp"];
-
-/// Each parameter with a cast, in what a comparison that can't raise consists of.
-fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
-    match &node.node {
-        Some(NodeEnum::TypeCast(cast)) => {
-            if matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::ParamRef(_))) {
-                f(node);
-            }
-        }
-        Some(NodeEnum::AExpr(expr)) => {
-            for side in [&expr.lexpr, &expr.rexpr].into_iter().flatten() {
-                each_cast_of_parameter(side, f);
-            }
-        }
-        _ => {
-            let inner = tested(node).or_else(|| parts(node)).unwrap_or_default();
-            inner.iter().for_each(|node| each_cast_of_parameter(node, f));
-        }
-    }
-}
-
-/// A condition that is always true, and fails where this cast does. It reads no row, so the server tries it once before all that do;
-/// where it has the parameter's value as it plans, nothing is left of it.
-fn tried_first(cast: Node) -> Node {
-    let is_null = pb::NullTest {
-        xpr: None,
-        arg: tree::boxed(cast),
-        nulltesttype: pb::NullTestType::IsNull as i32,
-        argisrow: false,
-        location: -1,
-    };
-    tree::case(tree::node(NodeEnum::NullTest(Box::new(is_null))), tree::boolean(true), Some(tree::boolean(true)))
-}
-
 /// Whether a comparison is one by which the server takes its sides for equal.
 fn makes_equal(node: &Node) -> bool {
     let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
     let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprIn, pb::AExprKind::AexprOpAny];
     kinds.iter().any(|kind| *kind as i32 == expr.kind) && expr.name.last().and_then(tree::string_of) == Some("=")
-}
-
-/// Whether it is such a condition.
-pub(crate) fn is_tried_first(node: &Node) -> bool {
-    if let Some(NodeEnum::CaseExpr(case)) = &node.node
-        && let [Node { node: Some(NodeEnum::CaseWhen(when)) }] = case.args.as_slice()
-        && let Some(NodeEnum::NullTest(test)) = when.expr.as_deref().and_then(|condition| condition.node.as_ref())
-        && let Some(cast) = test.arg.as_deref()
-    {
-        return is_cast_of_parameter(cast) && tried_first(cast.clone()) == *node;
-    }
-    false
-}
-
-fn is_cast_of_parameter(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::TypeCast(cast)) => cast
-            .arg
-            .as_deref()
-            .is_some_and(|arg| matches!(arg.node, Some(NodeEnum::ParamRef(_))) || is_cast_of_parameter(arg)),
-        _ => false,
-    }
-}
-
-/// Each parameter, with its cast if it has one, in what a column is compared with; and whether it holds an array.
-fn each_parameter(node: &Node, is_array: bool, f: &mut dyn FnMut(&Node, bool)) {
-    match &node.node {
-        Some(NodeEnum::ParamRef(_)) => f(node, is_array),
-        Some(NodeEnum::TypeCast(_)) if is_cast_of_parameter(node) => f(node, is_array),
-        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().for_each(|node| each_parameter(node, false, f)),
-        Some(NodeEnum::List(list)) => list.items.iter().for_each(|node| each_parameter(node, false, f)),
-        Some(NodeEnum::CoalesceExpr(coalesce)) => {
-            coalesce.args.iter().for_each(|node| each_parameter(node, is_array, f));
-        }
-        Some(NodeEnum::CollateClause(collate)) => collate.arg.iter().for_each(|node| each_parameter(node, is_array, f)),
-        _ => {}
-    }
 }
 
 /// A comparison that is not true for NULL.

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
+use super::time::may_be_time;
 use super::tree;
 
 /// Types whose values are nothing but values. A cast to `regclass` names a relation.
@@ -99,7 +100,14 @@ impl Free {
                 None | Some(pb::a_const::Val::Boolval(_)) => {}
                 Some(_) => self.0.extend(usize::try_from(constant.location)),
             },
-            Some(NodeEnum::TypeCast(cast)) if is_plain(cast.type_name.as_ref()) => self.each(cast.arg.as_deref()),
+            // What a time is, or is moved by, decides whether it may fail. A literal with one cast is only read where that stands.
+            Some(NodeEnum::TypeCast(cast)) if is_plain(cast.type_name.as_ref()) => {
+                let literal = cast.arg.as_deref().filter(|arg| matches!(arg.node, Some(NodeEnum::AConst(_))));
+                if literal.is_some() || !may_be_time(node) {
+                    self.each(cast.arg.as_deref());
+                }
+            }
+            Some(NodeEnum::AExpr(_)) if may_be_time(node) => {}
             Some(NodeEnum::AExpr(expr)) => self.each(expr.lexpr.as_deref().into_iter().chain(expr.rexpr.as_deref())),
             Some(NodeEnum::BoolExpr(expr)) => self.each(&expr.args),
             Some(NodeEnum::NullTest(test)) => self.each(test.arg.as_deref()),
@@ -166,6 +174,10 @@ mod tests {
             "UPDATE t SET a = ?1, b = ?'x' WHERE id = ?5",
             "DELETE FROM t WHERE id = ?5",
             "SELECT a FROM t WHERE d > ?'2024-01-01'::date AND e = CAST(?'1' AS int) AND f = ?'{}'::jsonb",
+            "SELECT a FROM t WHERE d > ?'2024-01-01'::date AND d < s + ?'1 day'::interval AND a = b - ?9",
+            // What decides whether a time can be had.
+            "SELECT a FROM t WHERE d > now() - '1 day'::interval * 3 AND d < CURRENT_DATE + 9 AND e = '2024-01-01'::date - 9",
+            "SELECT a FROM t WHERE d > (now() - '1 day'::interval)::date AND d < ('2024-01-01'::timestamptz)::date",
             // What stands for something else than itself, or in a place where it might.
             "SELECT a, b FROM t ORDER BY 1 LIMIT 10",
             "SELECT a, count(*) FROM t GROUP BY 1, a + 1",

@@ -5,12 +5,14 @@ mod cascade;
 mod ddl;
 mod expression;
 mod function;
+mod late;
 mod literals;
 pub mod needs;
 mod path;
 mod schemas;
 mod scope;
 mod select;
+mod time;
 mod tree;
 mod utility;
 #[cfg(test)]
@@ -27,7 +29,7 @@ use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
 
 use crate::audit::Said;
-use crate::catalog::names::Resolution;
+use crate::catalog::names::{Resolution, types};
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
 use crate::decide::{Reason, builtins, system};
@@ -208,6 +210,9 @@ pub struct Statement {
     pub read_late: bool,
     /// Whether a parameter must be none of the kinds of oid: it stands beside a bigint that would be cast to that before a filter ran.
     pub takes_no_oid: bool,
+    /// Numbers of the parameters of a list beside an integer, which must not mix numeric and floats: those would be cast to these before
+    /// a filter ran.
+    pub alike: Vec<Vec<i32>>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
 }
@@ -215,11 +220,21 @@ pub struct Statement {
 impl Statement {
     /// Decides the types that the client gives the parameters, 0 for those that the server finds.
     pub(crate) fn takes_parameters(&self, catalog: &Catalog, types: &[Oid]) -> Result<(), Denial> {
-        if !self.takes_no_oid || !types.iter().any(|kind| builtins::casts_bigint(catalog, *kind)) {
-            return Ok(());
+        if self.takes_no_oid && types.iter().any(|kind| builtins::casts_bigint(catalog, *kind)) {
+            let message = "a parameter of type oid can't be compared with a bigint of a relation that you see in part";
+            return Err(Denial::new(Reason::RowFilter, message).hint("Give it the type bigint."));
         }
-        let message = "a parameter of type oid can't be compared with a bigint of a relation that you see in part";
-        Err(Denial::new(Reason::RowFilter, message).hint("Give it the type bigint."))
+        let given = |number: &i32| usize::try_from(*number - 1).ok().and_then(|index| types.get(index));
+        let mixes = |list: &Vec<i32>| {
+            let mut kinds = list.iter().filter_map(given);
+            kinds.clone().any(|kind| *kind == types::NUMERIC)
+                && kinds.any(|kind| matches!(*kind, types::FLOAT4 | types::FLOAT8))
+        };
+        if self.alike.iter().any(mixes) {
+            let message = "numeric and float parameters can't stand in one list beside an integer of a relation that you see in part";
+            return Err(Denial::new(Reason::RowFilter, message).hint("Give them one type."));
+        }
+        Ok(())
     }
 }
 
@@ -334,8 +349,6 @@ pub(crate) struct Place {
     conjunct: bool,
     /// It is a condition by itself.
     separate: bool,
-    /// The server estimates it as it plans, and computes for that what does not depend on a row.
-    estimated: bool,
 }
 
 impl Place {
@@ -347,9 +360,8 @@ impl Place {
         from_below: false,
         conjunct: false,
         separate: false,
-        estimated: false,
     };
-    const CONDITION: Place = Place { condition: true, separate: true, estimated: true, ..Place::PREDICATE };
+    const CONDITION: Place = Place { condition: true, separate: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }

@@ -439,6 +439,11 @@ pub(crate) fn boolean(value: bool) -> Node {
     }))
 }
 
+/// NULL.
+pub(crate) fn null() -> Node {
+    node(NodeEnum::AConst(pb::AConst { isnull: true, location: -1, val: None }))
+}
+
 /// A whole number.
 pub(crate) fn number(value: i32) -> Node {
     node(NodeEnum::AConst(pb::AConst {

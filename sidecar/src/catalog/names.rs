@@ -47,6 +47,44 @@ pub mod types {
     pub const UNKNOWN: Oid = 705;
     /// `numeric`
     pub const NUMERIC: Oid = 1700;
+    /// `"char"`
+    pub const CHAR: Oid = 18;
+    /// `smallint`
+    pub const INT2: Oid = 21;
+    /// `cidr`
+    pub const CIDR: Oid = 650;
+    /// `real`
+    pub const FLOAT4: Oid = 700;
+    /// `double precision`
+    pub const FLOAT8: Oid = 701;
+    /// `money`
+    pub const MONEY: Oid = 790;
+    /// `macaddr`
+    pub const MACADDR: Oid = 829;
+    /// `inet`
+    pub const INET: Oid = 869;
+    /// `character(n)`
+    pub const BPCHAR: Oid = 1042;
+    /// `character varying`
+    pub const VARCHAR: Oid = 1043;
+    /// `date`
+    pub const DATE: Oid = 1082;
+    /// `time`
+    pub const TIME: Oid = 1083;
+    /// `timestamp`
+    pub const TIMESTAMP: Oid = 1114;
+    /// `timestamptz`
+    pub const TIMESTAMPTZ: Oid = 1184;
+    /// `interval`
+    pub const INTERVAL: Oid = 1186;
+    /// `timetz`
+    pub const TIMETZ: Oid = 1266;
+    /// `uuid`
+    pub const UUID: Oid = 2950;
+    /// `pg_lsn`
+    pub const PG_LSN: Oid = 3220;
+    /// `jsonb`
+    pub const JSONB: Oid = 3802;
     /// `record`
     pub const RECORD: Oid = 2249;
     /// `record[]`

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::catalog::names::types;
 use crate::catalog::{Catalog, Function, Oid};
 
 /// What decides over a call.
@@ -280,58 +281,26 @@ fn classify_extension(extension: &str, name: &str) -> FunctionClass {
     }
 }
 
-/// Oids of built-in types that the list of leak-proof operators speaks of.
-mod oid {
-    use crate::catalog::Oid;
-
-    pub(super) const BOOL: Oid = 16;
-    pub(super) const BYTEA: Oid = 17;
-    pub(super) const CHAR: Oid = 18;
-    pub(super) const NAME: Oid = 19;
-    pub(super) const INT8: Oid = 20;
-    pub(super) const INT2: Oid = 21;
-    pub(super) const INT4: Oid = 23;
-    pub(super) const TEXT: Oid = 25;
-    pub(super) const OID: Oid = 26;
-    pub(super) const FLOAT4: Oid = 700;
-    pub(super) const FLOAT8: Oid = 701;
-    pub(super) const BPCHAR: Oid = 1042;
-    pub(super) const VARCHAR: Oid = 1043;
-    pub(super) const DATE: Oid = 1082;
-    pub(super) const TIME: Oid = 1083;
-    pub(super) const TIMESTAMP: Oid = 1114;
-    pub(super) const TIMESTAMPTZ: Oid = 1184;
-    pub(super) const INTERVAL: Oid = 1186;
-    pub(super) const TIMETZ: Oid = 1266;
-    pub(super) const NUMERIC: Oid = 1700;
-    pub(super) const UUID: Oid = 2950;
-    pub(super) const JSONB: Oid = 3802;
-    pub(super) const INET: Oid = 869;
-    pub(super) const CIDR: Oid = 650;
-    pub(super) const MACADDR: Oid = 829;
-    pub(super) const PG_LSN: Oid = 3220;
-}
-
 /// Types whose comparisons among each other neither raise nor show a value: one row for each family in which they mix.
 const COMPARABLE: &[&[Oid]] = &[
-    &[oid::BOOL],
-    &[oid::BYTEA],
-    &[oid::CHAR],
-    &[oid::INT2, oid::INT4, oid::INT8],
+    &[types::BOOL],
+    &[types::BYTEA],
+    &[types::CHAR],
+    &[types::INT2, types::INT4, types::INT8],
     // An integer beside a numeric or a float is cast to it, which can't fail.
-    &[oid::INT2, oid::INT4, oid::INT8, oid::NUMERIC],
-    &[oid::INT2, oid::INT4, oid::INT8, oid::FLOAT4, oid::FLOAT8],
-    &[oid::OID],
-    &[oid::TEXT, oid::VARCHAR, oid::NAME],
-    &[oid::BPCHAR],
-    &[oid::DATE, oid::TIMESTAMP, oid::TIMESTAMPTZ],
-    &[oid::TIME],
-    &[oid::TIMETZ],
-    &[oid::INTERVAL],
-    &[oid::UUID],
-    &[oid::INET, oid::CIDR],
-    &[oid::MACADDR],
-    &[oid::PG_LSN],
+    &[types::INT2, types::INT4, types::INT8, types::NUMERIC],
+    &[types::INT2, types::INT4, types::INT8, types::FLOAT4, types::FLOAT8],
+    &[types::OID],
+    &[types::TEXT, types::VARCHAR, types::NAME],
+    &[types::BPCHAR],
+    &[types::DATE, types::TIMESTAMP, types::TIMESTAMPTZ],
+    &[types::TIME],
+    &[types::TIMETZ],
+    &[types::INTERVAL],
+    &[types::UUID],
+    &[types::INET, types::CIDR],
+    &[types::MACADDR],
+    &[types::PG_LSN],
 ];
 
 /// Whether a built-in comparison of these two types is leak-proof: it can neither raise nor show a value, whatever the
@@ -349,7 +318,7 @@ pub fn leakproof(catalog: &Catalog, operator: &str, left: Oid, right: Oid) -> bo
     if left != right {
         return false;
     }
-    if left == oid::JSONB {
+    if left == types::JSONB {
         return equality;
     }
     let Some(kind) = catalog.types.get(&left) else { return false };
@@ -366,7 +335,7 @@ pub fn leakproof(catalog: &Catalog, operator: &str, left: Oid, right: Oid) -> bo
 /// Whether a comparison of a column of this type takes no cast of the column that may fail, whatever it is compared with: a bigint
 /// beside an oid is cast to that, and a numeric beside a float.
 pub const fn is_cast_safely(column: Oid) -> bool {
-    !matches!(column, oid::INT8 | oid::NUMERIC)
+    !matches!(column, types::INT8 | types::NUMERIC)
 }
 
 /// Whether a bigint beside a value of this type, or an array of it, is cast to a kind of oid.
@@ -374,14 +343,14 @@ pub fn casts_bigint(catalog: &Catalog, kind: Oid) -> bool {
     let Some(found) = catalog.types.get(&kind) else { return false };
     let is_array = found.category == 'A' && found.element != 0;
     let element = if is_array { catalog.types.get(&found.element).unwrap_or(found) } else { found };
-    element.category == 'N' && !leakproof(catalog, "=", oid::INT8, element.oid)
+    element.category == 'N' && !leakproof(catalog, "=", types::INT8, element.oid)
 }
 
 /// The type to which a column of this type has a value cast that it is compared with, if that may fail.
 pub const fn cast_that_fails(column: Oid) -> Option<&'static str> {
     match column {
-        oid::FLOAT4 | oid::FLOAT8 => Some("float8"),
-        oid::OID => Some("oid"),
+        types::FLOAT4 | types::FLOAT8 => Some("float8"),
+        types::OID => Some("oid"),
         _ => None,
     }
 }

@@ -11,7 +11,7 @@ pub mod mask;
 mod qualify;
 mod scrub;
 pub mod settings;
-mod steady;
+pub(crate) mod steady;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;

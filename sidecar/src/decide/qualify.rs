@@ -17,12 +17,9 @@ use pg_query::protobuf::{
 use super::builtins::{self, FunctionClass};
 use super::expression::{self, SUBQUERY_ALIAS, column_ref, string, text_of};
 use super::mask::parse_expression;
-use super::steady::{self, Cast, TIMESTAMP, TIMESTAMPTZ};
+use super::steady::{self, Cast};
 use crate::catalog::names::{Choice, PG_CATALOG, types};
 use crate::catalog::{Catalog, Function, Oid, Operator, Relation};
-
-/// `smallint`
-const INT2: Oid = 21;
 
 /// A filter in which every name is qualified.
 pub(super) struct Qualified {
@@ -355,21 +352,21 @@ impl Qualifier<'_> {
             if !in_utc || again.stable {
                 return Err(unsteady(&found.text));
             }
-            in_utc = found.typed == Some(TIMESTAMPTZ) && again.typed == Some(TIMESTAMP);
+            in_utc = found.typed == Some(types::TIMESTAMPTZ) && again.typed == Some(types::TIMESTAMP);
             found = again;
         }
         let declared = left.as_ref().map(|_| found.left).into_iter().chain([found.right]);
         self.pin(left.iter_mut().chain([&mut right]).map(|(node, _)| node).zip(declared))?;
         let written = binary(AExprKind::AexprOp, found.name, left.map(|left| left.0), right.0);
-        Ok(if in_utc { (in_zone_utc(written), Some(TIMESTAMPTZ)) } else { (written, found.typed) })
+        Ok(if in_utc { (in_zone_utc(written), Some(types::TIMESTAMPTZ)) } else { (written, found.typed) })
     }
 
     /// A value of type timestamptz as the timestamp that it is in UTC.
     fn take_in_utc(&self, node: &mut Node, typed: &mut Option<Oid>) -> bool {
-        let is_zoned = typed.is_some_and(|oid| self.catalog.base_type(oid) == TIMESTAMPTZ);
+        let is_zoned = typed.is_some_and(|oid| self.catalog.base_type(oid) == types::TIMESTAMPTZ);
         if is_zoned {
             *node = in_zone_utc(std::mem::take(node));
-            *typed = Some(TIMESTAMP);
+            *typed = Some(types::TIMESTAMP);
         }
         is_zoned
     }
@@ -412,7 +409,8 @@ impl Qualifier<'_> {
                 Cast::Steady => {}
                 Cast::FromUtc => *arg = in_zone_utc(std::mem::take(arg)),
                 Cast::ToUtc
-                    if typed == TIMESTAMPTZ && cast.type_name.as_ref().is_some_and(|it| it.typmods.is_empty()) =>
+                    if typed == types::TIMESTAMPTZ
+                        && cast.type_name.as_ref().is_some_and(|it| it.typmods.is_empty()) =>
                 {
                     cast.type_name = Some(builtin_type("timestamp"));
                     return Ok((in_zone_utc(Node { node: Some(Kind::TypeCast(Box::new(cast))) }), typed));
@@ -499,7 +497,7 @@ impl Qualifier<'_> {
         let name = string(if negated { "<>" } else { "=" });
         let constants = items.iter().all(|item| matches!(&item.node, Some(Kind::AConst(it)) if !it.isnull));
         let numbers = operands.iter().all(|typed| *typed == Some(types::INT4));
-        if constants && numbers && matches!(left.1, Some(INT2 | types::INT4 | types::INT8)) {
+        if constants && numbers && matches!(left.1, Some(types::INT2 | types::INT4 | types::INT8)) {
             let elements = AArrayExpr { elements: items, list_start: -1, list_end: -1, location: -1 };
             let right = Node { node: Some(Kind::AArrayExpr(elements)) };
             let name = self.operator_name(&[name], Some(left.1), Some(types::INT4))?.name;
@@ -621,7 +619,7 @@ impl Qualifier<'_> {
         self.pin(call.args.iter_mut().zip(declared.into_iter().chain(std::iter::repeat(None))))?;
         if in_utc {
             let call = Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) };
-            return Ok((in_zone_utc(call), Some(TIMESTAMPTZ)));
+            return Ok((in_zone_utc(call), Some(types::TIMESTAMPTZ)));
         }
         Ok((Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) }, typed))
     }
@@ -661,7 +659,7 @@ impl Qualifier<'_> {
         if still || !in_utc {
             return Err(unsteady(&format!("function {name}")));
         }
-        Ok(before == Some(TIMESTAMPTZ) && after == Some(TIMESTAMP))
+        Ok(before == Some(types::TIMESTAMPTZ) && after == Some(types::TIMESTAMP))
     }
 
     fn type_name(&self, name: &mut TypeName) -> Result<Oid, String> {
@@ -917,13 +915,13 @@ fn value_function(function: protobuf::SqlValueFunction) -> Result<(Node, Oid), S
         | Op::SvfopUser
         | Op::SvfopSessionUser
         | Op::SvfopCurrentCatalog => types::NAME,
-        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => TIMESTAMPTZ,
+        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => types::TIMESTAMPTZ,
         // Today and now are those of UTC.
-        Op::SvfopLocaltimestamp => return Ok((in_zone_utc(now()), TIMESTAMP)),
+        Op::SvfopLocaltimestamp => return Ok((in_zone_utc(now()), types::TIMESTAMP)),
         Op::SvfopCurrentDate => {
             let arg = Some(Box::new(in_zone_utc(now())));
             let cast = TypeCast { arg, type_name: Some(builtin_type("date")), location: -1 };
-            return Ok((Node { node: Some(Kind::TypeCast(Box::new(cast))) }, steady::DATE));
+            return Ok((Node { node: Some(Kind::TypeCast(Box::new(cast))) }, types::DATE));
         }
         // current_schema is what the client sets search_path to.
         _ => return Err("a value of this kind can't stand in it".to_owned()),

@@ -5,30 +5,9 @@
 //! literal without a zone is in UTC, and dates are written as ISO 8601 has them. What can't be said that way doesn't bind.
 
 use crate::catalog::Oid;
-use crate::catalog::names::types;
-
-/// `real`
-const FLOAT4: Oid = 700;
-/// `double precision`
-const FLOAT8: Oid = 701;
-/// `money`
-const MONEY: Oid = 790;
-/// `character(n)`
-const BPCHAR: Oid = 1042;
-/// `character varying`
-const VARCHAR: Oid = 1043;
-/// `date`
-pub(super) const DATE: Oid = 1082;
-/// `time`
-const TIME: Oid = 1083;
-/// `timestamp`
-pub(super) const TIMESTAMP: Oid = 1114;
-/// `timestamptz`
-pub(super) const TIMESTAMPTZ: Oid = 1184;
-/// `interval`
-const INTERVAL: Oid = 1186;
-/// `timetz`
-const TIMETZ: Oid = 1266;
+use crate::catalog::names::types::{
+    self, BPCHAR, DATE, FLOAT4, FLOAT8, INTERVAL, MONEY, TIME, TIMESTAMP, TIMESTAMPTZ, TIMETZ, VARCHAR,
+};
 
 /// Functions that Postgres calls stable for another reason than settings.
 const OF_THE_TRANSACTION: &[&str] = &["now", "statement_timestamp", "transaction_timestamp"];
@@ -116,6 +95,11 @@ pub(super) fn literal(text: &str, base_type: Oid) -> Result<Option<String>, Stri
         TIMETZ | MONEY => Err(format!("'{text}' depends on the session's settings")),
         _ => Ok(None),
     }
+}
+
+/// Whether it is a date, or a time of one, in ISO 8601 with a year of four digits.
+pub(crate) fn is_iso(text: &str) -> bool {
+    date(text).and_then(time).is_some_and(|rest| rest.is_empty() || is_zone(rest))
 }
 
 /// What follows a date `YYYY-MM-DD`.

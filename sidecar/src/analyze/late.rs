@@ -1,0 +1,383 @@
+//! What of a condition may fail only as the statement runs, where a filter that costs more comes later: an error then
+//! tells of a row outside of the filter.
+//!
+//! What the server computes as it plans has failed before any row is looked at. Late are casts of parameters, in a plan
+//! for all values, and what depends on settings or the clock, which may have changed since the plan was made. A comparison
+//! with anything late goes behind the barrier of such a filter, but where a cast can be tried first.
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+
+use super::Analyzer;
+use super::expression::{Operand, parts, tested};
+use super::time::is_date;
+use super::tree;
+use crate::catalog::Oid;
+use crate::catalog::names::types;
+use crate::decide::builtins;
+use crate::decide::expression::text_of;
+
+/// By these the server computes of numbers and texts what it computes as it plans.
+const IMMUTABLE: [&str; 6] = ["+", "-", "*", "/", "%", "||"];
+
+/// Types to which a number or a text is cast as the server plans.
+const CAST_IN_THE_PLAN: [Oid; 10] = [
+    types::BOOL,
+    types::INT2,
+    types::INT4,
+    types::INT8,
+    types::NUMERIC,
+    types::FLOAT4,
+    types::FLOAT8,
+    types::TEXT,
+    types::VARCHAR,
+    types::UUID,
+];
+
+impl Analyzer<'_> {
+    /// Whether a comparison in a condition can fail when a plan is used again, after a setting changed or time went by.
+    pub(super) fn has_unsteady(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::AExpr(expr)) => {
+                let is_given = |side: &Node| self.is_operand(side);
+                let sides = || [&expr.lexpr, &expr.rexpr].into_iter().flatten();
+                let mixed = || self.mixed_lists(expr).iter().any(|(_, list)| !list.iter().all(is_given));
+                !sides().all(|side| is_given(side)) && (!sides().all(|side| self.is_steady_side(side)) || mixed())
+            }
+            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_unsteady(node))),
+        }
+    }
+
+    fn is_steady_side(&self, node: &Node) -> bool {
+        matches!(self.operand(node), Operand::Column(_)) || self.is_steady(node)
+    }
+
+    /// Whether computing a value does not fail, or would have as the plan was made.
+    fn is_steady(&self, node: &Node) -> bool {
+        self.is_given(node)
+            || self.is_folded(node)
+            || self.is_common_time(node)
+            || matches!(&node.node, Some(NodeEnum::FuncCall(call)) if self.is_text_of_time(call))
+            || parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_steady(part)))
+    }
+
+    /// Whether the value is as good as written: a literal or a parameter, with a cast at most, which the server reads as
+    /// a literal of that type.
+    pub(super) fn is_given(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => {
+                let arg = cast.arg.as_deref().and_then(|arg| arg.node.as_ref());
+                matches!(arg, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)))
+                    && self.has_no_checks(cast.type_name.as_ref())
+                    && !is_money(cast.type_name.as_ref())
+            }
+            _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_given(part))),
+        }
+    }
+
+    /// Whether the server computes it as it plans: immutable functions of literals that are no times.
+    fn is_folded(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::AConst(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => {
+                cast.arg.as_deref().is_some_and(|arg| self.is_folded(arg))
+                    && self.cast_type(cast).is_some_and(|kind| CAST_IN_THE_PLAN.contains(&kind))
+            }
+            Some(NodeEnum::AExpr(expr)) => {
+                let mut sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten();
+                operator_of(expr).is_some_and(|name| IMMUTABLE.contains(&name))
+                    && sides.all(|side| self.is_folded(side))
+            }
+            Some(NodeEnum::FuncCall(call)) => {
+                self.is_immutable(call) && call.args.iter().all(|arg| self.is_folded(arg))
+            }
+            _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_folded(part))),
+        }
+    }
+
+    pub(super) fn cast_type(&self, cast: &pb::TypeCast) -> Option<Oid> {
+        self.meant_type(cast.type_name.as_ref()).map(|found| found.oid)
+    }
+
+    /// The casts of parameters in a condition, and of what stands in one list with other types. In a plan for all values they run where
+    /// they stand, or where the server put what it found to be equal, and a filter that costs more than they do comes later.
+    pub(super) fn late_casts(&self, node: &Node) -> Vec<Node> {
+        let mut casts = Vec::new();
+        each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
+        if let Some(NodeEnum::AExpr(expr)) = &node.node {
+            self.each_implied_cast(expr, &mut casts);
+            for (column, list) in self.mixed_lists(expr) {
+                if list.iter().all(|item| self.is_given(item)) {
+                    casts.push(array_of(column.map(|name| tree::cast_to(tree::null(), name, false)), list));
+                }
+            }
+        }
+        casts
+    }
+
+    /// The casts, of those that a parameter beside a column may take, which can fail: to the column's type from that which the client
+    /// gave the parameter. One that has none is of the column's type.
+    fn each_implied_cast(&self, expr: &pb::AExpr, casts: &mut Vec<Node>) {
+        let any = is_any(expr);
+        for (kind, constant) in self.beside_columns(expr) {
+            if let Some(name) = builtins::cast_that_fails(kind) {
+                each_parameter(constant, any, &mut |parameter, is_array| {
+                    casts.push(tree::cast_to(parameter.clone(), name, is_array));
+                });
+            }
+        }
+    }
+
+    /// The type of each column that stands by itself on a side of a comparison, and the other side.
+    fn beside_columns<'n>(&self, expr: &'n pb::AExpr) -> Vec<(Oid, &'n Node)> {
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return Vec::new() };
+        let kind = |side: &Node| match self.operand(side) {
+            Operand::Column(kind) => kind,
+            _ => None,
+        };
+        [(left, right), (right, left)].into_iter().filter_map(|(one, other)| Some((kind(one)?, other))).collect()
+    }
+
+    /// The lists beside a column whose items may be of several types, so that the server casts some to another, which can fail: between
+    /// dates and times, and to floats. Beside each the name of the column's type, where the column is one of the items.
+    fn mixed_lists<'n>(&self, expr: &'n pb::AExpr) -> Vec<(Option<&'static str>, &'n [Node])> {
+        let is_in = expr.kind == pb::AExprKind::AexprIn as i32;
+        let mut found = Vec::new();
+        for (kind, constant) in self.beside_columns(expr) {
+            let Some(name) = name_of_mixed(kind) else { continue };
+            each_list(constant, is_in, &mut |list, is_in| {
+                if self.mixes(kind, is_in, list) {
+                    found.push((is_in.then_some(name), list));
+                }
+            });
+        }
+        found
+    }
+
+    /// Whether values of one list beside a column of this type, or with it, may be of several of those types.
+    fn mixes(&self, column: Oid, with_column: bool, list: &[Node]) -> bool {
+        let mut kinds: Vec<Oid> = Some(column).filter(|kind| with_column && is_date(*kind)).into_iter().collect();
+        // Each may be of another.
+        let mut unknown = 0;
+        for item in list {
+            match &item.node {
+                Some(NodeEnum::AConst(constant)) => {
+                    kinds.extend(matches!(constant.val, Some(pb::a_const::Val::Fval(_))).then_some(types::NUMERIC));
+                }
+                Some(NodeEnum::TypeCast(cast)) => match self.cast_type(cast) {
+                    Some(types::FLOAT4 | types::FLOAT8) => kinds.push(types::FLOAT8),
+                    Some(kind) => kinds.extend(Some(kind).filter(|kind| is_date(*kind) || *kind == types::NUMERIC)),
+                    None => unknown += 1,
+                },
+                _ => match self.time(item) {
+                    Some(time) => kinds.extend(Some(time.kind).filter(|kind| is_date(*kind))),
+                    None if self.is_folded(item) => {}
+                    None => unknown += 1,
+                },
+            }
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        // For parameters among integers see `Statement::alike`.
+        kinds.len() > 1 || kinds.len() + unknown > 1 && (is_date(column) || !kinds.is_empty())
+    }
+
+    /// The parameters without a cast in each list beside an integer: see [`super::Statement::alike`].
+    pub(super) fn lists_of_parameters(&self, node: &Node) -> Vec<Vec<i32>> {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
+        let mut found = Vec::new();
+        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| !is_date(*kind)) {
+            each_list(constant, true, &mut |list, _| {
+                let number = |item: &Node| match &item.node {
+                    Some(NodeEnum::ParamRef(parameter)) => Some(parameter.number),
+                    _ => None,
+                };
+                found.push(list.iter().filter_map(number).collect::<Vec<_>>());
+            });
+        }
+        found.retain(|list| list.len() > 1);
+        found
+    }
+
+    /// Whether a list with a date or a timestamp, of no zone, holds what is known to be of another kind of time: the column is cast
+    /// to that, and not all that it may hold can be.
+    pub(super) fn casts_time(&self, column: &Node, list: &[Node]) -> bool {
+        let Operand::Column(Some(kind @ (types::DATE | types::TIMESTAMP))) = self.operand(column) else { return false };
+        let is_known = |item: &Node| !matches!(item.node, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)));
+        let known: Vec<Node> = list.iter().filter(|item| is_known(item)).cloned().collect();
+        list.len() > 1 && self.mixes(kind, true, &known)
+    }
+
+    /// Whether a parameter by itself is cast to a type to which some function may cast that fails for some values: any but a
+    /// type of strings.
+    pub(super) fn has_cast_that_fails(&self, node: &Node) -> bool {
+        let fails = |cast: &Node| match &cast.node {
+            Some(NodeEnum::TypeCast(cast)) => {
+                self.meant_type(cast.type_name.as_ref()).is_none_or(|kind| kind.category != 'S')
+            }
+            _ => true,
+        };
+        match &node.node {
+            // With the comparison it costs more than a filter by one.
+            Some(NodeEnum::AExpr(_)) => false,
+            _ => match tested(node) {
+                Some(all) => all.iter().any(|node| self.has_cast_that_fails(node)),
+                None => {
+                    let mut found = false;
+                    each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
+                    found
+                }
+            },
+        }
+    }
+
+    pub(super) fn compares_bigint_with_parameter(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let mut found = false;
+        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| *kind == types::INT8) {
+            each_parameter(constant, false, &mut |node, _| found |= matches!(node.node, Some(NodeEnum::ParamRef(_))));
+        }
+        found
+    }
+}
+
+/// The name of a column's type, if values beside it are cast to one of several that they may be of.
+const fn name_of_mixed(kind: Oid) -> Option<&'static str> {
+    match kind {
+        types::DATE => Some("date"),
+        types::TIMESTAMP => Some("timestamp"),
+        types::TIMESTAMPTZ => Some("timestamptz"),
+        types::INT2 => Some("int2"),
+        types::INT4 => Some("int4"),
+        types::INT8 => Some("int8"),
+        _ => None,
+    }
+}
+
+/// The bare name of an operator between values.
+pub(super) fn operator_of(expr: &pb::AExpr) -> Option<&str> {
+    match expr.name.as_slice() {
+        [name] if expr.kind == pb::AExprKind::AexprOp as i32 => text_of(name),
+        _ => None,
+    }
+}
+
+fn is_any(expr: &pb::AExpr) -> bool {
+    matches!(pb::AExprKind::try_from(expr.kind), Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll))
+}
+
+/// The one type of the server's that a number is cast to as the statement runs, which may fail.
+fn is_money(name: Option<&pb::TypeName>) -> bool {
+    name.and_then(|name| name.names.last()).and_then(tree::string_of) == Some("money")
+}
+
+/// Each list of values of one type in what a column is compared with, and whether the column is of that type, too.
+fn each_list<'n>(node: &'n Node, is_in: bool, f: &mut dyn FnMut(&'n [Node], bool)) {
+    let list = match &node.node {
+        Some(NodeEnum::List(list)) => {
+            if is_in && list.items.len() > 1 {
+                f(&list.items, true);
+            }
+            &list.items
+        }
+        Some(NodeEnum::AArrayExpr(array)) => {
+            f(&array.elements, false);
+            &array.elements
+        }
+        Some(NodeEnum::CoalesceExpr(coalesce)) => {
+            f(&coalesce.args, false);
+            &coalesce.args
+        }
+        _ => return,
+    };
+    list.iter().for_each(|item| each_list(item, false, f));
+}
+
+/// Each parameter with a cast, in what a comparison that can't raise consists of.
+pub(super) fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
+    match &node.node {
+        Some(NodeEnum::TypeCast(cast)) => {
+            if matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::ParamRef(_))) {
+                f(node);
+            }
+        }
+        Some(NodeEnum::AExpr(expr)) => {
+            for side in [&expr.lexpr, &expr.rexpr].into_iter().flatten() {
+                each_cast_of_parameter(side, f);
+            }
+        }
+        _ => {
+            let inner = tested(node).or_else(|| parts(node)).unwrap_or_default();
+            inner.iter().for_each(|node| each_cast_of_parameter(node, f));
+        }
+    }
+}
+
+/// Each parameter, with its cast if it has one, in what a column is compared with; and whether it holds an array.
+fn each_parameter(node: &Node, is_array: bool, f: &mut dyn FnMut(&Node, bool)) {
+    match &node.node {
+        Some(NodeEnum::ParamRef(_)) => f(node, is_array),
+        Some(NodeEnum::TypeCast(_)) if is_cast_of_parameter(node) => f(node, is_array),
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().for_each(|node| each_parameter(node, false, f)),
+        Some(NodeEnum::List(list)) => list.items.iter().for_each(|node| each_parameter(node, false, f)),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => {
+            coalesce.args.iter().for_each(|node| each_parameter(node, is_array, f));
+        }
+        Some(NodeEnum::CollateClause(collate)) => collate.arg.iter().for_each(|node| each_parameter(node, is_array, f)),
+        _ => {}
+    }
+}
+
+fn array_of(first: Option<Node>, items: &[Node]) -> Node {
+    let array = pb::AArrayExpr {
+        elements: first.into_iter().chain(items.iter().cloned()).collect(),
+        location: -1,
+        ..pb::AArrayExpr::default()
+    };
+    tree::node(NodeEnum::AArrayExpr(array))
+}
+
+/// A condition that is always true, and fails where this cast does. It reads no row, so the server tries it once before all that do;
+/// where it has the parameter's value as it plans, nothing is left of it.
+pub(super) fn tried_first(cast: Node) -> Node {
+    let is_null = pb::NullTest {
+        xpr: None,
+        arg: tree::boxed(cast),
+        nulltesttype: pb::NullTestType::IsNull as i32,
+        argisrow: false,
+        location: -1,
+    };
+    tree::case(tree::node(NodeEnum::NullTest(Box::new(is_null))), tree::boolean(true), Some(tree::boolean(true)))
+}
+
+/// Whether it is such a condition.
+pub(super) fn is_tried_first(node: &Node) -> bool {
+    if let Some(NodeEnum::CaseExpr(case)) = &node.node
+        && let [Node { node: Some(NodeEnum::CaseWhen(when)) }] = case.args.as_slice()
+        && let Some(NodeEnum::NullTest(test)) = when.expr.as_deref().and_then(|condition| condition.node.as_ref())
+        && let Some(cast) = test.arg.as_deref()
+    {
+        return reads_nothing(cast) && tried_first(cast.clone()) == *node;
+    }
+    false
+}
+
+/// Whether a value consists of literals and parameters, cast and in lists.
+fn reads_nothing(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(reads_nothing),
+        _ => parts(node).is_some_and(|parts| parts.iter().all(reads_nothing)),
+    }
+}
+
+fn is_cast_of_parameter(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::TypeCast(cast)) => cast
+            .arg
+            .as_deref()
+            .is_some_and(|arg| matches!(arg.node, Some(NodeEnum::ParamRef(_))) || is_cast_of_parameter(arg)),
+        _ => false,
+    }
+}

@@ -1,0 +1,295 @@
+//! What is known of a time without computing it: its kind, and between which years it lies. Where those are far from the
+//! first and the last that there are, computing it can't fail, whatever the clock and the settings say.
+
+use std::ops::RangeInclusive;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+
+use super::Analyzer;
+use super::late::operator_of;
+use super::tree;
+use crate::catalog::Oid;
+use crate::catalog::names::types;
+use crate::decide::steady;
+
+/// Functions that give the time.
+const NOW: [&str; 3] = ["now", "statement_timestamp", "transaction_timestamp"];
+
+/// Functions that give a time, of one.
+const OF_A_TIME: [&str; 2] = ["date_trunc", "timezone"];
+
+/// Years in which every kind of time can be read as every other, in any zone.
+const COMMON: RangeInclusive<f64> = -4000.0..=200_000.0;
+
+/// A kind of time, and the years between which a value of it lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    pub(super) kind: Oid,
+    from: f64,
+    to: f64,
+}
+
+impl Time {
+    /// What the clock says, as long as this runs.
+    const fn now(kind: Oid) -> Self {
+        Self { kind, from: 1900.0, to: 2900.0 }
+    }
+
+    fn moved_by(self, years: f64) -> Self {
+        Self { from: self.from - years, to: self.to + years, ..self }
+    }
+}
+
+impl Analyzer<'_> {
+    pub(super) fn is_common_time(&self, node: &Node) -> bool {
+        self.time(node).is_some_and(|time| COMMON.contains(&time.from) && COMMON.contains(&time.to))
+    }
+
+    /// `to_char` or `extract` of a time. Names of months are written by the locale, and may not fit.
+    pub(super) fn is_text_of_time(&self, call: &pb::FuncCall) -> bool {
+        match call.args.as_slice() {
+            [time, format] if self.is_own(call, &["to_char"]) => {
+                let is_plain = |text: &str| !text.to_ascii_uppercase().contains("TM");
+                literal(format).is_some_and(is_plain) && self.is_common_time(time)
+            }
+            [field, time] if self.is_own(call, &["extract", "date_part"]) => {
+                literal(field).is_some() && self.is_common_time(time)
+            }
+            _ => false,
+        }
+    }
+
+    /// What is known of a time: one by the clock or a literal, moved by literal intervals, and cast to another kind.
+    ///
+    /// It reads literals, so [`super::free_literals`] names none of those in what [`may_be_time`] holds for.
+    pub(super) fn time(&self, node: &Node) -> Option<Time> {
+        if !may_be_time(node) {
+            return None;
+        }
+        match &node.node {
+            Some(NodeEnum::SqlvalueFunction(value)) => kind_of(value).map(Time::now),
+            Some(NodeEnum::FuncCall(call)) => match call.args.as_slice() {
+                [] if self.is_own(call, &NOW) => Some(Time::now(types::TIMESTAMPTZ)),
+                [zone, time] if self.is_own(call, &["timezone"]) => {
+                    literal(zone).filter(|name| is_full_zone(name))?;
+                    let time = self.time(time)?.moved_by(1.0);
+                    let kind = if time.kind == types::TIMESTAMP { types::TIMESTAMPTZ } else { types::TIMESTAMP };
+                    Some(Time { kind, ..time })
+                }
+                [unit, time, zone @ ..] if zone.len() <= 1 && self.is_own(call, &["date_trunc"]) => {
+                    literal(unit)?;
+                    if !zone.iter().all(|zone| literal(zone).is_some_and(is_full_zone)) {
+                        return None;
+                    }
+                    let time = self.time(time)?.moved_by(1000.0);
+                    let kind = if time.kind == types::DATE { types::TIMESTAMPTZ } else { time.kind };
+                    Some(Time { kind, ..time })
+                }
+                _ => None,
+            },
+            Some(NodeEnum::TypeCast(cast)) => {
+                let kind = self.cast_type(cast).filter(|kind| is_kind_of_time(*kind))?;
+                let arg = cast.arg.as_deref()?;
+                match literal(arg) {
+                    Some(text) => steady::is_iso(text).then_some(Time { kind, from: 0.0, to: 10_000.0 }),
+                    None => Some(Time { kind, ..self.time(arg)?.moved_by(1.0) }),
+                }
+            }
+            Some(NodeEnum::AExpr(expr)) => {
+                let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+                let name = operator_of(expr).filter(|name| matches!(*name, "+" | "-") && self.is_own_operator(name))?;
+                let (time, by) = match self.time(left) {
+                    Some(time) => (time, right),
+                    None if name == "+" => (self.time(right)?, left),
+                    None => return None,
+                };
+                let moved = time.moved_by(span(by)?);
+                let is_in_days = time.kind == types::DATE && matches!(by.node, Some(NodeEnum::AConst(_)));
+                Some(if is_in_days || time.kind != types::DATE {
+                    moved
+                } else {
+                    Time { kind: types::TIMESTAMP, ..moved }
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether no other schema that the client sees has an operator of this name for times.
+    fn is_own_operator(&self, name: &str) -> bool {
+        let is_other =
+            |kind: Oid| !is_kind_of_time(kind) && kind != types::INTERVAL && self.catalog.types.contains_key(&kind);
+        self.catalog
+            .operators_named(&self.session.search_path, None, name)
+            .iter()
+            .all(|operator| &*operator.schema == "pg_catalog" || is_other(operator.left) && is_other(operator.right))
+    }
+}
+
+/// Whether the analysis may read literals in it as times, or as what times are moved by.
+pub(super) fn may_be_time(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::SqlvalueFunction(_)) => true,
+        Some(NodeEnum::FuncCall(call)) => {
+            let name = call.funcname.last().and_then(tree::string_of);
+            name.is_some_and(|name| NOW.contains(&name) || OF_A_TIME.contains(&name))
+        }
+        Some(NodeEnum::TypeCast(cast)) => {
+            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
+            name.is_some_and(|name| ["date", "time", "timetz", "timestamp", "timestamptz"].contains(&name))
+        }
+        Some(NodeEnum::AExpr(expr)) => {
+            matches!(operator_of(expr), Some("+" | "-"))
+                && [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| may_be_time(side))
+        }
+        _ => false,
+    }
+}
+
+/// The kind of time that a word such as `CURRENT_DATE` means.
+fn kind_of(value: &pb::SqlValueFunction) -> Option<Oid> {
+    use pb::SqlValueFunctionOp as Op;
+    match Op::try_from(value.op).ok()? {
+        Op::SvfopCurrentDate => Some(types::DATE),
+        Op::SvfopCurrentTime | Op::SvfopCurrentTimeN => Some(types::TIMETZ),
+        Op::SvfopCurrentTimestamp | Op::SvfopCurrentTimestampN => Some(types::TIMESTAMPTZ),
+        Op::SvfopLocaltime | Op::SvfopLocaltimeN => Some(types::TIME),
+        Op::SvfopLocaltimestamp | Op::SvfopLocaltimestampN => Some(types::TIMESTAMP),
+        Op::SqlvalueFunctionOpUndefined
+        | Op::SvfopCurrentRole
+        | Op::SvfopCurrentUser
+        | Op::SvfopUser
+        | Op::SvfopSessionUser
+        | Op::SvfopCurrentCatalog
+        | Op::SvfopCurrentSchema => None,
+    }
+}
+
+pub(super) const fn is_date(kind: Oid) -> bool {
+    matches!(kind, types::DATE | types::TIMESTAMP | types::TIMESTAMPTZ)
+}
+
+const fn is_kind_of_time(kind: Oid) -> bool {
+    is_date(kind) || matches!(kind, types::TIME | types::TIMETZ)
+}
+
+/// Whether it is the name of a zone, and no abbreviation, whose meaning is a setting.
+fn is_full_zone(name: &str) -> bool {
+    name.contains('/') || name == "UTC"
+}
+
+/// At most so many years a time is moved by that: days, or an interval.
+fn span(node: &Node) -> Option<f64> {
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => match &constant.val {
+            Some(pb::a_const::Val::Ival(days)) => Some(f64::from(days.ival).abs() / 365.0),
+            Some(pb::a_const::Val::Sval(text)) => written_span(&text.sval),
+            _ => None,
+        },
+        Some(NodeEnum::TypeCast(cast)) => {
+            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of)?;
+            match name {
+                "interval" => written_span(literal(cast.arg.as_deref()?)?),
+                "time" => literal(cast.arg.as_deref()?).map(|_| 1.0),
+                _ => None,
+            }
+        }
+        Some(NodeEnum::AExpr(expr)) => {
+            let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+            match (operator_of(expr)?, number(left), number(right)) {
+                ("*", None, Some(times)) => Some(span(left)? * times),
+                ("*", Some(times), None) => Some(span(right)? * times),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn number(node: &Node) -> Option<f64> {
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => match &constant.val {
+            Some(pb::a_const::Val::Ival(number)) => Some(f64::from(number.ival).abs()),
+            Some(pb::a_const::Val::Fval(number)) => number.fval.parse().ok().map(f64::abs),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// At most so many years an interval is long that is written as numbers with units, or as `HH:MM:SS`. A number without a
+/// unit has one after the literal, at most a year.
+fn written_span(text: &str) -> Option<f64> {
+    let mut years = 0.0;
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let number = rest.trim_start_matches(['+', '-', '@', ' ']);
+        let end = number.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ':')).unwrap_or(number.len());
+        let (number, after) = number.split_at_checked(end)?;
+        let after = after.trim_start();
+        let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at_checked(end)?;
+        rest = after.trim_start();
+        years += match (number.split_once(':'), unit.to_ascii_lowercase().as_str()) {
+            (Some((hours, _)), "") => (hours.parse::<f64>().ok()? + 1.0) / 8760.0,
+            (None, "ago") if number.is_empty() => 0.0,
+            (None, unit) => number.parse::<f64>().ok()? * years_of(unit)?,
+            (Some(_), _) => return None,
+        };
+    }
+    Some(years)
+}
+
+fn years_of(unit: &str) -> Option<f64> {
+    match unit {
+        "" | "y" | "yr" | "yrs" | "year" | "years" => Some(1.0),
+        "mon" | "mons" | "month" | "months" => Some(1.0 / 11.0),
+        "w" | "week" | "weeks" => Some(1.0 / 52.0),
+        "d" | "day" | "days" => Some(1.0 / 365.0),
+        "h" | "hr" | "hrs" | "hour" | "hours" => Some(1.0 / 8760.0),
+        "min" | "mins" | "minute" | "minutes" => Some(1.0 / 525_600.0),
+        "s" | "sec" | "secs" | "second" | "seconds" => Some(1.0 / 31_536_000.0),
+        "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => Some(1.0 / 31_536_000_000.0),
+        _ => None,
+    }
+}
+
+fn literal(node: &Node) -> Option<&str> {
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => match &constant.val {
+            Some(pb::a_const::Val::Sval(text)) => Some(&text.sval),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_at_least_as_long_as_the_server_reads_it() {
+        for (text, least, most) in [
+            ("1 day", 0.002, 0.01),
+            ("1day", 0.002, 0.01),
+            ("-1 day +02:00", 0.002, 0.01),
+            ("@ 9 days ago", 0.024, 0.03),
+            ("90", 89.0, 91.0),
+            ("1 year 2 mons 3 weeks", 1.2, 1.3),
+            ("1-2", 1.1, 3.0),
+            ("1.5 hours", 0.0001, 0.001),
+            ("100000:00:00", 11.4, 11.6),
+            ("290000 years", 290_000.0, 290_000.0),
+            ("9999999999 seconds", 316.0, 318.0),
+            ("", 0.0, 0.0),
+        ] {
+            let found = written_span(text);
+            assert!(found.is_some_and(|years| (least..=most).contains(&years)), "{text}: {found:?}");
+        }
+        for text in ["1 millennium", "3 decades", "P1D", "x", "1 day x", "infinity", "01:00 day", "1 \u{1d2} day"] {
+            assert_eq!(written_span(text), None, "{text}");
+        }
+    }
+}
