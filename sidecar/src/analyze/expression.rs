@@ -998,30 +998,38 @@ impl Analyzer<'_> {
         // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands.
         let joined =
             conjunct && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
+        let mut compared = Vec::new();
         let mut left = Compared::One(None);
-        let is_parameter = matches!(link.testexpr.as_deref(), Some(Node { node: Some(NodeEnum::ParamRef(_)) }));
         if let Some(test) = link.testexpr.as_deref_mut() {
             // A cast of the column to what stands beside it may fail.
             let fits = |kind: Oid| builtins::leakproof(self.catalog, "=", kind, first.unwrap_or(kind));
             let harmless = equality
                 && matches!(self.operand(test), Operand::Column(Some(kind)) if fits(kind))
                 && (joined && first.is_some() || !self.reads_behind_costly_filter(test));
+            let tests = match &test.node {
+                Some(NodeEnum::RowExpr(row)) => row.args.as_slice(),
+                _ => slice::from_ref(test),
+            };
+            compared = tests.iter().map(|test| self.beside(test)).collect();
             if self.policy.costly_filters {
-                let columns = self.bare_columns(test);
-                match output.columns.first() {
-                    Some(first) if first.stays => {}
-                    Some(first) if !first.origins.is_empty() => {
-                        let pairs =
-                            columns.iter().flat_map(|one| first.origins.iter().map(move |other| [*one, *other]));
-                        self.equals.extend(pairs);
+                let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
+                for (index, columns) in columns.into_iter().enumerate() {
+                    match output.columns.get(index) {
+                        Some(other) if other.stays => {}
+                        Some(other) if !other.origins.is_empty() => {
+                            let pairs =
+                                columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
+                            self.equals.extend(pairs);
+                        }
+                        _ => self.late_equals.extend(columns),
                     }
-                    _ => self.late_equals.extend(columns),
                 }
             }
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
             left = self.compared(test, inner)?;
         }
-        let mut fits = equality;
+        // Which of the subquery's columns are compared so that nothing fails where its rows are read.
+        let mut safe = Vec::with_capacity(output.columns.len());
         if link.testexpr.is_some() {
             let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
             let left = match left {
@@ -1029,25 +1037,23 @@ impl Analyzer<'_> {
                 Compared::Row(kinds) => kinds,
             };
             let right = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
-            for (left, right) in left.into_iter().zip(right.chain(std::iter::repeat(None))) {
+            let compared = compared.into_iter().chain(std::iter::repeat(Beside::Other));
+            for ((left, right), beside) in left.into_iter().zip(right.chain(std::iter::repeat(None))).zip(compared) {
                 self.operator_result(&names, Some(left), right)?;
-                fits &= match (left, right) {
-                    (Some(left), Some(right)) => left == right || builtins::leakproof(self.catalog, "=", left, right),
-                    (None, Some(types::INT8)) if is_parameter => {
-                        self.out.takes_no_oid = true;
-                        true
-                    }
-                    (_, right) => right.is_some_and(builtins::is_cast_safely),
-                };
+                self.out.takes_no_oid |=
+                    self.policy.costly_filters && beside == Beside::Parameter && right == Some(types::INT8);
+                safe.push(self.compares_safely(beside, left, right));
             }
         }
         match pb::SubLinkType::try_from(link.sub_link_type) {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
                 if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
-                    self.mark(
-                        &output.columns,
-                        Place { predicate: true, condition: place.condition, leaky: !fits, ..Place::default() },
-                    )?;
+                    for (index, column) in output.columns.iter().enumerate() {
+                        let fails = self.policy.costly_filters && !safe.get(index).is_some_and(|safe| *safe);
+                        let leaky = !equality || fails;
+                        let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
+                        self.mark(slice::from_ref(column), place)?;
+                    }
                 }
                 Ok(Some(types::BOOL))
             }
@@ -1064,6 +1070,33 @@ impl Analyzer<'_> {
             }
             Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
             _ => Err(unsupported("a subquery of this kind")),
+        }
+    }
+
+    /// What stands beside a column of a subquery.
+    fn beside(&self, node: &Node) -> Beside {
+        match &node.node {
+            Some(NodeEnum::ParamRef(_)) => Beside::Parameter,
+            Some(NodeEnum::ColumnRef(_)) => match self.operand(node) {
+                Operand::Column(_) if !self.is_computed(node) => Beside::Value,
+                _ => Beside::Other,
+            },
+            _ if self.is_given(node) && !has_parameter(node) => Beside::Value,
+            _ => Beside::Other,
+        }
+    }
+
+    /// Whether neither what stands beside a column of a subquery nor a cast of one of both can fail.
+    fn compares_safely(&self, beside: Beside, left: Option<Oid>, right: Option<Oid>) -> bool {
+        match (beside, left, right) {
+            (Beside::Other, ..) | (.., None) => false,
+            (Beside::Parameter, _, Some(right)) => {
+                right == types::INT8 || builtins::is_cast_safely(right) && builtins::cast_that_fails(right).is_none()
+            }
+            (Beside::Value, Some(left), Some(right)) => {
+                left == right || left == types::UNKNOWN || builtins::leakproof(self.catalog, "=", left, right)
+            }
+            (Beside::Value, None, Some(right)) => builtins::is_cast_safely(right),
         }
     }
 
@@ -1267,6 +1300,17 @@ pub(super) enum Operand {
     Other,
 }
 
+/// What stands beside a column of a subquery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// A column, or a literal.
+    Value,
+    /// A parameter, of a type that is not known.
+    Parameter,
+    /// What may fail.
+    Other,
+}
+
 /// The type of what is compared, or the types of the parts of a row.
 enum Compared {
     One(Option<Oid>),
@@ -1325,7 +1369,7 @@ pub(super) fn parts(node: &Node) -> Option<&[Node]> {
 }
 
 /// Whether a constant, in the sense of `is_constant`, holds a parameter.
-fn has_parameter(node: &Node) -> bool {
+pub(super) fn has_parameter(node: &Node) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
     let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_parameter);
     match &node.node {

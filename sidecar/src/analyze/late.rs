@@ -9,7 +9,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
-use super::expression::{Operand, parts, tested};
+use super::expression::{Operand, has_parameter, parts, tested};
 use super::time::is_date;
 use super::tree;
 use crate::catalog::Oid;
@@ -140,7 +140,7 @@ impl Analyzer<'_> {
     }
 
     /// The lists beside a column whose items may be of several types, so that the server casts some to another, which can fail: between
-    /// dates and times, and to floats. Beside each the name of the column's type, where the column is one of the items.
+    /// dates and times, and between numbers. Beside each the name of the column's type, where the column is one of the items.
     fn mixed_lists<'n>(&self, expr: &'n pb::AExpr) -> Vec<(Option<&'static str>, &'n [Node])> {
         let is_in = expr.kind == pb::AExprKind::AexprIn as i32;
         let mut found = Vec::new();
@@ -155,39 +155,48 @@ impl Analyzer<'_> {
         found
     }
 
-    /// Whether values of one list beside a column of this type, or with it, may be of several of those types.
+    /// Whether values of one list beside a column of this type, or with it, may be of several types, of which one is cast to another as
+    /// the statement runs.
     fn mixes(&self, column: Oid, with_column: bool, list: &[Node]) -> bool {
-        let mut kinds: Vec<Oid> = Some(column).filter(|kind| with_column && is_date(*kind)).into_iter().collect();
+        // But between dates and times the server casts literals as it plans.
+        if !is_date(column) && !list.iter().any(has_parameter) {
+            return false;
+        }
+        let is_plain = |item: &Node| match &item.node {
+            Some(NodeEnum::ParamRef(_)) => true,
+            Some(NodeEnum::AConst(constant)) => !matches!(constant.val, Some(pb::a_const::Val::Fval(_))),
+            _ => false,
+        };
+        // See `Statement::alike`.
+        if is_integer(column) && list.iter().all(is_plain) {
+            return false;
+        }
+        let mut kinds: Vec<Oid> = with_column.then_some(column).into_iter().collect();
         // Each may be of another.
         let mut unknown = 0;
         for item in list {
-            match &item.node {
-                Some(NodeEnum::AConst(constant)) => {
-                    kinds.extend(matches!(constant.val, Some(pb::a_const::Val::Fval(_))).then_some(types::NUMERIC));
-                }
-                Some(NodeEnum::TypeCast(cast)) => match self.cast_type(cast) {
-                    Some(types::FLOAT4 | types::FLOAT8) => kinds.push(types::FLOAT8),
-                    Some(kind) => kinds.extend(Some(kind).filter(|kind| is_date(*kind) || *kind == types::NUMERIC)),
-                    None => unknown += 1,
-                },
-                _ => match self.time(item) {
-                    Some(time) => kinds.extend(Some(time.kind).filter(|kind| is_date(*kind))),
-                    None if self.is_folded(item) => {}
-                    None => unknown += 1,
-                },
+            let kind = match &item.node {
+                Some(NodeEnum::AConst(_)) if is_plain(item) => continue,
+                Some(NodeEnum::AConst(_)) => Some(types::NUMERIC),
+                Some(NodeEnum::TypeCast(cast)) => self.cast_type(cast),
+                _ => self.time(item).map(|time| time.kind),
+            };
+            match kind {
+                Some(kind) => kinds.push(kind),
+                None => unknown += 1,
             }
         }
+        kinds.iter_mut().filter(|kind| is_integer(**kind)).for_each(|kind| *kind = types::INT8);
         kinds.sort_unstable();
         kinds.dedup();
-        // For parameters among integers see `Statement::alike`.
-        kinds.len() > 1 || kinds.len() + unknown > 1 && (is_date(column) || !kinds.is_empty())
+        kinds.len() + unknown > 1
     }
 
     /// The parameters without a cast in each list beside an integer: see [`super::Statement::alike`].
     pub(super) fn lists_of_parameters(&self, node: &Node) -> Vec<Vec<i32>> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
         let mut found = Vec::new();
-        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| !is_date(*kind)) {
+        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| is_integer(*kind)) {
             each_list(constant, true, &mut |list, _| {
                 let number = |item: &Node| match &item.node {
                     Some(NodeEnum::ParamRef(parameter)) => Some(parameter.number),
@@ -242,6 +251,10 @@ impl Analyzer<'_> {
     }
 }
 
+const fn is_integer(kind: Oid) -> bool {
+    matches!(kind, types::INT2 | types::INT4 | types::INT8)
+}
+
 /// The name of a column's type, if values beside it are cast to one of several that they may be of.
 const fn name_of_mixed(kind: Oid) -> Option<&'static str> {
     match kind {
@@ -251,6 +264,9 @@ const fn name_of_mixed(kind: Oid) -> Option<&'static str> {
         types::INT2 => Some("int2"),
         types::INT4 => Some("int4"),
         types::INT8 => Some("int8"),
+        types::FLOAT4 => Some("float4"),
+        types::FLOAT8 => Some("float8"),
+        types::OID => Some("oid"),
         _ => None,
     }
 }

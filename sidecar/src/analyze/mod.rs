@@ -29,7 +29,7 @@ use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
 
 use crate::audit::Said;
-use crate::catalog::names::{Resolution, types};
+use crate::catalog::names::Resolution;
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
 use crate::decide::{Reason, builtins, system};
@@ -210,8 +210,8 @@ pub struct Statement {
     pub read_late: bool,
     /// Whether a parameter must be none of the kinds of oid: it stands beside a bigint that would be cast to that before a filter ran.
     pub takes_no_oid: bool,
-    /// Numbers of the parameters of a list beside an integer, which must not mix numeric and floats: those would be cast to these before
-    /// a filter ran.
+    /// Numbers of the parameters of a list beside an integer, whose types must be such that none is cast to another by a cast which can
+    /// fail before a filter ran, as numeric to a float.
     pub alike: Vec<Vec<i32>>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
@@ -226,12 +226,13 @@ impl Statement {
         }
         let given = |number: &i32| usize::try_from(*number - 1).ok().and_then(|index| types.get(index));
         let mixes = |list: &Vec<i32>| {
-            let mut kinds = list.iter().filter_map(given);
-            kinds.clone().any(|kind| *kind == types::NUMERIC)
-                && kinds.any(|kind| matches!(*kind, types::FLOAT4 | types::FLOAT8))
+            let kinds: Vec<Oid> =
+                list.iter().filter_map(given).filter(|kind| **kind != 0).map(|kind| catalog.base_type(*kind)).collect();
+            let fits = |one: Oid, other: Oid| one == other || builtins::leakproof(catalog, "=", one, other);
+            kinds.iter().any(|one| kinds.iter().any(|other| !fits(*one, *other)))
         };
         if self.alike.iter().any(mixes) {
-            let message = "numeric and float parameters can't stand in one list beside an integer of a relation that you see in part";
+            let message = "parameters of several types can't stand in one list beside an integer of a relation that you see in part";
             return Err(Denial::new(Reason::RowFilter, message).hint("Give them one type."));
         }
         Ok(())
