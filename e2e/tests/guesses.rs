@@ -38,7 +38,7 @@ const STATEMENTS: [(&str, usize); 12] = [
 ];
 
 /// Types of a parameter and a value, or nothing, and a statement with a guess that fails where a row is looked at.
-const FAILING: [(&str, &str, &str); 63] = [
+const FAILING: [(&str, &str, &str); 66] = [
     // Lists that the server takes for one of a third type.
     ("date, date", "'5874897-12-31', '2020-01-01'", "SELECT id FROM items WHERE secret = GUESS AND seen IN ($1, $2)"),
     ("date, date", "'5874897-12-31', '2020-01-01'", "DELETE FROM items WHERE secret = GUESS AND seen NOT IN ($1, $2)"),
@@ -59,6 +59,14 @@ const FAILING: [(&str, &str, &str); 63] = [
     ),
     ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND amount IN ($1, 7::float8)"),
     ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND amount = ANY (ARRAY[$1::numeric, 7::float8])"),
+    // What reads no column, beside what does.
+    ("numeric", "1e400", "SELECT id FROM items WHERE secret = GUESS AND ($1 = 1::float8 OR amount = 3)"),
+    ("numeric, float8", "1e400, 1", "SELECT id FROM items WHERE secret = GUESS AND (5 IN ($1, $2) OR amount = 3)"),
+    (
+        "date",
+        "'5874897-12-31'",
+        "SELECT id FROM items WHERE secret = GUESS AND CURRENT_TIMESTAMP IN (seen, $1, '2020-01-01'::date)",
+    ),
     // Lists of numbers, of which some are cast to the type of others.
     ("oid, bigint", "1, 5000000000", "SELECT id FROM items WHERE secret = GUESS AND amount IN ($1, $2)"),
     ("oid, bigint", "NULL, 5000000000", "SELECT id FROM items WHERE secret = GUESS AND amount = COALESCE($1, $2)"),
@@ -213,7 +221,13 @@ const BESIDE: [(&str, &str, &str); 8] = [
 ];
 
 /// The same, of what the server finds to be equal: it may put one in the place of another.
-const EQUAL: [(&str, &str, &str); 20] = [
+const EQUAL: [(&str, &str, &str); 21] = [
+    (
+        "text",
+        "'x'",
+        "SELECT count(*) FROM plain p JOIN items i ON i.amount = p.amount WHERE i.secret = GUESS
+            AND (p.id, p.amount) IN (SELECT q.id, $1::text::int FROM plain q)",
+    ),
     // What an outer join may leave out is tried with it, not first.
     (
         "text",
@@ -525,7 +539,7 @@ fn nothing_that_fails_beside_a_column_tells_of_rows_outside_the_filter() {
     for (types, value, statement) in FAILING {
         let right = prepared(&mut wire, types, statement, 42, value);
         assert_eq!(right, prepared(&mut wire, types, statement, 99, value), "{statement}");
-        let is_refused = types.starts_with("oid") || types == "numeric, float8";
+        let is_refused = types.starts_with("oid") || (types == "numeric, float8" && !statement.contains("OR"));
         assert_eq!(right.is_err_and(|state| state.starts_with("42")), is_refused, "{statement}");
     }
 }

@@ -1,8 +1,8 @@
 //! Expressions: what each name in them means, which functions and operators they run, and what type they have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::slice;
 use std::sync::Arc;
+use std::{iter, slice};
 
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
@@ -688,7 +688,12 @@ impl Analyzer<'_> {
             }
             Ok(pb::AExprKind::AexprIn) => match &right.node {
                 Some(NodeEnum::List(list)) => {
-                    list.items.iter().all(|item| self.is_harmless_pair("=", left, item))
+                    // What is no column is a list by itself, and of one type.
+                    let is_cast = |item: &&Node| !matches!(self.operand(item), Operand::Column(_)) && !is_literal(item);
+                    let is_column = matches!(self.operand(left), Operand::Column(_));
+                    let apart = is_column || iter::once(left).chain(&list.items).filter(is_cast).count() < 2;
+                    (apart || !self.policy.costly_filters)
+                        && list.items.iter().all(|item| self.is_harmless_pair("=", left, item))
                         && !(self.reads_behind_costly_filter(left) && self.casts_time(left, &list.items))
                 }
                 _ => false,
@@ -856,7 +861,7 @@ impl Analyzer<'_> {
         let late = |node: &Node| {
             let mut found = self.has_computed(node);
             each_cast_of_parameter(node, &mut |_| found = true);
-            found || !self.late_casts(node).is_empty()
+            found || self.compares_parameters(node) || !self.late_casts(node).is_empty()
         };
         bool.args.iter().all(|argument| self.is_harmless(argument))
             && !(self.policy.costly_filters
@@ -1355,6 +1360,11 @@ pub(super) fn tested(node: &Node) -> Option<&[Node]> {
         Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().map(slice::from_ref),
         _ => None,
     }
+}
+
+/// Whether it is a literal without a cast.
+pub(super) const fn is_literal(node: &Node) -> bool {
+    matches!(node.node, Some(NodeEnum::AConst(_)))
 }
 
 /// The values that a value is put together of, as an array or a list is, or is one of.

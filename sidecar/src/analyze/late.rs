@@ -9,7 +9,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
-use super::expression::{Operand, has_parameter, parts, tested};
+use super::expression::{Operand, has_parameter, is_literal, parts, tested};
 use super::time::is_date;
 use super::tree;
 use crate::catalog::Oid;
@@ -190,6 +190,20 @@ impl Analyzer<'_> {
         kinds.sort_unstable();
         kinds.dedup();
         kinds.len() + unknown > 1
+    }
+
+    /// Whether a comparison that reads no column casts a parameter, as it may where it has more than literals to compare that with.
+    pub(super) fn compares_parameters(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let of_side = |side: &'_ Option<Box<Node>>| -> Vec<Node> {
+            match side.as_deref() {
+                Some(Node { node: Some(NodeEnum::List(list)) }) => list.items.clone(),
+                side => side.cloned().into_iter().collect(),
+            }
+        };
+        let mut compared: Vec<Node> = of_side(&expr.lexpr).into_iter().chain(of_side(&expr.rexpr)).collect();
+        compared.retain(|side| !is_literal(side));
+        compared.len() > 1 && compared.iter().all(|side| self.is_given(side)) && compared.iter().any(has_parameter)
     }
 
     /// The parameters without a cast in each list beside an integer: see [`super::Statement::alike`].

@@ -105,12 +105,9 @@ impl Analyzer<'_> {
                     None => return None,
                 };
                 let moved = time.moved_by(span(by)?);
-                let is_in_days = time.kind == types::DATE && matches!(by.node, Some(NodeEnum::AConst(_)));
-                Some(if is_in_days || time.kind != types::DATE {
-                    moved
-                } else {
-                    Time { kind: types::TIMESTAMP, ..moved }
-                })
+                let is_interval = number(by).is_none();
+                let kind = if is_interval && time.kind == types::DATE { types::TIMESTAMP } else { time.kind };
+                Some(Time { kind, ..moved })
             }
             _ => None,
         }
