@@ -7,7 +7,7 @@ use std::{iter, slice};
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
-use super::late::{each_cast_of_parameter, tried_first};
+use super::late::{each_bare_parameter, each_cast_of_parameter, operator_of, tried_first};
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
@@ -115,6 +115,9 @@ impl Analyzer<'_> {
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
             Some(NodeEnum::AArrayExpr(array)) => {
+                if place.condition && array.elements.len() > 1 {
+                    array.elements.iter().for_each(|node| each_bare_parameter(node, &mut self.array_parameters));
+                }
                 let element = self.same_type(&mut array.elements, inner)?;
                 Ok(element
                     .and_then(|element| self.catalog.types.get(&element))
@@ -720,8 +723,20 @@ impl Analyzer<'_> {
             (Operand::Column(Some(oid)), Operand::Constant) => self.is_harmless_with(name, left, oid, right),
             (Operand::Constant, Operand::Column(Some(oid))) => self.is_harmless_with(name, right, oid, left),
             (Operand::Constant, Operand::Constant) => self.is_given(left) && self.is_given(right),
+            (Operand::Column(Some(oid)), Operand::Other) => {
+                self.comes_after_filter(left, right) && self.is_harmless_with(name, left, oid, right)
+            }
+            (Operand::Other, Operand::Column(Some(oid))) => {
+                self.comes_after_filter(right, left) && self.is_harmless_with(name, right, oid, left)
+            }
             _ => false,
         }
+    }
+
+    /// Whether a comparison of a column with what is computed of parameters costs more than the filter of the column's relation: with
+    /// what it computes it costs more than a comparison by itself. Arrays are made for nothing.
+    fn comes_after_filter(&self, column: &Node, computed: &Node) -> bool {
+        !self.reads_behind_costly_filter(column) && !has_array(computed) && self.is_apart_from_rows(computed)
     }
 
     /// Whether a column of this type is compared with a constant without a chance to fail: neither by the comparison, nor by a cast of
@@ -738,6 +753,12 @@ impl Analyzer<'_> {
         let all = |nodes: &[Node]| nodes.iter().all(|node| self.leaves_as_it_is(kind, node));
         match &constant.node {
             Some(NodeEnum::AConst(_)) => true,
+            // Numbers are computed of numbers.
+            Some(NodeEnum::AExpr(expr)) => {
+                let mut sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten();
+                operator_of(expr).is_some_and(|name| ["+", "-", "*", "/", "%"].contains(&name))
+                    && sides.all(|side| is_literal(side))
+            }
             // A bigint is a key as often as not, and an oid none of its values: see `Statement::takes_no_oid`.
             Some(NodeEnum::ParamRef(_)) => kind == types::INT8,
             Some(NodeEnum::TypeCast(cast)) => self.meant_type(cast.type_name.as_ref()).is_some_and(|found| {
@@ -958,6 +979,12 @@ impl Analyzer<'_> {
                 relation.pushed.push(condition);
             }
         }
+    }
+
+    /// Whether a relation of the statement has a filter.
+    pub(super) fn filters_rows(&self) -> bool {
+        let mut views = self.scopes.items.iter().filter_map(|item| item.relation()?.view.as_ref());
+        views.any(|view| view.filter.is_some())
     }
 
     /// Whether a relation of this level has a filter.
@@ -1261,21 +1288,22 @@ impl Analyzer<'_> {
     /// not name counts as depending on the row.
     fn is_constant(&self, node: &Node) -> bool {
         // Parameters have no value yet in a plan for all.
-        self.is_given(node) || (!has_parameter(node) && self.is_constant_without_parameters(node))
+        self.is_given(node) || (!has_parameter(node) && self.is_apart_from_rows(node))
     }
 
-    fn is_constant_without_parameters(&self, node: &Node) -> bool {
-        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_constant_without_parameters(node));
-        let optional =
-            |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_constant_without_parameters(node));
+    /// Whether it is the same for every row.
+    fn is_apart_from_rows(&self, node: &Node) -> bool {
+        let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_apart_from_rows(node));
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_apart_from_rows(node));
         match &node.node {
-            Some(NodeEnum::AConst(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
             Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg) && self.has_no_checks(cast.type_name.as_ref()),
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) && optional(&expr.rexpr),
             Some(NodeEnum::FuncCall(call)) => {
                 let plain = call.agg_order.is_empty() && call.over.is_none();
                 plain && all(&call.args) && !self.is_volatile(call)
             }
+            Some(NodeEnum::NamedArgExpr(argument)) => optional(&argument.arg),
             _ => parts(node).is_some_and(all),
         }
     }
@@ -1378,7 +1406,22 @@ pub(super) fn parts(node: &Node) -> Option<&[Node]> {
     }
 }
 
-/// Whether a constant, in the sense of `is_constant`, holds a parameter.
+/// Whether a value, in the sense of `is_apart_from_rows`, makes an array.
+fn has_array(node: &Node) -> bool {
+    let any = |nodes: &[Node]| nodes.iter().any(has_array);
+    let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_array);
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => false,
+        Some(NodeEnum::AArrayExpr(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+        Some(NodeEnum::FuncCall(call)) => any(&call.args),
+        Some(NodeEnum::NamedArgExpr(argument)) => optional(&argument.arg),
+        _ => parts(node).is_none_or(any),
+    }
+}
+
+/// Whether a value, in the sense of `is_apart_from_rows`, holds a parameter.
 pub(super) fn has_parameter(node: &Node) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
     let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_parameter);
@@ -1387,6 +1430,7 @@ pub(super) fn has_parameter(node: &Node) -> bool {
         Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
         Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
         Some(NodeEnum::FuncCall(call)) => any(&call.args),
+        Some(NodeEnum::NamedArgExpr(argument)) => optional(&argument.arg),
         _ => parts(node).is_none_or(any),
     }
 }

@@ -34,6 +34,15 @@ const CAST_IN_THE_PLAN: [Oid; 10] = [
     types::UUID,
 ];
 
+/// A list whose items may be of several types.
+struct Mixed<'n> {
+    list: &'n [Node],
+    /// The name of the column's type, where the column is one of the items.
+    column: Option<&'static str>,
+    /// Whether the items have a type in common, and so can be tried as an array. Beside an integer the server may compare one by one.
+    is_tried: bool,
+}
+
 impl Analyzer<'_> {
     /// Whether a comparison in a condition can fail when a plan is used again, after a setting changed or time went by.
     pub(super) fn has_unsteady(&self, node: &Node) -> bool {
@@ -41,8 +50,10 @@ impl Analyzer<'_> {
             Some(NodeEnum::AExpr(expr)) => {
                 let is_given = |side: &Node| self.is_operand(side);
                 let sides = || [&expr.lexpr, &expr.rexpr].into_iter().flatten();
-                let mixed = || self.mixed_lists(expr).iter().any(|(_, list)| !list.iter().all(is_given));
-                !sides().all(|side| is_given(side)) && (!sides().all(|side| self.is_steady_side(side)) || mixed())
+                let mixed = self.mixed_lists(expr);
+                let fails = |mixed: &Mixed<'_>| !mixed.is_tried || !mixed.list.iter().all(is_given);
+                mixed.iter().any(fails)
+                    || !sides().all(|side| is_given(side)) && !sides().all(|side| self.is_steady_side(side))
             }
             _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_unsteady(node))),
         }
@@ -72,7 +83,25 @@ impl Analyzer<'_> {
                     && self.has_no_checks(cast.type_name.as_ref())
                     && !is_money(cast.type_name.as_ref())
             }
+            Some(NodeEnum::AArrayExpr(array)) => {
+                // Arrays of one array may not fit together.
+                let is_fitted = array.elements.len() < 2
+                    || !has_parameter(node)
+                    || !array.elements.iter().any(|element| self.is_array(element));
+                is_fitted && array.elements.iter().all(|element| self.is_given(element))
+            }
             _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_given(part))),
+        }
+    }
+
+    /// Whether it is seen to be an array.
+    fn is_array(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::AArrayExpr(_)) => true,
+            Some(NodeEnum::TypeCast(cast)) => {
+                self.meant_type(cast.type_name.as_ref()).is_none_or(|kind| kind.category == 'A')
+            }
+            _ => parts(node).is_some_and(|parts| parts.iter().any(|part| self.is_array(part))),
         }
     }
 
@@ -90,8 +119,11 @@ impl Analyzer<'_> {
                     && sides.all(|side| self.is_folded(side))
             }
             Some(NodeEnum::FuncCall(call)) => {
-                self.is_immutable(call) && call.args.iter().all(|arg| self.is_folded(arg))
+                // Of a number it is immutable, of a text it is not.
+                let of_seconds = self.is_own(call, &["to_timestamp"]) && call.args.len() == 1;
+                (of_seconds || self.is_immutable(call)) && call.args.iter().all(|arg| self.is_folded(arg))
             }
+            Some(NodeEnum::NamedArgExpr(argument)) => argument.arg.as_deref().is_some_and(|arg| self.is_folded(arg)),
             _ => parts(node).is_some_and(|parts| parts.iter().all(|part| self.is_folded(part))),
         }
     }
@@ -107,9 +139,9 @@ impl Analyzer<'_> {
         each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
         if let Some(NodeEnum::AExpr(expr)) = &node.node {
             self.each_implied_cast(expr, &mut casts);
-            for (column, list) in self.mixed_lists(expr) {
-                if list.iter().all(|item| self.is_given(item)) {
-                    casts.push(array_of(column.map(|name| tree::cast_to(tree::null(), name, false)), list));
+            for mixed in self.mixed_lists(expr).into_iter().filter(|mixed| mixed.is_tried) {
+                if mixed.list.iter().all(|item| self.is_given(item)) {
+                    casts.push(array_of(mixed.column.map(|name| tree::cast_to(tree::null(), name, false)), mixed.list));
                 }
             }
         }
@@ -140,15 +172,15 @@ impl Analyzer<'_> {
     }
 
     /// The lists beside a column whose items may be of several types, so that the server casts some to another, which can fail: between
-    /// dates and times, and between numbers. Beside each the name of the column's type, where the column is one of the items.
-    fn mixed_lists<'n>(&self, expr: &'n pb::AExpr) -> Vec<(Option<&'static str>, &'n [Node])> {
+    /// dates and times, and between numbers.
+    fn mixed_lists<'n>(&self, expr: &'n pb::AExpr) -> Vec<Mixed<'n>> {
         let is_in = expr.kind == pb::AExprKind::AexprIn as i32;
         let mut found = Vec::new();
         for (kind, constant) in self.beside_columns(expr) {
             let Some(name) = name_of_mixed(kind) else { continue };
             each_list(constant, is_in, &mut |list, is_in| {
                 if self.mixes(kind, is_in, list) {
-                    found.push((is_in.then_some(name), list));
+                    found.push(Mixed { list, column: is_in.then_some(name), is_tried: !is_integer(kind) });
                 }
             });
         }
@@ -322,6 +354,16 @@ fn each_list<'n>(node: &'n Node, is_in: bool, f: &mut dyn FnMut(&'n [Node], bool
         _ => return,
     };
     list.iter().for_each(|item| each_list(item, false, f));
+}
+
+/// Each parameter without a cast that is an item of an array.
+pub(super) fn each_bare_parameter(item: &Node, found: &mut Vec<i32>) {
+    match &item.node {
+        Some(NodeEnum::ParamRef(parameter)) => found.push(parameter.number),
+        Some(NodeEnum::CoalesceExpr(coalesce)) => coalesce.args.iter().for_each(|arg| each_bare_parameter(arg, found)),
+        Some(NodeEnum::CollateClause(collate)) => collate.arg.iter().for_each(|arg| each_bare_parameter(arg, found)),
+        _ => {}
+    }
 }
 
 /// Each parameter with a cast, in what a comparison that can't raise consists of.

@@ -213,6 +213,9 @@ pub struct Statement {
     /// Numbers of the parameters of a list beside an integer, whose types must be such that none is cast to another by a cast which can
     /// fail before a filter ran, as numeric to a float.
     pub alike: Vec<Vec<i32>>,
+    /// Numbers of the parameters of `ARRAY[…]` in conditions, which must be no arrays themselves: whether those fit together is found as
+    /// the statement runs, and costs nothing, so that it may come before any filter.
+    pub no_arrays: Vec<i32>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
 }
@@ -231,6 +234,12 @@ impl Statement {
             let fits = |one: Oid, other: Oid| one == other || builtins::leakproof(catalog, "=", one, other);
             kinds.iter().any(|one| kinds.iter().any(|other| !fits(*one, *other)))
         };
+        let is_array =
+            |kind: &Oid| catalog.types.get(&catalog.base_type(*kind)).is_some_and(|kind| kind.category == 'A');
+        if self.no_arrays.iter().filter_map(given).any(is_array) {
+            let message = "a condition on a relation that you see in part can't make one array of several parameters that are arrays";
+            return Err(Denial::new(Reason::RowFilter, message).hint("Pass the whole array as one parameter."));
+        }
         if self.alike.iter().any(mixes) {
             let message = "parameters of several types can't stand in one list beside an integer of a relation that you see in part";
             return Err(Denial::new(Reason::RowFilter, message).hint("Give them one type."));
@@ -397,6 +406,8 @@ pub(crate) struct Analyzer<'a> {
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
     late_equals: Vec<(ItemId, i16)>,
+    /// Parameters of `ARRAY[…]` in conditions.
+    array_parameters: Vec<i32>,
     /// Whether USING or NATURAL merged columns.
     merged_columns: bool,
     /// Whether the target of a write has masked or hidden columns: what is not resolved is refused then.
@@ -504,6 +515,9 @@ fn decide(
         analyzer.out.read_late = statement.node.as_ref().is_some_and(utility::is_read_late);
         let result = analyzer.statement(statement);
         analyzer.learn_columns();
+        if analyzer.filters_rows() {
+            analyzer.out.no_arrays = std::mem::take(&mut analyzer.array_parameters);
+        }
         *learner = analyzer.learner.take();
         if !analyzer.missing_columns.is_empty() && !session.looked {
             return Ok(Outcome::Unknown(analyzer.missing_columns));
@@ -545,6 +559,7 @@ impl<'a> Analyzer<'a> {
             nullable: 0,
             equals: Vec::new(),
             late_equals: Vec::new(),
+            array_parameters: Vec::new(),
             filtered_reads: 0,
             free_condition: false,
             may_raise: false,

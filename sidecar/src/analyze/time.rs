@@ -92,6 +92,8 @@ impl Analyzer<'_> {
                 let kind = self.cast_type(cast).filter(|kind| is_kind_of_time(*kind))?;
                 let arg = cast.arg.as_deref()?;
                 match literal(arg) {
+                    // The server reads these as it is given them.
+                    Some("epoch" | "now" | "today" | "tomorrow" | "yesterday") => Some(Time::now(kind)),
                     Some(text) => steady::is_iso(text).then_some(Time { kind, from: 0.0, to: 10_000.0 }),
                     None => Some(Time { kind, ..self.time(arg)?.moved_by(1.0) }),
                 }
@@ -104,10 +106,47 @@ impl Analyzer<'_> {
                     None if name == "+" => (self.time(right)?, left),
                     None => return None,
                 };
-                let moved = time.moved_by(span(by)?);
+                let moved = time.moved_by(self.span(by)?);
                 let is_interval = number(by).is_none();
                 let kind = if is_interval && time.kind == types::DATE { types::TIMESTAMP } else { time.kind };
                 Some(Time { kind, ..moved })
+            }
+            _ => None,
+        }
+    }
+
+    /// At most so many years a time is moved by that: days, or an interval.
+    fn span(&self, node: &Node) -> Option<f64> {
+        match &node.node {
+            Some(NodeEnum::AConst(constant)) => match &constant.val {
+                Some(pb::a_const::Val::Ival(days)) => Some(f64::from(days.ival).abs() / 365.0),
+                Some(pb::a_const::Val::Sval(text)) => written_span(&text.sval),
+                _ => None,
+            },
+            Some(NodeEnum::TypeCast(cast)) => {
+                let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of)?;
+                match name {
+                    "interval" => written_span(literal(cast.arg.as_deref()?)?),
+                    "time" => literal(cast.arg.as_deref()?).map(|_| 1.0),
+                    _ => None,
+                }
+            }
+            Some(NodeEnum::FuncCall(call)) => {
+                let length = |argument: &Node| match &argument.node {
+                    Some(NodeEnum::NamedArgExpr(named)) => {
+                        Some(number(named.arg.as_deref()?)? * years_of(&named.name)?)
+                    }
+                    _ => None,
+                };
+                if self.is_own(call, &["make_interval"]) { call.args.iter().map(length).sum() } else { None }
+            }
+            Some(NodeEnum::AExpr(expr)) => {
+                let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+                match (operator_of(expr)?, number(left), number(right)) {
+                    ("*", None, Some(times)) => Some(self.span(left)? * times),
+                    ("*", Some(times), None) => Some(self.span(right)? * times),
+                    _ => None,
+                }
             }
             _ => None,
         }
@@ -174,34 +213,6 @@ const fn is_kind_of_time(kind: Oid) -> bool {
 /// Whether it is the name of a zone, and no abbreviation, whose meaning is a setting.
 fn is_full_zone(name: &str) -> bool {
     name.contains('/') || name == "UTC"
-}
-
-/// At most so many years a time is moved by that: days, or an interval.
-fn span(node: &Node) -> Option<f64> {
-    match &node.node {
-        Some(NodeEnum::AConst(constant)) => match &constant.val {
-            Some(pb::a_const::Val::Ival(days)) => Some(f64::from(days.ival).abs() / 365.0),
-            Some(pb::a_const::Val::Sval(text)) => written_span(&text.sval),
-            _ => None,
-        },
-        Some(NodeEnum::TypeCast(cast)) => {
-            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of)?;
-            match name {
-                "interval" => written_span(literal(cast.arg.as_deref()?)?),
-                "time" => literal(cast.arg.as_deref()?).map(|_| 1.0),
-                _ => None,
-            }
-        }
-        Some(NodeEnum::AExpr(expr)) => {
-            let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
-            match (operator_of(expr)?, number(left), number(right)) {
-                ("*", None, Some(times)) => Some(span(left)? * times),
-                ("*", Some(times), None) => Some(span(right)? * times),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }
 
 fn number(node: &Node) -> Option<f64> {
