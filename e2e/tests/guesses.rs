@@ -391,6 +391,23 @@ const MANY: &str =
     "INSERT INTO items (id, secret, amount, region, seen) SELECT n, n, n, 'eu', now() - n * interval '1 hour'
     FROM generate_series(100, 9000) n;";
 
+/// So many rows that two indexes are read for two conditions, of which the second is not where the first finds none.
+const WIDE: &str = "INSERT INTO items (id, secret, amount, region) SELECT n, 1000 + n % 200, n % 100, 'eu'
+    FROM generate_series(100, 20000) n; CREATE INDEX ON items (secret); CREATE INDEX ON items (amount); ANALYZE";
+
+/// The type of a second parameter, a value, and what is looked for in a second index.
+const SECOND: [(&str, &str, &str); 9] = [
+    ("bigint", "10000000000", "amount = $2::int"),
+    ("bigint", "10000000000", "amount BETWEEN $2::int AND $2::int"),
+    ("text", "'x'", "amount BETWEEN $2::int AND 9"),
+    ("int", "0", "amount = 1 / $2"),
+    ("int", "0", "amount IN (1 / $2, 5)"),
+    ("bigint", "10000000000", "amount IN ($2::int, 5)"),
+    ("int", "0", "amount = ANY (ARRAY[1 / $2, 5])"),
+    ("int", "-2147483648", "amount BETWEEN abs($2) AND 9"),
+    ("int", "0", "amount IN (SELECT (SELECT 1 / $2))"),
+];
+
 const BY_DAY: (&str, [&str; 2]) = ("DateStyle", ["DMY", "MDY"]);
 const BY_ZONES: (&str, [&str; 2]) = ("timezone_abbreviations", ["Australia", "Default"]);
 const BY_FORM: (&str, [&str; 2]) = ("DateStyle", ["Postgres, DMY", "SQL, DMY"]);
@@ -599,6 +616,103 @@ fn nothing_that_costs_as_little_as_the_filter_comes_before_it() {
                     assert!(!right.is_err_and(|state| state.starts_with("42")), "{filter}: {statement}");
                 }
             }
+        }
+    }
+}
+
+/// Statements that compare system columns, or what a subquery gives that is run once, with what fails.
+const ONCE: [&str; 12] = [
+    "SELECT r.id FROM items r WHERE r.secret = GUESS AND r.ctid::text::int = 3",
+    "SELECT r.id FROM items r WHERE r.secret >= GUESS AND r.secret <= GUESS AND r.ctid <> (SELECT ctid FROM plain)",
+    "SELECT r.id FROM items r WHERE r.secret = GUESS AND r.tableoid = (SELECT id FROM plain)::oid",
+    "SELECT p.id FROM plain p LEFT JOIN items r ON r.secret = GUESS AND r.tableoid::int = 1 / (r.tableoid::int - r.tableoid::int)",
+    "SELECT id FROM (SELECT *, ctid AS a FROM items) r WHERE r.secret = GUESS AND r.a::text::int = 3",
+    "SELECT id FROM (SELECT *, 1 / (length(ctid::text) - 5) AS a FROM items) r WHERE r.secret = GUESS AND r.a = 3",
+    "SELECT p.id FROM plain p WHERE EXISTS (SELECT FROM items r WHERE r.secret = GUESS AND r.xmin::text::bool)",
+    "SELECT r.id FROM items r JOIN (SELECT (SELECT id FROM plain) AS a) p ON r.secret >= GUESS AND r.secret <= GUESS
+        AND r.amount <> p.a",
+    "SELECT r.id FROM items r JOIN (SELECT (SELECT id FROM plain) AS a) p ON r.amount = p.a
+        WHERE r.secret >= GUESS AND r.secret <= GUESS",
+    "UPDATE items r SET amount = 2 FROM (SELECT (SELECT id FROM plain) AS a) p WHERE r.secret >= GUESS AND r.secret <= GUESS
+        AND r.amount <> p.a",
+    "SELECT r.id FROM items r JOIN (SELECT (SELECT id > 0 FROM plain) AS a) p ON (r.secret <> GUESS OR p.a) WHERE r.id = 1",
+    "SELECT r.id FROM items r JOIN (SELECT (SELECT id > 0 FROM plain) AS a) p ON NOT (r.secret = GUESS AND p.a) WHERE r.id = 1",
+];
+
+#[test]
+fn what_a_system_column_or_a_subquery_that_is_run_once_is_compared_with_tells_nothing() {
+    let more = format!(
+        "{MORE} ALTER TABLE items ADD code char(2) DEFAULT 'eu', ADD word \"char\" DEFAULT 'e';
+        UPDATE items SET code = 'us', word = 'u', active = id <> 1, score = id WHERE true;"
+    );
+    let filters =
+        [FILTER, "region = 'eu'", "active", "score = 2", "region <> 'us'", "code = 'eu'::text", "word = 'e'::text"];
+    for filter in filters {
+        let (_gate, mut wire, _) = stage_by(filter, &more);
+        for statement in ONCE {
+            let right = prepared(&mut wire, "", statement, 42, "");
+            assert_eq!(right, prepared(&mut wire, "", statement, 99, ""), "{filter}: {statement}");
+            assert!(!right.is_err_and(|state| state.starts_with("42")), "{filter}: {statement}");
+        }
+        let divided = "SELECT id FROM items WHERE secret = GUESS AND amount <> 1 / $1";
+        assert_eq!(
+            prepared(&mut wire, "int", divided, 42, "0"),
+            prepared(&mut wire, "int", divided, 99, "0"),
+            "{filter}: {divided}"
+        );
+    }
+}
+
+#[test]
+fn how_often_a_filters_subquery_read_its_relation_is_not_shown() {
+    let filter = "EXISTS (SELECT FROM public.plain p WHERE p.id = amount - 6 AND region = 'eu')";
+    let (_gate, mut wire, _) = stage_by(filter, "");
+    wire.simple("BEGIN; SELECT id FROM items WHERE secret = 42").unwrap();
+    let sql = "SELECT 1 FROM pg_stat_xact_user_tables WHERE relname = 'plain' AND seq_scan + idx_scan IS NOT NULL";
+    assert_eq!(outcome(&mut wire, sql), Ok(0));
+}
+
+#[test]
+fn what_is_looked_for_in_a_second_index_tells_nothing_of_what_the_first_finds() {
+    for filter in ["region = 'eu'", "region <> 'us' AND amount IS NOT NULL", FILTER] {
+        let (_gate, mut wire, _) = stage_by(filter, WIDE);
+        wire.simple("SET plan_cache_mode = force_generic_plan; SET app.x = '5'").unwrap();
+        for (kind, value, condition) in SECOND {
+            for statement in [
+                format!("SELECT id FROM items WHERE secret = $1 AND {condition}"),
+                format!("SELECT p.id FROM plain p WHERE EXISTS (SELECT FROM items WHERE secret = $1 AND {condition})"),
+                format!("UPDATE items SET region = region WHERE secret = $1 AND {condition}"),
+                format!("DELETE FROM items WHERE secret = $1 AND {condition}"),
+                format!("SELECT id FROM items WHERE secret = $1 AND (({condition}) OR amount = 99)"),
+                format!(
+                    "SELECT p.id FROM plain p LEFT JOIN (SELECT id AS key, * FROM items) i ON i.secret = $1 AND i.{condition}"
+                ),
+            ] {
+                let mut told = |guess: u32| {
+                    outcome(&mut wire, &format!("PREPARE p (int, {kind}) AS {statement}")).unwrap();
+                    wire.simple("BEGIN").unwrap();
+                    let told = outcome(&mut wire, &format!("EXECUTE p ({guess}, {value})"));
+                    wire.simple("ROLLBACK; DEALLOCATE ALL").unwrap();
+                    told
+                };
+                assert_eq!(told(42), told(99), "{filter}: {statement}");
+            }
+        }
+        let join = "PREPARE p (int) AS SELECT r.id FROM items r JOIN (SELECT 1 / (q.id - q.id) AS a FROM plain q) p ON r.amount = p.a
+            WHERE r.secret = $1";
+        let setting =
+            "PREPARE p (int) AS SELECT id FROM items WHERE secret = $1 AND amount = current_setting('app.x')::int";
+        for (statement, then) in [(join, "5"), (setting, "foo")] {
+            let mut told = |guess: u32| {
+                outcome(&mut wire, statement).unwrap();
+                wire.simple("SET app.x = '5'").unwrap();
+                let first = outcome(&mut wire, &format!("EXECUTE p ({guess})"));
+                wire.simple(&format!("SET app.x = '{then}'")).unwrap();
+                let told = (first, outcome(&mut wire, &format!("EXECUTE p ({guess})")));
+                wire.simple("DEALLOCATE ALL").unwrap();
+                told
+            };
+            assert_eq!(told(42), told(99), "{filter}: {statement}");
         }
     }
 }

@@ -174,6 +174,7 @@ impl Fixture {
         }
         let bound = BoundPolicy {
             costly_filters: false,
+            row_filters: false,
             version: 1,
             policy: Arc::new(policy.unwrap()),
             identity: Arc::new(identity.unwrap()),
@@ -268,6 +269,7 @@ impl Fixture {
         let mut bound = self.gate.bound.lock().unwrap();
         let mut next = BoundPolicy {
             costly_filters: false,
+            row_filters: false,
             version,
             policy: bound.policy.clone(),
             identity: bound.identity.clone(),

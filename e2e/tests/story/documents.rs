@@ -92,6 +92,8 @@ impl<'a> Reader<'a> {
         program(&bin.join("kubectl"), &format!("exec {} \"$@\"", kubectl.join(" ")));
         let images =
             "case $1 in install) set -- \"$@\" --set images.registry=localhost,images.pullPolicy=Never ;; esac";
+        let operator = postern_e2e::kubernetes::operator::program().unwrap();
+        program(&bin.join("postern-operator"), &format!("exec '{}' \"$@\"", operator.display()));
         program(&bin.join("helm"), &format!("{images}\nexec '{}' \"$@\"", story.helm.display()));
         Self { story, folder }
     }

@@ -7,7 +7,7 @@ use std::{iter, slice};
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
-use super::late::{each_bare_parameter, each_cast_of_parameter, operator_of, tried_first};
+use super::late::{each_bare_parameter, operator_of, tried_first};
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
@@ -32,31 +32,43 @@ impl Analyzer<'_> {
             Some(NodeEnum::ParamRef(_)) => Ok(None),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
+                let equal = self.policy.row_filters && separate && makes_equal(node);
                 if place.leaky || !self.is_harmless_comparison(node) {
-                    if separate && self.policy.costly_filters && makes_equal(node) {
+                    if equal {
                         self.late_equals.extend(self.columns_of_comparison(node));
                     }
                     return self.operator_expression(node, place);
                 }
-                let behind = self.policy.costly_filters && self.reads_behind_costly_filter(node);
-                let equal = self.policy.costly_filters && separate && makes_equal(node);
-                let late = if behind || equal { self.late_casts(node) } else { Vec::new() };
-                let fails_late = (behind || equal) && self.has_unsteady(node) || !late.is_empty() && !conjunct;
+                let filtered = self.policy.row_filters && self.reads_behind(node, &|_| true);
+                let costly = filtered && self.reads_behind_costly_filter(node);
+                let late = if filtered || equal { self.late_casts(node) } else { Vec::new() };
+                let unsteady = (filtered || equal) && self.has_unsteady(node);
+                // Of two indexes the server reads the second only where the first finds rows, those of the filter or not: what is looked
+                // for there is tried first. Behind a filter that costs more it may fail later, too, after a setting changed meanwhile.
+                let fails_late = if conjunct {
+                    unsteady && (costly || equal && self.policy.costly_filters)
+                } else {
+                    unsteady || !late.is_empty()
+                };
                 if equal {
                     self.note_equality(node, fails_late);
                 }
-                if behind && fails_late {
+                if filtered && fails_late {
                     return self.operator_expression(node, inner);
                 }
-                if behind {
-                    self.out.takes_no_oid |= self.compares_bigint_with_parameter(node);
+                if filtered {
+                    self.out.takes_no_oid |= costly && self.compares_bigint_with_parameter(node);
                     self.out.alike.extend(self.lists_of_parameters(node));
                 }
                 let kind = self.operator_expression(node, place)?;
-                if !late.is_empty() && conjunct {
-                    let written = std::mem::take(node);
-                    *node = tree::and(std::iter::once(written).chain(late.into_iter().map(tried_first)).collect());
-                    self.changed = true;
+                if conjunct {
+                    let computed = if unsteady { self.computed_values(node) } else { Vec::new() };
+                    let tried: Vec<Node> = late.into_iter().chain(computed).map(tried_first).collect();
+                    if !tried.is_empty() {
+                        let written = std::mem::take(node);
+                        *node = tree::and(iter::once(written).chain(tried).collect());
+                        self.changed = true;
+                    }
                 }
                 Ok(kind)
             }
@@ -404,10 +416,18 @@ impl Analyzer<'_> {
             self.use_whole(*id, self.seen_from(*id, place))?;
             self.use_as_row(*id);
         }
-        if let Some((id, name)) = meaning.system
-            && let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut())
-        {
-            relation.system_columns.insert(name);
+        if let Some((id, name)) = meaning.system {
+            let place = self.seen_from(id, place);
+            // As a column of a subquery it may stand in any condition around.
+            let is_compared = place.leaky || place.condition || self.scopes.levels.len() > 1;
+            if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
+                relation.system_columns.insert(name);
+                let filtered = relation.view.as_ref().is_some_and(|view| view.filter.is_some());
+                if filtered && is_compared && !place.after_filter {
+                    relation.system_barrier = true;
+                    relation.fenced |= place.from_below;
+                }
+            }
         }
         Ok(())
     }
@@ -717,8 +737,8 @@ impl Analyzer<'_> {
         match (self.operand(left), self.operand(right)) {
             (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
                 builtins::leakproof(self.catalog, name, one, other)
-                    && !(self.is_computed(left) && self.reads_behind_costly_filter(right))
-                    && !(self.is_computed(right) && self.reads_behind_costly_filter(left))
+                    && !(self.is_computed(left) && self.reads_behind(right, &|_| true))
+                    && !(self.is_computed(right) && self.reads_behind(left, &|_| true))
             }
             (Operand::Column(Some(oid)), Operand::Constant) => self.is_harmless_with(name, left, oid, right),
             (Operand::Constant, Operand::Column(Some(oid))) => self.is_harmless_with(name, right, oid, left),
@@ -855,10 +875,10 @@ impl Analyzer<'_> {
     }
 
     /// The columns that are equal to something that may fail late: in place of a comparison with one the server may compare another
-    /// with that, before a filter which costs more.
+    /// with that, before a filter.
     pub(crate) fn equal_to_late(&self) -> BTreeSet<(ItemId, i16)> {
         let mut found = BTreeSet::new();
-        if !self.policy.costly_filters || self.late_equals.is_empty() {
+        if self.late_equals.is_empty() {
             return found;
         }
         let mut beside: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -880,16 +900,10 @@ impl Analyzer<'_> {
     /// By itself a cast that is one function costs what a comparison does, and an OR nothing: they may come before any filter.
     fn is_harmless_bool(&self, bool: &pb::BoolExpr) -> bool {
         let late = |node: &Node| {
-            let mut found = self.has_computed(node);
-            each_cast_of_parameter(node, &mut |_| found = true);
-            found || self.compares_parameters(node) || !self.late_casts(node).is_empty()
+            self.has_computed(node) || self.compares_parameters(node) || !self.late_casts(node).is_empty()
         };
         bool.args.iter().all(|argument| self.is_harmless(argument))
-            && !(self.policy.costly_filters
-                && bool.args.iter().any(late)
-                && bool.args.iter().any(|node| self.reads_behind_costly_filter(node)))
-            && !(bool.args.iter().any(|node| self.has_cast_that_fails(node))
-                && bool.args.iter().any(|node| self.reads_behind(node, &|_| true)))
+            && !(bool.args.iter().any(late) && bool.args.iter().any(|node| self.reads_behind(node, &|_| true)))
     }
 
     fn has_computed(&self, node: &Node) -> bool {
@@ -981,6 +995,16 @@ impl Analyzer<'_> {
         }
     }
 
+    /// What a comparison takes beside columns that is computed.
+    fn computed_values(&self, node: &Node) -> Vec<Node> {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
+        let sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten().flat_map(|side| match &side.node {
+            Some(NodeEnum::List(list)) => list.items.as_slice(),
+            _ => slice::from_ref(&**side),
+        });
+        sides.filter(|side| !self.is_given(side) && self.is_apart_from_rows(side)).cloned().collect()
+    }
+
     /// Whether a relation of the statement has a filter.
     pub(super) fn filters_rows(&self) -> bool {
         let mut views = self.scopes.items.iter().filter_map(|item| item.relation()?.view.as_ref());
@@ -1043,7 +1067,7 @@ impl Analyzer<'_> {
                 _ => slice::from_ref(test),
             };
             compared = tests.iter().map(|test| self.beside(test)).collect();
-            if self.policy.costly_filters {
+            if self.policy.row_filters {
                 let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
                 for (index, columns) in columns.into_iter().enumerate() {
                     match output.columns.get(index) {
@@ -1081,8 +1105,7 @@ impl Analyzer<'_> {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
                 if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
                     for (index, column) in output.columns.iter().enumerate() {
-                        let fails = self.policy.costly_filters && !safe.get(index).is_some_and(|safe| *safe);
-                        let leaky = !equality || fails;
+                        let leaky = !equality || !safe.get(index).is_some_and(|safe| *safe);
                         let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
                         self.mark(slice::from_ref(column), place)?;
                     }
@@ -1292,7 +1315,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether it is the same for every row.
-    fn is_apart_from_rows(&self, node: &Node) -> bool {
+    pub(super) fn is_apart_from_rows(&self, node: &Node) -> bool {
         let all = |nodes: &[Node]| nodes.iter().all(|node| self.is_apart_from_rows(node));
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_apart_from_rows(node));
         match &node.node {

@@ -136,7 +136,11 @@ impl Analyzer<'_> {
     /// they stand, or where the server put what it found to be equal, and a filter that costs more than they do comes later.
     pub(super) fn late_casts(&self, node: &Node) -> Vec<Node> {
         let mut casts = Vec::new();
-        each_cast_of_parameter(node, &mut |cast| casts.push(cast.clone()));
+        each_cast_of_parameter(node, &mut |cast| {
+            if self.may_fail(cast) {
+                casts.push(cast.clone());
+            }
+        });
         if let Some(NodeEnum::AExpr(expr)) = &node.node {
             self.each_implied_cast(expr, &mut casts);
             for mixed in self.mixed_lists(expr).into_iter().filter(|mixed| mixed.is_tried) {
@@ -264,27 +268,26 @@ impl Analyzer<'_> {
         list.len() > 1 && self.mixes(kind, true, &known)
     }
 
-    /// Whether a parameter by itself is cast to a type to which some function may cast that fails for some values: any but a
-    /// type of strings.
-    pub(super) fn has_cast_that_fails(&self, node: &Node) -> bool {
-        let fails = |cast: &Node| match &cast.node {
+    /// Whether a cast may fail for some values: any but one to a string.
+    fn may_fail(&self, cast: &Node) -> bool {
+        match &cast.node {
             Some(NodeEnum::TypeCast(cast)) => {
                 self.meant_type(cast.type_name.as_ref()).is_none_or(|kind| kind.category != 'S')
             }
             _ => true,
-        };
-        match &node.node {
-            // With the comparison it costs more than a filter by one.
-            Some(NodeEnum::AExpr(_)) => false,
-            _ => match tested(node) {
-                Some(all) => all.iter().any(|node| self.has_cast_that_fails(node)),
-                None => {
-                    let mut found = false;
-                    each_cast_of_parameter(node, &mut |cast| found |= fails(cast));
-                    found
-                }
-            },
         }
+    }
+
+    /// Whether it is a condition as [`tried_first`] makes them.
+    pub(super) fn is_tried_first(&self, node: &Node) -> bool {
+        if let Some(NodeEnum::CaseExpr(case)) = &node.node
+            && let [Node { node: Some(NodeEnum::CaseWhen(when)) }] = case.args.as_slice()
+            && let Some(NodeEnum::NullTest(test)) = when.expr.as_deref().and_then(|condition| condition.node.as_ref())
+            && let Some(value) = test.arg.as_deref()
+        {
+            return self.is_apart_from_rows(value) && tried_first(value.clone()) == *node;
+        }
+        false
     }
 
     pub(super) fn compares_bigint_with_parameter(&self, node: &Node) -> bool {
@@ -410,38 +413,17 @@ fn array_of(first: Option<Node>, items: &[Node]) -> Node {
     tree::node(NodeEnum::AArrayExpr(array))
 }
 
-/// A condition that is always true, and fails where this cast does. It reads no row, so the server tries it once before all that do;
+/// A condition that is always true, and fails where this value does. It reads no row, so the server tries it once before all that do;
 /// where it has the parameter's value as it plans, nothing is left of it.
-pub(super) fn tried_first(cast: Node) -> Node {
+pub(super) fn tried_first(value: Node) -> Node {
     let is_null = pb::NullTest {
         xpr: None,
-        arg: tree::boxed(cast),
+        arg: tree::boxed(value),
         nulltesttype: pb::NullTestType::IsNull as i32,
         argisrow: false,
         location: -1,
     };
     tree::case(tree::node(NodeEnum::NullTest(Box::new(is_null))), tree::boolean(true), Some(tree::boolean(true)))
-}
-
-/// Whether it is such a condition.
-pub(super) fn is_tried_first(node: &Node) -> bool {
-    if let Some(NodeEnum::CaseExpr(case)) = &node.node
-        && let [Node { node: Some(NodeEnum::CaseWhen(when)) }] = case.args.as_slice()
-        && let Some(NodeEnum::NullTest(test)) = when.expr.as_deref().and_then(|condition| condition.node.as_ref())
-        && let Some(cast) = test.arg.as_deref()
-    {
-        return reads_nothing(cast) && tried_first(cast.clone()) == *node;
-    }
-    false
-}
-
-/// Whether a value consists of literals and parameters, cast and in lists.
-fn reads_nothing(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(reads_nothing),
-        _ => parts(node).is_some_and(|parts| parts.iter().all(reads_nothing)),
-    }
 }
 
 fn is_cast_of_parameter(node: &Node) -> bool {

@@ -66,6 +66,8 @@ pub(crate) struct RelationItem {
     pub(crate) fenced: bool,
     /// System columns that it uses.
     pub(crate) system_columns: BTreeSet<&'static str>,
+    /// Whether these stand behind the barrier.
+    pub(crate) system_barrier: bool,
     /// Whether it is used whole: `*`, a whole-row reference, NATURAL.
     pub(crate) whole: bool,
     /// Whether the row itself is used as a value.

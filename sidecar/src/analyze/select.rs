@@ -472,6 +472,7 @@ impl Analyzer<'_> {
             barrier: Default::default(),
             fenced: false,
             system_columns: Default::default(),
+            system_barrier: false,
             whole,
             as_row: false,
             natural: false,
@@ -610,7 +611,7 @@ impl Analyzer<'_> {
             (Some(left), Some(right)) if builtins::leakproof(self.catalog, "=", left, right));
         for (column, beside) in [(one, other), (other, one)] {
             let computed = beside.origins.is_empty() && !beside.stays;
-            if !safe || computed && self.policy.costly_filters {
+            if !safe || computed {
                 self.mark(std::slice::from_ref(column), leaky)?;
             }
             if computed {

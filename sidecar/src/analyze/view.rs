@@ -51,7 +51,7 @@ impl Analyzer<'_> {
         self.put_views_behind(node, &self.equal_to_late())
     }
 
-    /// The same, where these columns stand behind the barrier of a costly filter beside those that each item has there.
+    /// The same, where these columns stand behind the barrier of a filter beside those that each item has there.
     fn put_views_behind(&self, node: &mut Node, late: &BTreeSet<(ItemId, i16)>) -> Result<(), Denial> {
         let Some(inner) = &mut node.node else { return Ok(()) };
         let replacement = match inner {
@@ -90,7 +90,7 @@ impl Analyzer<'_> {
             None => {
                 let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
                 let mut barrier = item.barrier.clone();
-                if item.view.as_ref().and_then(|view| view.filter.as_ref()).is_some_and(|filter| filter.costly) {
+                if item.view.as_ref().is_some_and(|view| view.filter.is_some()) {
                     barrier.extend(late.iter().filter(|(of, _)| *of == id).map(|(_, number)| *number));
                 }
                 tree::query(subquery(item, &barrier, range, sample, fenced, raised)?)
@@ -213,7 +213,9 @@ fn subquery(
         return Err(unsupported(&format!("a system column such as ctid or xmin beside {place}")));
     }
     let behind = match &filter {
-        Some(filter) if !barrier.is_empty() => Some(tree::and(vec![filter.clone(), tree::parse_expression(DEARER)?])),
+        Some(filter) if !barrier.is_empty() || item.system_barrier => {
+            Some(tree::and(vec![filter.clone(), tree::parse_expression(DEARER)?]))
+        }
         _ => None,
     };
     let mut targets = Vec::new();
@@ -230,7 +232,10 @@ fn subquery(
     }
     // Last, so that a list of column aliases names the others.
     for name in &item.system_columns {
-        targets.push(tree::target(name, tree::column(INNER, name)));
+        let value = tree::column(INNER, name);
+        let behind = behind.as_ref().filter(|_| item.system_barrier);
+        targets
+            .push(tree::target(name, behind.map_or(value.clone(), |behind| tree::case(behind.clone(), value, None))));
     }
     let mut source = tree::node(NodeEnum::RangeVar(range(&relation.schema, &relation.name, written.inh, INNER)));
     if let Some(sample) = sample {
@@ -240,10 +245,10 @@ fn subquery(
         })));
     }
     let fenced = fenced && filter.is_some();
-    let raised = raised || !barrier.is_empty();
+    let raised = raised || behind.is_some();
     let mut conditions: Vec<Node> =
         filter.into_iter().map(|filter| if raised { without_join(filter) } else { filter }).collect();
-    if !barrier.is_empty() || fenced {
+    if behind.is_some() || fenced {
         conditions.extend(item.pushed.iter().map(|condition| instantiate(condition, INNER)));
     }
     let condition = (!conditions.is_empty()).then(|| tree::and(conditions));

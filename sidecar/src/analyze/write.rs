@@ -14,7 +14,6 @@ use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
 use super::expression::each_conjunct;
-use super::late::is_tried_first;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
@@ -146,6 +145,7 @@ impl Analyzer<'_> {
                 barrier: Default::default(),
                 fenced: false,
                 system_columns: Default::default(),
+                system_barrier: false,
                 whole: false,
                 as_row: false,
                 natural: false,
@@ -257,11 +257,12 @@ impl Analyzer<'_> {
         let equal_to_late = self.equal_to_late();
         for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
             // What was computed as the plan was made may fail when it is used again.
-            // By an equality the server may compare a column behind a costly filter with something that may fail.
-            let late = (self.policy.costly_filters
-                && (self.has_unsteady(&conjunct) || !place.conjunct && !self.late_casts(&conjunct).is_empty()))
+            // By an equality the server may compare a column with something that may fail.
+            let is_tried = self.is_tried_first(&conjunct);
+            let unsteady = !is_tried && (self.policy.costly_filters || !place.conjunct) && self.has_unsteady(&conjunct);
+            let late = self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty()
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
-            let harmless = is_tried_first(&conjunct) || (self.is_harmless(&conjunct) && !late);
+            let harmless = is_tried || (self.is_harmless(&conjunct) && !unsteady && !late);
             let parameters = tree::Parameters::of(&conjunct);
             // Where a parameter stands first tells its type.
             if harmless && !of_rest.share(&parameters) {

@@ -162,10 +162,23 @@ pub fn bind(
         }
     }
     let scrubbed = scrub::closure(&catalog, views.keys().copied());
-    let costly_filters = views.values().any(|view| view.filter.as_ref().is_some_and(|filter| filter.costly));
+    let mut filters = views.values().filter_map(|view| view.filter.as_ref());
+    let row_filters = filters.clone().next().is_some();
+    let costly_filters = filters.any(|filter| filter.costly);
     let mut problems = problems.0;
     problems.sort_by(|one, two| (&one.path, &one.message).cmp(&(&two.path, &two.message)));
-    BoundPolicy { version, policy, identity, catalog, views, costly_filters, scrubbed, problems, restricted }
+    BoundPolicy {
+        version,
+        policy,
+        identity,
+        catalog,
+        views,
+        costly_filters,
+        row_filters,
+        scrubbed,
+        problems,
+        restricted,
+    }
 }
 
 /// Whether globs of masks, hidden columns and filters don't match the relation. They do match foreign tables, other
@@ -455,14 +468,14 @@ fn view_of(
             }
         }
     }
-    match row_filter(relation, &plan.filters) {
+    match row_filter(catalog, relation, &plan.filters) {
         Ok(filter) => view.filter = filter,
         Err(why) => view.closed = view.closed.or(Some(why)),
     }
     view
 }
 
-fn row_filter(relation: &Relation, filters: &[PlannedFilter]) -> Result<Option<RowFilter>, String> {
+fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter]) -> Result<Option<RowFilter>, String> {
     let mut columns = Vec::new();
     let mut rules: Vec<&str> = Vec::new();
     for filter in filters {
@@ -487,7 +500,7 @@ fn row_filter(relation: &Relation, filters: &[PlannedFilter]) -> Result<Option<R
             Node { node: Some(Kind::BoolExpr(Box::new(all))) }
         }
     };
-    let costly = expression::is_costly(&expression);
+    let costly = expression::is_costly(&expression, catalog, relation);
     Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
 }
 

@@ -29,6 +29,8 @@ pub struct BoundPolicy {
     pub views: HashMap<Oid, Arc<RelationView>>,
     /// Whether a filter of them is costly.
     pub costly_filters: bool,
+    /// Whether there are row filters.
+    pub row_filters: bool,
     /// Relations whose errors and notices are scrubbed: those with masks, hidden columns or filters, and their closure
     /// over foreign keys, triggers, rules and views.
     pub scrubbed: HashSet<Oid>,

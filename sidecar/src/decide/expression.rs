@@ -9,8 +9,9 @@ use pg_query::protobuf::{
     ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, a_const::Val, node::Node as Kind,
 };
 
-use super::Denial;
 use super::bound::ROW;
+use super::{Denial, builtins};
+use crate::catalog::{Catalog, Relation, RelationKind};
 
 /// Aliases that filters use in their own subqueries begin with this.
 pub const SUBQUERY_ALIAS: &str = "postern_filter_";
@@ -25,22 +26,34 @@ const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 /// Whether a filter is more than comparisons of columns with constants, each of which costs less than a comparison with a cast
 /// of a parameter.
-pub fn is_costly(filter: &Node) -> bool {
+pub fn is_costly(filter: &Node, catalog: &Catalog, relation: &Relation) -> bool {
+    // What a view's column is, or a generated one's, may take the place of it.
+    let is_stored = |name: &str| relation.column(name).filter(|column| column.generated.is_none());
+    if relation.kind == RelationKind::View {
+        return true;
+    }
     fn kind(node: &Option<Box<Node>>) -> Option<&Kind> {
         node.as_deref().and_then(|node| node.node.as_ref())
     }
-    let is_column = |node: &Option<Box<Node>>| matches!(kind(node), Some(Kind::ColumnRef(_)));
-    // A column of integers beside one of another kind would be cast, for the price of another operator.
-    let is_constant = |node: &Option<Box<Node>>| match kind(node) {
-        Some(Kind::AConst(constant)) => !matches!(constant.val, Some(Val::Fval(_))),
-        Some(Kind::TypeCast(cast)) => {
-            let name = cast.type_name.as_ref().and_then(|name| text_of(name.names.last()?));
-            matches!(kind(&cast.arg), Some(Kind::AConst(_)))
-                && name.is_some_and(|name| !["numeric", "float4", "float8"].contains(&name))
+    let column = |node: &Option<Box<Node>>| node.as_deref().and_then(as_row_column).and_then(is_stored);
+    let is_column = |node: &Option<Box<Node>>| column(node).is_some();
+    // A column beside a constant of another kind would be cast, for the price of another operator.
+    let is_beside = |of: &Option<Box<Node>>, node: &Option<Box<Node>>| {
+        let Some(of) = column(of) else { return false };
+        match kind(node) {
+            Some(Kind::AConst(constant)) => !matches!(constant.val, Some(Val::Fval(_))),
+            Some(Kind::TypeCast(cast)) => {
+                let name = cast.type_name.as_ref().and_then(|name| text_of(name.names.last()?));
+                matches!(kind(&cast.arg), Some(Kind::AConst(_)))
+                    && name.is_some_and(|name| !["numeric", "float4", "float8"].contains(&name))
+                    && cast.type_name.as_ref().and_then(|name| catalog.resolve_type_name(&[], &[], name)).is_some_and(
+                        |found| builtins::leakproof(catalog, "=", catalog.base_type(of.type_oid), found.oid),
+                    )
+            }
+            _ => false,
         }
-        _ => false,
     };
-    let is_value = |node: &Option<Box<Node>>| is_column(node) || is_constant(node);
+    let is_value = |node: &Option<Box<Node>>| is_column(node) || matches!(kind(node), Some(Kind::AConst(_)));
     let mut costly = false;
     let mut conjuncts = vec![filter];
     while let Some(conjunct) = conjuncts.pop() {
@@ -49,13 +62,13 @@ pub fn is_costly(filter: &Node) -> bool {
                 conjuncts.extend(&bool.args);
                 false
             }
-            Some(Kind::ColumnRef(_)) => false,
+            Some(Kind::ColumnRef(_)) => as_row_column(conjunct).and_then(is_stored).is_none(),
             Some(Kind::AExpr(expr)) => {
                 let names: Option<Vec<&str>> = expr.name.iter().map(text_of).collect();
                 let own = matches!(names.as_deref(), Some(["pg_catalog", name]) if COMPARISONS.contains(name));
                 let plain = own && expr.kind == AExprKind::AexprOp as i32;
                 let (left, right) = (&expr.lexpr, &expr.rexpr);
-                !(plain && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right)))
+                !(plain && (is_beside(left, right) || is_beside(right, left)))
             }
             Some(Kind::NullTest(test)) => !is_value(&test.arg),
             Some(Kind::BooleanTest(test)) => !is_value(&test.arg),
