@@ -674,7 +674,9 @@ fn how_often_a_filters_subquery_read_its_relation_is_not_shown() {
 
 #[test]
 fn what_is_looked_for_in_a_second_index_tells_nothing_of_what_the_first_finds() {
-    for filter in ["region = 'eu'", "region <> 'us' AND amount IS NOT NULL", FILTER] {
+    // The last beside one that costs more.
+    let beside = "region = 'eu'\"}, {relation: public.plain, where: \"abs(id) > 0";
+    for filter in ["region = 'eu'", "region <> 'us' AND amount IS NOT NULL", FILTER, beside] {
         let (_gate, mut wire, _) = stage_by(filter, WIDE);
         wire.simple("SET plan_cache_mode = force_generic_plan; SET app.x = '5'").unwrap();
         for (kind, value, condition) in SECOND {

@@ -969,8 +969,7 @@ impl Analyzer<'_> {
             if !comes_first || !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
                 return;
             }
-            let late = || self.nullable > 0 && !self.late_casts(conjunct).is_empty();
-            if self.reads_behind_costly_filter(conjunct) && (self.has_unsteady(conjunct) || late()) {
+            if self.has_unsteady(conjunct) || self.nullable > 0 && !self.late_casts(conjunct).is_empty() {
                 return;
             }
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
