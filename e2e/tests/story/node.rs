@@ -100,12 +100,6 @@ impl Story {
                 let question = event["text"].as_str().and_then(|text| text.split_once(" AS "));
                 told.extend(question.and_then(|(_, name)| Some(name.split(' ').next()?.to_owned())));
             }
-            let missing: Vec<_> = answered.difference(&told).cloned().collect();
-            std::fs::write(
-                "/tmp/missing.txt",
-                format!("{what} {} {} {:?} {:?}", answered.len(), missing.len(), missing.first(), missing.last()),
-            )
-            .ok();
             answered.is_subset(&told).then_some(())
         });
         self.measured.push((what, answered.len().to_string()));
