@@ -168,7 +168,7 @@ impl Cluster {
         Ok(image.name().to_owned())
     }
 
-    /// Has this befall the node of a cluster of ours, once what befell it before is over.
+    /// Has this befall the node of a cluster of ours; waits until it has.
     pub fn befalls(&self, what: Befalls) -> Result<()> {
         ensure!(self.ours, "a cluster of somebody else's");
         let order = match what {
@@ -176,8 +176,16 @@ impl Cluster {
             Befalls::PowerGoes => "off",
             Befalls::PowerReturns => "on",
         };
-        // A pipe, which is opened while somebody reads from it.
-        fs::write(self.folder.join("orders"), format!("{order}\n")).context("tell the node")
+        let obeyed = self.folder.join("obeyed");
+        _ = fs::remove_file(&obeyed);
+        // A pipe, which is opened while somebody reads from it: of a second order before the first is obeyed nothing would be read.
+        fs::write(self.folder.join("orders"), format!("{order}\n")).context("tell the node")?;
+        let until = Instant::now() + Duration::from_secs(120);
+        while !obeyed.exists() {
+            ensure!(Instant::now() < until, "the node did not do `{order}`: see its log");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Its folder, by which its processes are known; with `logs` in it.
