@@ -39,7 +39,7 @@ impl Analyzer<'_> {
                     }
                     return self.operator_expression(node, place);
                 }
-                let filtered = self.policy.row_filters && self.reads_behind(node, &|_| true);
+                let filtered = self.policy.row_filters && self.reads_behind_filter(node);
                 let costly = filtered && self.reads_behind_costly_filter(node);
                 let late = if filtered || equal { self.late_casts(node) } else { Vec::new() };
                 let unsteady = (filtered || equal) && self.has_unsteady(node);
@@ -422,8 +422,7 @@ impl Analyzer<'_> {
             let is_compared = place.leaky || place.condition || self.scopes.levels.len() > 1;
             if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
                 relation.system_columns.insert(name);
-                let filtered = relation.view.as_ref().is_some_and(|view| view.filter.is_some());
-                if filtered && is_compared && !place.after_filter {
+                if relation.filtered() && is_compared && !place.after_filter {
                     relation.system_barrier = true;
                     relation.fenced |= place.from_below;
                 }
@@ -737,8 +736,8 @@ impl Analyzer<'_> {
         match (self.operand(left), self.operand(right)) {
             (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
                 builtins::leakproof(self.catalog, name, one, other)
-                    && !(self.is_computed(left) && self.reads_behind(right, &|_| true))
-                    && !(self.is_computed(right) && self.reads_behind(left, &|_| true))
+                    && !(self.is_computed(left) && self.reads_behind_filter(right))
+                    && !(self.is_computed(right) && self.reads_behind_filter(left))
             }
             (Operand::Column(Some(oid)), Operand::Constant) => self.is_harmless_with(name, left, oid, right),
             (Operand::Constant, Operand::Column(Some(oid))) => self.is_harmless_with(name, right, oid, left),
@@ -775,9 +774,8 @@ impl Analyzer<'_> {
             Some(NodeEnum::AConst(_)) => true,
             // Numbers are computed of numbers.
             Some(NodeEnum::AExpr(expr)) => {
-                let mut sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten();
                 operator_of(expr).is_some_and(|name| ["+", "-", "*", "/", "%"].contains(&name))
-                    && sides.all(|side| is_literal(side))
+                    && tree::sides(expr).all(is_literal)
             }
             // A bigint is a key as often as not, and an oid none of its values: see `Statement::takes_no_oid`.
             Some(NodeEnum::ParamRef(_)) => kind == types::INT8,
@@ -848,7 +846,7 @@ impl Analyzer<'_> {
     fn note_equality(&mut self, node: &Node, late: bool) {
         let columns = self.columns_of_comparison(node);
         let computed = matches!(&node.node, Some(NodeEnum::AExpr(expr))
-            if [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| self.is_computed(side)));
+            if tree::sides(expr).any(|side| self.is_computed(side)));
         if late || computed {
             self.late_equals.extend(columns);
         } else {
@@ -859,7 +857,7 @@ impl Analyzer<'_> {
     /// The relation columns that stand by themselves on a side of a comparison.
     pub(crate) fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
-        [&expr.lexpr, &expr.rexpr].into_iter().flatten().flat_map(|side| self.bare_columns(side)).collect()
+        tree::sides(expr).flat_map(|side| self.bare_columns(side)).collect()
     }
 
     fn bare_columns(&self, node: &Node) -> Vec<(ItemId, i16)> {
@@ -903,7 +901,7 @@ impl Analyzer<'_> {
             self.has_computed(node) || self.compares_parameters(node) || !self.late_casts(node).is_empty()
         };
         bool.args.iter().all(|argument| self.is_harmless(argument))
-            && !(bool.args.iter().any(late) && bool.args.iter().any(|node| self.reads_behind(node, &|_| true)))
+            && !(bool.args.iter().any(late) && bool.args.iter().any(|node| self.reads_behind_filter(node)))
     }
 
     fn has_computed(&self, node: &Node) -> bool {
@@ -913,6 +911,10 @@ impl Analyzer<'_> {
             Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
             _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_computed(node))),
         }
+    }
+
+    fn reads_behind_filter(&self, node: &Node) -> bool {
+        self.reads_behind(node, &|_| true)
     }
 
     fn reads_behind_costly_filter(&self, node: &Node) -> bool {
@@ -997,24 +999,18 @@ impl Analyzer<'_> {
     /// What a comparison takes beside columns that is computed.
     fn computed_values(&self, node: &Node) -> Vec<Node> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
-        let sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten().flat_map(|side| match &side.node {
-            Some(NodeEnum::List(list)) => list.items.as_slice(),
-            _ => slice::from_ref(&**side),
-        });
-        sides.filter(|side| !self.is_given(side) && self.is_apart_from_rows(side)).cloned().collect()
+        tree::operands(expr).filter(|side| !self.is_given(side) && self.is_apart_from_rows(side)).cloned().collect()
     }
 
     /// Whether a relation of the statement has a filter.
     pub(super) fn filters_rows(&self) -> bool {
-        let mut views = self.scopes.items.iter().filter_map(|item| item.relation()?.view.as_ref());
-        views.any(|view| view.filter.is_some())
+        self.scopes.items.iter().filter_map(Item::relation).any(RelationItem::filtered)
     }
 
     /// Whether a relation of this level has a filter.
     fn reads_filtered(&self) -> bool {
         let items = self.scopes.levels.last().into_iter().flat_map(|level| &level.items);
-        let mut views = items.filter_map(|id| self.scopes.get(*id)?.relation()?.view.as_ref());
-        views.any(|view| view.filter.is_some())
+        items.filter_map(|id| self.scopes.get(*id)?.relation()).any(RelationItem::filtered)
     }
 
     /// The item and real name of a bare reference to an unmasked column of a filtered relation of this level.
@@ -1429,31 +1425,27 @@ pub(super) fn parts(node: &Node) -> Option<&[Node]> {
 }
 
 /// Whether a value, in the sense of `is_apart_from_rows`, makes an array.
-fn has_array(node: &Node) -> bool {
-    let any = |nodes: &[Node]| nodes.iter().any(has_array);
-    let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_array);
-    match &node.node {
-        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => false,
-        Some(NodeEnum::AArrayExpr(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
-        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
-        Some(NodeEnum::FuncCall(call)) => any(&call.args),
-        Some(NodeEnum::NamedArgExpr(argument)) => optional(&argument.arg),
-        _ => parts(node).is_none_or(any),
-    }
+fn has_array(value: &Node) -> bool {
+    consists_of(value, &|node| matches!(node, NodeEnum::AArrayExpr(_)))
 }
 
 /// Whether a value, in the sense of `is_apart_from_rows`, holds a parameter.
-pub(super) fn has_parameter(node: &Node) -> bool {
-    let any = |nodes: &[Node]| nodes.iter().any(has_parameter);
-    let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(has_parameter);
-    match &node.node {
-        Some(NodeEnum::AConst(_) | NodeEnum::SqlvalueFunction(_)) => false,
+pub(super) fn has_parameter(value: &Node) -> bool {
+    consists_of(value, &|node| matches!(node, NodeEnum::ParamRef(_)))
+}
+
+/// Whether such a value is, or holds, one of these; it may where it holds what is not known.
+fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool {
+    let any = |nodes: &[Node]| nodes.iter().any(|node| consists_of(node, one));
+    let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| consists_of(node, one));
+    match &value.node {
+        Some(node) if one(node) => true,
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => false,
         Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
-        Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
+        Some(NodeEnum::AExpr(expr)) => tree::sides(expr).any(|side| consists_of(side, one)),
         Some(NodeEnum::FuncCall(call)) => any(&call.args),
         Some(NodeEnum::NamedArgExpr(argument)) => optional(&argument.arg),
-        _ => parts(node).is_none_or(any),
+        _ => parts(value).is_none_or(any),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What of a condition may fail only as the statement runs, where a filter that costs more comes later: an error then
+//! What of a condition may fail only as the statement runs, before a filter or for what a hidden row holds: an error then
 //! tells of a row outside of the filter.
 //!
 //! What the server computes as it plans has failed before any row is looked at. Late are casts of parameters, in a plan
-//! for all values, and what depends on settings or the clock, which may have changed since the plan was made. A comparison
-//! with anything late goes behind the barrier of such a filter, but where a cast can be tried first.
+//! for all values, and what depends on settings or the clock, which may have changed since the plan was made. What is late
+//! is tried before any row is, or stands behind the filter's barrier.
 
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
@@ -49,11 +49,10 @@ impl Analyzer<'_> {
         match &node.node {
             Some(NodeEnum::AExpr(expr)) => {
                 let is_given = |side: &Node| self.is_operand(side);
-                let sides = || [&expr.lexpr, &expr.rexpr].into_iter().flatten();
                 let mixed = self.mixed_lists(expr);
                 let fails = |mixed: &Mixed<'_>| !mixed.is_tried || !mixed.list.iter().all(is_given);
                 mixed.iter().any(fails)
-                    || !sides().all(|side| is_given(side)) && !sides().all(|side| self.is_steady_side(side))
+                    || !tree::sides(expr).all(is_given) && !tree::sides(expr).all(|side| self.is_steady_side(side))
             }
             _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_unsteady(node))),
         }
@@ -114,9 +113,8 @@ impl Analyzer<'_> {
                     && self.cast_type(cast).is_some_and(|kind| CAST_IN_THE_PLAN.contains(&kind))
             }
             Some(NodeEnum::AExpr(expr)) => {
-                let mut sides = [&expr.lexpr, &expr.rexpr].into_iter().flatten();
                 operator_of(expr).is_some_and(|name| IMMUTABLE.contains(&name))
-                    && sides.all(|side| self.is_folded(side))
+                    && tree::sides(expr).all(|side| self.is_folded(side))
             }
             Some(NodeEnum::FuncCall(call)) => {
                 // Of a number it is immutable, of a text it is not.
@@ -231,15 +229,9 @@ impl Analyzer<'_> {
     /// Whether a comparison that reads no column casts a parameter, as it may where it has more than literals to compare that with.
     pub(super) fn compares_parameters(&self, node: &Node) -> bool {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        let of_side = |side: &'_ Option<Box<Node>>| -> Vec<Node> {
-            match side.as_deref() {
-                Some(Node { node: Some(NodeEnum::List(list)) }) => list.items.clone(),
-                side => side.cloned().into_iter().collect(),
-            }
-        };
-        let mut compared: Vec<Node> = of_side(&expr.lexpr).into_iter().chain(of_side(&expr.rexpr)).collect();
-        compared.retain(|side| !is_literal(side));
-        compared.len() > 1 && compared.iter().all(|side| self.is_given(side)) && compared.iter().any(has_parameter)
+        let compared: Vec<&Node> = tree::operands(expr).filter(|side| !is_literal(side)).collect();
+        let is_given = compared.iter().all(|side| self.is_given(side));
+        compared.len() > 1 && is_given && compared.into_iter().any(has_parameter)
     }
 
     /// The parameters without a cast in each list beside an integer: see [`super::Statement::alike`].
@@ -370,7 +362,7 @@ pub(super) fn each_bare_parameter(item: &Node, found: &mut Vec<i32>) {
 }
 
 /// Each parameter with a cast, in what a comparison that can't raise consists of.
-pub(super) fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
+fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
     match &node.node {
         Some(NodeEnum::TypeCast(cast)) => {
             if matches!(cast.arg.as_deref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::ParamRef(_))) {
@@ -378,9 +370,7 @@ pub(super) fn each_cast_of_parameter(node: &Node, f: &mut dyn FnMut(&Node)) {
             }
         }
         Some(NodeEnum::AExpr(expr)) => {
-            for side in [&expr.lexpr, &expr.rexpr].into_iter().flatten() {
-                each_cast_of_parameter(side, f);
-            }
+            tree::sides(expr).for_each(|side| each_cast_of_parameter(side, f));
         }
         _ => {
             let inner = tested(node).or_else(|| parts(node)).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
+use super::expression::is_literal;
 use super::time::may_be_time;
 use super::tree;
 
@@ -101,11 +102,11 @@ impl Free {
                 Some(_) => self.0.extend(usize::try_from(constant.location)),
             },
             // What a time is, or is moved by, decides whether it may fail. A literal with one cast is only read where that stands.
-            Some(NodeEnum::TypeCast(cast)) if is_plain(cast.type_name.as_ref()) => {
-                let literal = cast.arg.as_deref().filter(|arg| matches!(arg.node, Some(NodeEnum::AConst(_))));
-                if literal.is_some() || !may_be_time(node) {
-                    self.each(cast.arg.as_deref());
-                }
+            Some(NodeEnum::TypeCast(cast))
+                if is_plain(cast.type_name.as_ref())
+                    && (cast.arg.as_deref().is_some_and(is_literal) || !may_be_time(node)) =>
+            {
+                self.each(cast.arg.as_deref());
             }
             Some(NodeEnum::AExpr(_)) if may_be_time(node) => {}
             Some(NodeEnum::AExpr(expr)) => self.each(expr.lexpr.as_deref().into_iter().chain(expr.rexpr.as_deref())),

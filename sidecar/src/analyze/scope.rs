@@ -85,6 +85,11 @@ impl RelationItem {
         !self.write_target && (self.view.is_some() || self.system_view.is_some())
     }
 
+    /// Whether it has a row filter.
+    pub(crate) fn filtered(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.filter.is_some())
+    }
+
     /// The columns that exist for the identity: attribute number and the name by which the statement knows them.
     pub(crate) fn visible(&self) -> impl Iterator<Item = (i16, &Arc<str>)> {
         let hidden = |number: i16| self.view.as_ref().is_some_and(|view| view.hides(number));

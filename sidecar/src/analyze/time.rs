@@ -176,8 +176,7 @@ pub(super) fn may_be_time(node: &Node) -> bool {
             name.is_some_and(|name| ["date", "time", "timetz", "timestamp", "timestamptz"].contains(&name))
         }
         Some(NodeEnum::AExpr(expr)) => {
-            matches!(operator_of(expr), Some("+" | "-"))
-                && [&expr.lexpr, &expr.rexpr].into_iter().flatten().any(|side| may_be_time(side))
+            matches!(operator_of(expr), Some("+" | "-")) && tree::sides(expr).any(may_be_time)
         }
         _ => false,
     }

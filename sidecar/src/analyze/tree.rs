@@ -379,6 +379,19 @@ pub(crate) fn strings(nodes: &[Node]) -> Option<Vec<&str>> {
     nodes.iter().map(string_of).collect()
 }
 
+/// What stands on both sides of an operator, or on the one that it has.
+pub(crate) fn sides(expr: &pb::AExpr) -> impl Iterator<Item = &Node> {
+    [&expr.lexpr, &expr.rexpr].into_iter().flatten().map(|side| &**side)
+}
+
+/// The same, with the items of a list in place of the list.
+pub(crate) fn operands(expr: &pb::AExpr) -> impl Iterator<Item = &Node> {
+    sides(expr).flat_map(|side| match &side.node {
+        Some(NodeEnum::List(list)) => list.items.as_slice(),
+        _ => std::slice::from_ref(side),
+    })
+}
+
 /// `qualifier.column`.
 pub(crate) fn column(qualifier: &str, name: &str) -> Node {
     node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![string(qualifier), string(name)], location: -1 }))

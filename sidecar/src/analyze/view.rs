@@ -90,7 +90,7 @@ impl Analyzer<'_> {
             None => {
                 let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
                 let mut barrier = item.barrier.clone();
-                if item.view.as_ref().is_some_and(|view| view.filter.is_some()) {
+                if item.filtered() {
                     barrier.extend(late.iter().filter(|(of, _)| *of == id).map(|(_, number)| *number));
                 }
                 tree::query(subquery(item, &barrier, range, sample, fenced, raised)?)

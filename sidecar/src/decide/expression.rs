@@ -27,15 +27,15 @@ const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 /// Whether a filter is more than comparisons of columns with constants, each of which costs less than a comparison with a cast
 /// of a parameter.
 pub fn is_costly(filter: &Node, catalog: &Catalog, relation: &Relation) -> bool {
-    // What a view's column is, or a generated one's, may take the place of it.
-    let is_stored = |name: &str| relation.column(name).filter(|column| column.generated.is_none());
-    if relation.kind == RelationKind::View {
-        return true;
-    }
     fn kind(node: &Option<Box<Node>>) -> Option<&Kind> {
         node.as_deref().and_then(|node| node.node.as_ref())
     }
-    let column = |node: &Option<Box<Node>>| node.as_deref().and_then(as_row_column).and_then(is_stored);
+    // What a view's column is, or a generated one's, may take the place of it.
+    if relation.kind == RelationKind::View {
+        return true;
+    }
+    let stored = |name: &str| relation.column(name).filter(|column| column.generated.is_none());
+    let column = |node: &Option<Box<Node>>| node.as_deref().and_then(as_row_column).and_then(stored);
     let is_column = |node: &Option<Box<Node>>| column(node).is_some();
     // A column beside a constant of another kind would be cast, for the price of another operator.
     let is_beside = |of: &Option<Box<Node>>, node: &Option<Box<Node>>| {
@@ -62,7 +62,7 @@ pub fn is_costly(filter: &Node, catalog: &Catalog, relation: &Relation) -> bool 
                 conjuncts.extend(&bool.args);
                 false
             }
-            Some(Kind::ColumnRef(_)) => as_row_column(conjunct).and_then(is_stored).is_none(),
+            Some(Kind::ColumnRef(_)) => as_row_column(conjunct).and_then(stored).is_none(),
             Some(Kind::AExpr(expr)) => {
                 let names: Option<Vec<&str>> = expr.name.iter().map(text_of).collect();
                 let own = matches!(names.as_deref(), Some(["pg_catalog", name]) if COMPARISONS.contains(name));
