@@ -143,10 +143,10 @@ fn main() {
         });
         group.bench_function("a new text: parse, walk, decide, rewrite, proof", |bencher| {
             let measured = measure(sql, &limits).unwrap();
-            bencher.iter(|| decided(analyze(black_box(sql), measured, &bound, &view)));
+            bencher.iter(|| decided(analyze(black_box(sql), measured, &bound, &view, &[])));
         });
         group.bench_function("the same text again", |bencher| {
-            bencher.iter(|| decided(runtime.block_on(gate.decide(&view, black_box(sql)))));
+            bencher.iter(|| decided(runtime.block_on(gate.decide(&view, black_box(sql), &[]))));
         });
         group.bench_function("another text of a known shape", |bencher| {
             let mut number = 0_u32;
@@ -156,7 +156,7 @@ fn main() {
                 text.clear();
                 _ = write!(text, "{}", sql.split("4711").next().unwrap());
                 _ = write!(text, "{number}{}", sql.split("4711").nth(1).unwrap());
-                decided(runtime.block_on(gate.decide(&view, black_box(&text))))
+                decided(runtime.block_on(gate.decide(&view, black_box(&text), &[])))
             });
         });
         group.finish();

@@ -21,7 +21,7 @@ const SEARCH_PATH: [&str; 3] = ["evil", "shop", "public"];
 fn decide(bound: &BoundPolicy, text: &str) -> std::sync::Arc<Decided> {
     let path = SEARCH_PATH.map(str::to_owned);
     let session = SessionView { search_path: path.as_slice().into(), looked: true, ..SessionView::default() };
-    match analyze(text, measure(text, &ParseLimits::default()).unwrap(), bound, &session) {
+    match analyze(text, measure(text, &ParseLimits::default()).unwrap(), bound, &session, &[]) {
         Analysis::Decided(decided) => decided,
         Analysis::Lookup(names) => panic!("{text}: {names:?}"),
     }

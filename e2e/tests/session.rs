@@ -123,6 +123,7 @@ impl Script {
             policy_version: version,
             fingerprint: "f".into(),
             normalized: "n".into(),
+            asks_types: false,
             needs: None,
             said: Said::default(),
         }
@@ -130,7 +131,7 @@ impl Script {
 }
 
 impl Decide for Script {
-    async fn decide(&self, _: &SessionView, sql: &str) -> Analysis {
+    async fn decide(&self, _: &SessionView, sql: &str, _: &[u32]) -> Analysis {
         Analysis::Decided(Arc::new(self.decided(sql)))
     }
 

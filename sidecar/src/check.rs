@@ -302,7 +302,7 @@ fn initial_view(bound: &BoundPolicy) -> SessionView {
 /// What comes of one text.
 pub(crate) fn decide(text: &str, bound: &BoundPolicy, view: &SessionView) -> Result<Arc<Decided>, Denial> {
     let measure = sql::measure(text, &sql::ParseLimits::default())?;
-    match sql::deep::run_blocking(&measure, || analyze(text, measure, bound, view))? {
+    match sql::deep::run_blocking(&measure, || analyze(text, measure, bound, view, &[]))? {
         Analysis::Decided(decided) => Ok(decided),
         Analysis::Lookup(names) => {
             let names: Vec<String> = names

@@ -18,8 +18,8 @@ use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
 use crate::analyze::{Analysis, Decided, Effect, SessionView, Statement, analyze, free_literals, unreadable};
-use crate::catalog::Catalog;
 use crate::catalog::refresh::CatalogKeeper;
+use crate::catalog::{Catalog, Oid};
 use crate::decide::bind::bind;
 use crate::decide::bound::BoundPolicy;
 use crate::decide::{Denial, Reason};
@@ -66,6 +66,7 @@ impl Alike {
             policy_version: self.decided.policy_version,
             fingerprint: Arc::clone(&self.decided.fingerprint),
             normalized: Arc::clone(&self.decided.normalized),
+            asks_types: self.decided.asks_types,
             needs: self.decided.needs.clone(),
             said: self.decided.said.share(),
         })
@@ -91,6 +92,8 @@ pub struct Gate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     text: Arc<str>,
+    /// Types of the parameters, where the decision depends on them.
+    types: Arc<[Oid]>,
     search_path: Arc<[String]>,
     binding: u64,
 }
@@ -99,19 +102,23 @@ struct Key {
 #[derive(Hash)]
 struct Ask<'a> {
     text: &'a str,
+    types: &'a [Oid],
     search_path: &'a [String],
     binding: u64,
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Ask { text: &self.text, search_path: &self.search_path, binding: self.binding }.hash(state);
+        Ask { text: &self.text, types: &self.types, search_path: &self.search_path, binding: self.binding }.hash(state);
     }
 }
 
 impl Equivalent<Key> for Ask<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.binding == key.binding && *self.text == *key.text && *self.search_path == *key.search_path
+        self.binding == key.binding
+            && *self.text == *key.text
+            && *self.types == *key.types
+            && *self.search_path == *key.search_path
     }
 }
 
@@ -122,7 +129,7 @@ struct Size;
 impl Weighter<Key, Arc<Decided>> for Size {
     fn weight(&self, key: &Key, decided: &Arc<Decided>) -> u64 {
         let rewritten = decided.rewritten.as_ref().map_or(0, |text| text.len());
-        (ENTRY + key.text.len() + rewritten + decided.normalized.len()) as u64
+        (ENTRY + key.text.len() + size_of_val(&*key.types) + rewritten + decided.normalized.len()) as u64
     }
 }
 
@@ -207,9 +214,10 @@ impl Gate {
     async fn learn(&self, bound: &Arc<BoundPolicy>, view: &SessionView, text: &str, shape: &Shape, decided: &Decided) {
         let put = |key: &str, form: Form| {
             let search_path = Arc::clone(&view.search_path);
-            self.forms.insert(Key { text: key.into(), search_path, binding: bound.version }, form);
+            self.forms
+                .insert(Key { text: key.into(), types: Arc::default(), search_path, binding: bound.version }, form);
         };
-        let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
+        let ask = Ask { text, types: &[], search_path: &view.search_path, binding: bound.version };
         match self.forms.get(&Ask { text: &shape.key, ..ask }) {
             None => return put(&shape.key, Form::Seen),
             Some(Form::Seen) => {}
@@ -266,7 +274,7 @@ impl Gate {
         decided: &Decided,
     ) -> Option<Arc<Alike>> {
         let (strange, strangers) = shape.with_strangers(text, free);
-        let Ok(Analysis::Decided(other)) = self.analyse(bound, view, &strange).await else { return None };
+        let Ok(Analysis::Decided(other)) = self.analyse(bound, view, &strange, &[]).await else { return None };
         if !is_cacheable(&other) || other.normalized != decided.normalized {
             return None;
         }
@@ -281,35 +289,47 @@ impl Gate {
         Some(Arc::new(Alike { decided: other, rewritten }))
     }
 
-    async fn analyse(&self, bound: &Arc<BoundPolicy>, view: &SessionView, text: &str) -> Result<Analysis, Denial> {
+    async fn analyse(
+        &self,
+        bound: &Arc<BoundPolicy>,
+        view: &SessionView,
+        text: &str,
+        types: &[Oid],
+    ) -> Result<Analysis, Denial> {
         let measure = match sql::measure(text, &self.limits) {
             Err(denial) if denial.reason == Reason::Syntax => return Ok(unreadable(text, denial, bound)),
             measure => measure?,
         };
         let _share = self.budget.acquire(&measure).await?;
         if sql::deep::is_inline(&measure) {
-            return Ok(analyze(text, measure, bound, view));
+            return Ok(analyze(text, measure, bound, view, types));
         }
-        let (bound, view, text) = (Arc::clone(bound), view.clone(), text.to_owned());
-        sql::deep::run(&measure, move || analyze(&text, measure, &bound, &view)).await
+        let (bound, view, text, types) = (Arc::clone(bound), view.clone(), text.to_owned(), types.to_vec());
+        sql::deep::run(&measure, move || analyze(&text, measure, &bound, &view, &types)).await
     }
 }
 
 impl Decide for Gate {
-    async fn decide(&self, view: &SessionView, text: &str) -> Analysis {
+    async fn decide(&self, view: &SessionView, text: &str, types: &[Oid]) -> Analysis {
+        // Most clients leave all types to the server.
+        let types = if types.iter().all(|kind| *kind == 0) { &[] } else { types };
         let bound = self.bound.load();
         // What was unknown may come to be before the catalog tells.
-        let shared = view.overlay.is_empty() && !view.looked && text.len() <= MAX_CACHED_TEXT;
+        let size = text.len() + size_of_val(types);
+        let shared = view.overlay.is_empty() && !view.looked && size <= MAX_CACHED_TEXT;
         let mut shape = None;
         if shared {
-            let ask = Ask { text, search_path: &view.search_path, binding: bound.version };
-            if let Some(decided) = self.cache.get(&ask) {
+            let ask = Ask { text, types: &[], search_path: &view.search_path, binding: bound.version };
+            let fits = |decided: &Arc<Decided>| types.is_empty() || !decided.asks_types;
+            let of_types = || (!types.is_empty()).then(|| self.cache.get(&Ask { types, ..ask })).flatten();
+            if let Some(decided) = self.cache.get(&ask).filter(fits).or_else(of_types) {
                 self.metrics.cache_hit();
                 return Analysis::Decided(decided);
             }
             shape = sql::shape(text);
             if let Some(of_text) = &shape
                 && let Some(Form::Alike(alike)) = self.form(&ask, of_text)
+                && fits(&alike.decided)
             {
                 self.metrics.cache_hit();
                 return Analysis::Decided(alike.decide(of_text, text));
@@ -317,24 +337,25 @@ impl Decide for Gate {
         }
         self.metrics.cache_miss();
         let mut bound = Guard::into_inner(bound);
-        let mut analysis = self.analyse(&bound, view, text).await;
+        let mut analysis = self.analyse(&bound, view, text, types).await;
         if matches!(&analysis, Ok(analysis) if may_be_out_of_date(analysis)) {
             self.keeper.look_again().await;
             self.follow_catalog();
             let now = self.bound.load_full();
             if now.version != bound.version {
                 bound = now;
-                analysis = self.analyse(&bound, view, text).await;
+                analysis = self.analyse(&bound, view, text, types).await;
             }
         }
         match analysis {
             Ok(Analysis::Decided(decided)) => {
                 if shared && is_cacheable(&decided) {
-                    if let Some(shape) = &shape {
+                    let types = if decided.asks_types { types } else { &[] };
+                    if let Some(shape) = shape.as_ref().filter(|_| types.is_empty()) {
                         self.learn(&bound, view, text, shape, &decided).await;
                     }
                     let search_path = Arc::clone(&view.search_path);
-                    let key = Key { text: text.into(), search_path, binding: bound.version };
+                    let key = Key { text: text.into(), types: types.into(), search_path, binding: bound.version };
                     self.cache.insert(key, Arc::clone(&decided));
                     self.metrics.cache_bytes(self.cache.weight() + self.forms.weight());
                 }

@@ -50,7 +50,7 @@ use handshake::Ready;
 
 use crate::analyze::{Analysis, MaskedUse, SessionView};
 use crate::audit::{SessionAudit, SessionEnd};
-use crate::catalog::WrittenName;
+use crate::catalog::{Oid, WrittenName};
 use crate::decide::Denial;
 use crate::decide::bound::BoundPolicy;
 use crate::decide::mask::HashKey;
@@ -75,8 +75,8 @@ pub type InForce = Guard<Arc<BoundPolicy>>;
 
 /// What decides.
 pub trait Decide: Send + Sync + 'static {
-    /// Decides a text.
-    fn decide(&self, view: &SessionView, sql: &str) -> impl Future<Output = Analysis> + Send;
+    /// Decides a text to whose parameters a client gives these types, 0 for those that the server finds.
+    fn decide(&self, view: &SessionView, sql: &str, types: &[Oid]) -> impl Future<Output = Analysis> + Send;
     /// The policy in force.
     fn bound(&self) -> InForce;
     /// DDL was committed: the catalog is read again before this returns.

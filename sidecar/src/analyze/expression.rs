@@ -8,6 +8,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::late::{each_bare_parameter, operator_of, tried_first};
+use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
@@ -18,6 +19,9 @@ use crate::decide::bound::{ColumnView, RowFilter};
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason, builtins};
 use postern_crds::{OnPredicate, Verb};
+
+/// Operators beside which a parameter without a type is of the other side's, and the schema that they may be named with.
+const COMPARES: [&str; 7] = ["=", "<>", "<", "<=", ">", ">=", "pg_catalog"];
 
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
@@ -55,10 +59,6 @@ impl Analyzer<'_> {
                 }
                 if filtered && fails_late {
                     return self.operator_expression(node, inner);
-                }
-                if filtered {
-                    self.out.takes_no_oid |= costly && self.compares_bigint_with_parameter(node);
-                    self.out.alike.extend(self.lists_of_parameters(node));
                 }
                 let kind = self.operator_expression(node, place)?;
                 if conjunct {
@@ -127,6 +127,7 @@ impl Analyzer<'_> {
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
             Some(NodeEnum::AArrayExpr(array)) => {
+                self.parameters_in_array(&array.elements);
                 if place.condition && array.elements.len() > 1 {
                     array.elements.iter().for_each(|node| each_bare_parameter(node, &mut self.array_parameters));
                 }
@@ -558,6 +559,8 @@ impl Analyzer<'_> {
         let harmless = self.is_harmless_comparison(node);
         let Some(NodeEnum::AExpr(expr)) = &mut node.node else { return Ok(None) };
         let inner = if harmless { place } else { Place { leaky: true, ..place } };
+        let compares = tree::strings(&expr.name).is_some_and(|names| names.iter().all(|name| COMPARES.contains(name)));
+        let [parameter, other] = [&expr.lexpr, &expr.rexpr].map(|side| side.as_deref().and_then(bare_parameter));
         let left = match expr.lexpr.as_deref_mut() {
             Some(left) => Some(self.compared(left, inner)?),
             None => None,
@@ -566,8 +569,15 @@ impl Analyzer<'_> {
         if let Some(operators) = of_each_item(kind)
             && let Some(NodeEnum::List(list)) = expr.rexpr.as_deref_mut().and_then(|right| right.node.as_mut())
         {
+            // The items of a list have one type together: that of the value beside them, but for what has one of its own.
+            let has_others = || list.items.iter().filter(|item| !self.is_of_its_place(item)).nth(1).is_some();
+            let apart = self.policy.row_filters && (kind != pb::AExprKind::AexprIn || !has_others());
             for item in &mut list.items {
+                let other = bare_parameter(item).filter(|_| apart);
                 let item = self.compared(item, inner)?;
+                if let Some((_, location)) = other {
+                    self.parameter_beside(location, left.as_ref().and_then(Compared::one));
+                }
                 for operator in operators {
                     self.decide_comparison(&[tree::string(*operator)], left.as_ref(), &item)?;
                 }
@@ -586,6 +596,14 @@ impl Analyzer<'_> {
             }
             (_, right) => right,
         };
+        if compares {
+            let left = left.as_ref().and_then(Compared::one);
+            for (parameter, kind) in [(parameter, right.one()), (other, left)] {
+                if let Some((_, location)) = parameter {
+                    self.parameter_beside(location, kind);
+                }
+            }
+        }
         let result = self.decide_comparison(&expr.name, left.as_ref(), &right)?;
         match kind {
             pb::AExprKind::AexprOp => Ok(result),
@@ -777,8 +795,7 @@ impl Analyzer<'_> {
                 operator_of(expr).is_some_and(|name| ["+", "-", "*", "/", "%"].contains(&name))
                     && tree::sides(expr).all(is_literal)
             }
-            // A bigint is a key as often as not, and an oid none of its values: see `Statement::takes_no_oid`.
-            Some(NodeEnum::ParamRef(_)) => kind == types::INT8,
+            Some(NodeEnum::ParamRef(parameter)) => self.parameter_fits(parameter.number, kind),
             Some(NodeEnum::TypeCast(cast)) => self.meant_type(cast.type_name.as_ref()).is_some_and(|found| {
                 let is_array = found.element != 0 && found.category == 'A';
                 let other = if is_array { found.element } else { found.oid };
@@ -1091,8 +1108,6 @@ impl Analyzer<'_> {
             let compared = compared.into_iter().chain(std::iter::repeat(Beside::Other));
             for ((left, right), beside) in left.into_iter().zip(right.chain(std::iter::repeat(None))).zip(compared) {
                 self.operator_result(&names, Some(left), right)?;
-                self.out.takes_no_oid |=
-                    self.policy.costly_filters && beside == Beside::Parameter && right == Some(types::INT8);
                 safe.push(self.compares_safely(beside, left, right));
             }
         }
@@ -1126,7 +1141,7 @@ impl Analyzer<'_> {
     /// What stands beside a column of a subquery.
     fn beside(&self, node: &Node) -> Beside {
         match &node.node {
-            Some(NodeEnum::ParamRef(_)) => Beside::Parameter,
+            Some(NodeEnum::ParamRef(parameter)) => Beside::Parameter(parameter.number),
             Some(NodeEnum::ColumnRef(_)) => match self.operand(node) {
                 Operand::Column(_) if !self.is_computed(node) => Beside::Value,
                 _ => Beside::Other,
@@ -1140,8 +1155,9 @@ impl Analyzer<'_> {
     fn compares_safely(&self, beside: Beside, left: Option<Oid>, right: Option<Oid>) -> bool {
         match (beside, left, right) {
             (Beside::Other, ..) | (.., None) => false,
-            (Beside::Parameter, _, Some(right)) => {
-                right == types::INT8 || builtins::is_cast_safely(right) && builtins::cast_that_fails(right).is_none()
+            (Beside::Parameter(number), _, Some(right)) => {
+                builtins::is_cast_safely(right) && builtins::cast_that_fails(right).is_none()
+                    || self.parameter_fits(number, right)
             }
             (Beside::Value, Some(left), Some(right)) => {
                 left == right || left == types::UNKNOWN || builtins::leakproof(self.catalog, "=", left, right)
@@ -1356,8 +1372,8 @@ pub(super) enum Operand {
 enum Beside {
     /// A column, or a literal.
     Value,
-    /// A parameter, of a type that is not known.
-    Parameter,
+    /// The parameter of this number.
+    Parameter(i32),
     /// What may fail.
     Other,
 }

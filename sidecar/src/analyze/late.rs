@@ -10,6 +10,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
 use super::expression::{Operand, has_parameter, is_literal, parts, tested};
+use super::parameters::{ParameterType, Reliance, bare_parameter, is_integer};
 use super::time::is_date;
 use super::tree;
 use crate::catalog::Oid;
@@ -94,7 +95,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether it is seen to be an array.
-    fn is_array(&self, node: &Node) -> bool {
+    pub(super) fn is_array(&self, node: &Node) -> bool {
         match &node.node {
             Some(NodeEnum::AArrayExpr(_)) => true,
             Some(NodeEnum::TypeCast(cast)) => {
@@ -157,7 +158,9 @@ impl Analyzer<'_> {
         for (kind, constant) in self.beside_columns(expr) {
             if let Some(name) = builtins::cast_that_fails(kind) {
                 each_parameter(constant, any, &mut |parameter, is_array| {
-                    casts.push(tree::cast_to(parameter.clone(), name, is_array));
+                    if bare_parameter(parameter).is_none_or(|(number, _)| !self.parameter_fits(number, kind)) {
+                        casts.push(tree::cast_to(parameter.clone(), name, is_array));
+                    }
                 });
             }
         }
@@ -196,15 +199,7 @@ impl Analyzer<'_> {
         if !is_date(column) && !list.iter().any(has_parameter) {
             return false;
         }
-        let is_plain = |item: &Node| match &item.node {
-            Some(NodeEnum::ParamRef(_)) => true,
-            Some(NodeEnum::AConst(constant)) => !matches!(constant.val, Some(pb::a_const::Val::Fval(_))),
-            _ => false,
-        };
-        // See `Statement::alike`.
-        if is_integer(column) && list.iter().all(is_plain) {
-            return false;
-        }
+        let is_plain = |item: &Node| matches!(&item.node, Some(NodeEnum::AConst(constant)) if !matches!(constant.val, Some(pb::a_const::Val::Fval(_))));
         let mut kinds: Vec<Oid> = with_column.then_some(column).into_iter().collect();
         // Each may be of another.
         let mut unknown = 0;
@@ -212,6 +207,16 @@ impl Analyzer<'_> {
             let kind = match &item.node {
                 Some(NodeEnum::AConst(_)) if is_plain(item) => continue,
                 Some(NodeEnum::AConst(_)) => Some(types::NUMERIC),
+                Some(NodeEnum::ParamRef(parameter)) => match self.parameters.kind(parameter.number) {
+                    ParameterType::Given(kind) => Some(self.catalog.base_type(kind)),
+                    ParameterType::OfItsPlace => continue,
+                    ParameterType::OfAPlace
+                        if is_integer(column) && self.parameters.rely(parameter.number, Reliance::Integer) =>
+                    {
+                        continue;
+                    }
+                    ParameterType::OfAPlace => None,
+                },
                 Some(NodeEnum::TypeCast(cast)) => self.cast_type(cast),
                 _ => self.time(item).map(|time| time.kind),
             };
@@ -223,7 +228,10 @@ impl Analyzer<'_> {
         kinds.iter_mut().filter(|kind| is_integer(**kind)).for_each(|kind| *kind = types::INT8);
         kinds.sort_unstable();
         kinds.dedup();
-        kinds.len() + unknown > 1
+        // An integer is cast to any number, and no cast of it fails.
+        let fits = |one: &Oid| kinds.iter().all(|other| builtins::leakproof(self.catalog, "=", *one, *other));
+        let is_cast_safely = is_integer(column) && unknown == 0 && kinds.iter().all(fits);
+        kinds.len() + unknown > 1 && !is_cast_safely
     }
 
     /// Whether a comparison that reads no column casts a parameter, as it may where it has more than literals to compare that with.
@@ -234,37 +242,25 @@ impl Analyzer<'_> {
         compared.len() > 1 && is_given && compared.into_iter().any(has_parameter)
     }
 
-    /// The parameters without a cast in each list beside an integer: see [`super::Statement::alike`].
-    pub(super) fn lists_of_parameters(&self, node: &Node) -> Vec<Vec<i32>> {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
-        let mut found = Vec::new();
-        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| is_integer(*kind)) {
-            each_list(constant, true, &mut |list, _| {
-                let number = |item: &Node| match &item.node {
-                    Some(NodeEnum::ParamRef(parameter)) => Some(parameter.number),
-                    _ => None,
-                };
-                found.push(list.iter().filter_map(number).collect::<Vec<_>>());
-            });
-        }
-        found.retain(|list| list.len() > 1);
-        found
-    }
-
-    /// Whether a list with a date or a timestamp, of no zone, holds what is known to be of another kind of time: the column is cast
-    /// to that, and not all that it may hold can be.
+    /// Whether a list with a date or a timestamp, of no zone, holds what may be of another kind of time: the column is cast to that, and
+    /// not all that it may hold can be.
     pub(super) fn casts_time(&self, column: &Node, list: &[Node]) -> bool {
         let Operand::Column(Some(kind @ (types::DATE | types::TIMESTAMP))) = self.operand(column) else { return false };
-        let is_known = |item: &Node| !matches!(item.node, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)));
+        let is_known = |item: &Node| match &item.node {
+            Some(NodeEnum::AConst(_)) => false,
+            Some(NodeEnum::ParamRef(parameter)) => self.parameters.kind(parameter.number) != ParameterType::OfItsPlace,
+            _ => true,
+        };
         let known: Vec<Node> = list.iter().filter(|item| is_known(item)).cloned().collect();
         list.len() > 1 && self.mixes(kind, true, &known)
     }
 
-    /// Whether a cast may fail for some values: any but one to a string.
+    /// Whether a cast of a parameter may fail for some values: any but one to a string, or to the type that it has.
     fn may_fail(&self, cast: &Node) -> bool {
         match &cast.node {
             Some(NodeEnum::TypeCast(cast)) => {
                 self.meant_type(cast.type_name.as_ref()).is_none_or(|kind| kind.category != 'S')
+                    && !self.is_no_cast(cast)
             }
             _ => true,
         }
@@ -281,19 +277,6 @@ impl Analyzer<'_> {
         }
         false
     }
-
-    pub(super) fn compares_bigint_with_parameter(&self, node: &Node) -> bool {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        let mut found = false;
-        for (_, constant) in self.beside_columns(expr).into_iter().filter(|(kind, _)| *kind == types::INT8) {
-            each_parameter(constant, false, &mut |node, _| found |= matches!(node.node, Some(NodeEnum::ParamRef(_))));
-        }
-        found
-    }
-}
-
-const fn is_integer(kind: Oid) -> bool {
-    matches!(kind, types::INT2 | types::INT4 | types::INT8)
 }
 
 /// The name of a column's type, if values beside it are cast to one of several that they may be of.

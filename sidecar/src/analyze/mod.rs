@@ -8,6 +8,7 @@ mod function;
 mod late;
 mod literals;
 pub mod needs;
+mod parameters;
 mod path;
 mod schemas;
 mod scope;
@@ -32,10 +33,11 @@ use crate::audit::Said;
 use crate::catalog::names::Resolution;
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
-use crate::decide::{Reason, builtins, system};
+use crate::decide::{Reason, system};
 use crate::sql;
 
 use needs::{Beyond, Learner, Needs};
+use parameters::{Confirmed, Parameters};
 use postern_crds::{Limits, Mode, Verb, VerbSet};
 
 use crate::catalog::{Oid, Relation};
@@ -122,6 +124,8 @@ pub struct Decided {
     pub fingerprint: Arc<str>,
     /// The text with literals replaced, for the audit.
     pub normalized: Arc<str>,
+    /// Whether it depends on the types that the client gives the parameters.
+    pub asks_types: bool,
     /// What it needs of the rules; learnt in mode Audit.
     pub needs: Option<Arc<Needs>>,
     /// What the audit says of it.
@@ -208,44 +212,8 @@ pub struct Statement {
     pub session_rewrite: bool,
     /// Whether the server reads it as it runs, and nothing of it before: a definition, say.
     pub read_late: bool,
-    /// Whether a parameter must be none of the kinds of oid: it stands beside a bigint that would be cast to that before a filter ran.
-    pub takes_no_oid: bool,
-    /// Numbers of the parameters of a list beside an integer, whose types must be such that none is cast to another by a cast which can
-    /// fail before a filter ran, as numeric to a float.
-    pub alike: Vec<Vec<i32>>,
-    /// Numbers of the parameters of `ARRAY[…]` in conditions, which must be no arrays themselves: whether those fit together is found as
-    /// the statement runs, and costs nothing, so that it may come before any filter.
-    pub no_arrays: Vec<i32>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
-}
-
-impl Statement {
-    /// Decides the types that the client gives the parameters, 0 for those that the server finds.
-    pub(crate) fn takes_parameters(&self, catalog: &Catalog, types: &[Oid]) -> Result<(), Denial> {
-        if self.takes_no_oid && types.iter().any(|kind| builtins::casts_bigint(catalog, *kind)) {
-            let message = "a parameter of type oid can't be compared with a bigint of a relation that you see in part";
-            return Err(Denial::new(Reason::RowFilter, message).hint("Give it the type bigint."));
-        }
-        let given = |number: &i32| usize::try_from(*number - 1).ok().and_then(|index| types.get(index));
-        let mixes = |list: &Vec<i32>| {
-            let kinds: Vec<Oid> =
-                list.iter().filter_map(given).filter(|kind| **kind != 0).map(|kind| catalog.base_type(*kind)).collect();
-            let fits = |one: Oid, other: Oid| one == other || builtins::leakproof(catalog, "=", one, other);
-            kinds.iter().any(|one| kinds.iter().any(|other| !fits(*one, *other)))
-        };
-        let is_array =
-            |kind: &Oid| catalog.types.get(&catalog.base_type(*kind)).is_some_and(|kind| kind.category == 'A');
-        if self.no_arrays.iter().filter_map(given).any(is_array) {
-            let message = "a condition on a relation that you see in part can't make one array of several parameters that are arrays";
-            return Err(Denial::new(Reason::RowFilter, message).hint("Pass the whole array as one parameter."));
-        }
-        if self.alike.iter().any(mixes) {
-            let message = "parameters of several types can't stand in one list beside an integer of a relation that you see in part";
-            return Err(Denial::new(Reason::RowFilter, message).hint("Give them one type."));
-        }
-        Ok(())
-    }
 }
 
 /// What a statement does to the session's state, beyond rows.
@@ -406,6 +374,8 @@ pub(crate) struct Analyzer<'a> {
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
     late_equals: Vec<(ItemId, i16)>,
+    /// What is known of the parameters.
+    parameters: Parameters,
     /// Parameters of `ARRAY[…]` in conditions.
     array_parameters: Vec<i32>,
     /// Whether USING or NATURAL merged columns.
@@ -436,32 +406,51 @@ pub(crate) struct Analyzer<'a> {
 
 /// Decides a text and rewrites it to the identity's view of the database. Pure; to be called where the stack is deep
 /// enough for the text, see [`sql::deep`].
-pub fn analyze(text: &str, measure: sql::Measure, policy: &BoundPolicy, session: &SessionView) -> Analysis {
-    let mut statements = Vec::new();
-    let mut learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
-    let outcome = sql::as_server_reads(text, policy.catalog.server_version)
-        .and_then(|text| sql::parse_measured(&text, measure))
-        .and_then(|parsed| decide(parsed.tree, policy, session, &mut statements, &mut learner));
-    conclude(text, outcome, statements, learner, policy)
+///
+/// `types` are those that the client gives the parameters, 0 for those that the server finds.
+pub fn analyze(
+    text: &str,
+    measure: sql::Measure,
+    policy: &BoundPolicy,
+    session: &SessionView,
+    types: &[Oid],
+) -> Analysis {
+    let analyze = |confirmed| {
+        let mut so_far = SoFar::default();
+        let mut learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
+        let outcome = sql::as_server_reads(text, policy.catalog.server_version)
+            .and_then(|text| sql::parse_measured(&text, measure))
+            .and_then(|parsed| {
+                let parameters = Parameters::new(types, confirmed);
+                decide(parsed.tree, policy, session, &parameters, &mut so_far, &mut learner)
+            });
+        (outcome, so_far, learner)
+    };
+    let (mut outcome, mut so_far, mut learner) = analyze(None);
+    if let Some(confirmed) = so_far.confirmed.take() {
+        (outcome, so_far, learner) = analyze(Some(confirmed));
+    }
+    conclude(text, outcome, so_far, learner, policy)
 }
 
 /// What comes of a text that the scanner can't read: in mode Audit the server is to say so.
 pub fn unreadable(text: &str, denial: Denial, policy: &BoundPolicy) -> Analysis {
     let learner = (policy.policy.mode == Mode::Audit).then(Learner::default);
-    conclude(text, Err(denial), Vec::new(), learner, policy)
+    conclude(text, Err(denial), SoFar::default(), learner, policy)
 }
 
 fn conclude(
     text: &str,
     outcome: Result<Outcome, Denial>,
-    statements: Vec<Statement>,
+    so_far: SoFar,
     mut learner: Option<Learner>,
     policy: &BoundPolicy,
 ) -> Analysis {
     let normalized: Arc<str> = sql::normalize(text).into();
     let fingerprint: Arc<str> = sql::fingerprint(&normalized).into();
     let mut decided = Decided { policy_version: policy.version, fingerprint, normalized, ..Decided::default() };
-    decided.statements = statements.into();
+    decided.statements = so_far.statements.into();
+    decided.asks_types = so_far.asks_types;
     match outcome {
         Ok(Outcome::Rewritten(text)) => decided.rewritten = text,
         Ok(Outcome::Unknown(names)) => return Analysis::Lookup(names),
@@ -498,27 +487,40 @@ enum Outcome {
     Unknown(Vec<WrittenName>),
 }
 
+/// What was decided before something was refused.
+#[derive(Debug, Default)]
+struct SoFar {
+    statements: Vec<Statement>,
+    asks_types: bool,
+    /// What alone may be relied on of parameters, where not everything holds that was.
+    confirmed: Option<Confirmed>,
+}
+
 /// Decides each statement of a text.
 fn decide(
     mut tree: pb::ParseResult,
     policy: &BoundPolicy,
     session: &SessionView,
-    decided: &mut Vec<Statement>,
+    parameters: &Parameters,
+    decided: &mut SoFar,
     learner: &mut Option<Learner>,
 ) -> Result<Outcome, Denial> {
     let mut session = session.clone();
     let mut changed = false;
+    let is_alone = tree.stmts.len() == 1;
     for raw in &mut tree.stmts {
         let Some(statement) = raw.stmt.as_deref_mut() else { return Err(tree::unsupported("an empty statement")) };
         let mut analyzer = Analyzer::new(policy, session.clone());
         analyzer.learner = learner.take();
-        analyzer.out.read_late = statement.node.as_ref().is_some_and(utility::is_read_late);
-        let result = analyzer.statement(statement);
+        analyzer.parameters = parameters.clone();
+        let result = analyzer.whole(statement);
         analyzer.learn_columns();
-        if analyzer.filters_rows() {
-            analyzer.out.no_arrays = std::mem::take(&mut analyzer.array_parameters);
-        }
         *learner = analyzer.learner.take();
+        decided.asks_types |= analyzer.parameters.were_asked();
+        if let Some(confirmed) = analyzer.parameters.confirmed(&policy.catalog) {
+            // What PREPARE prepares has parameters of its own.
+            decided.confirmed = Some(if is_alone { confirmed } else { Confirmed::default() });
+        }
         if !analyzer.missing_columns.is_empty() && !session.looked {
             return Ok(Outcome::Unknown(analyzer.missing_columns));
         }
@@ -526,12 +528,12 @@ fn decide(
             if !analyzer.unknown.is_empty() && !session.looked {
                 return Ok(Outcome::Unknown(analyzer.unknown));
             }
-            decided.push(analyzer.out);
+            decided.statements.push(analyzer.out);
             return Err(denial);
         }
         changed |= analyzer.changed;
         session.predict(&analyzer.out.effect, std::mem::take(&mut analyzer.made), &analyzer.dropped);
-        decided.push(analyzer.out);
+        decided.statements.push(analyzer.out);
     }
     if !changed {
         return Ok(Outcome::Rewritten(None));
@@ -559,6 +561,7 @@ impl<'a> Analyzer<'a> {
             nullable: 0,
             equals: Vec::new(),
             late_equals: Vec::new(),
+            parameters: Parameters::default(),
             array_parameters: Vec::new(),
             filtered_reads: 0,
             free_condition: false,
@@ -578,8 +581,22 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// Decides one statement and rewrites it in place.
+    /// Decides one statement of a text and rewrites it in place.
+    fn whole(&mut self, node: &mut Node) -> Result<(), Denial> {
+        self.out.read_late = node.node.as_ref().is_some_and(utility::is_read_late);
+        self.statement(node)?;
+        // Whether the arrays of an array fit together is found as the statement runs, and costs nothing: it may come before any filter.
+        let numbers = std::mem::take(&mut self.array_parameters);
+        if self.filters_rows() && numbers.into_iter().any(|number| self.may_be_array(number)) {
+            let message = "a condition on a relation that you see in part can't make one array of several parameters that are arrays";
+            return Err(Denial::new(Reason::RowFilter, message).hint("Pass the whole array as one parameter."));
+        }
+        Ok(())
+    }
+
+    /// Decides a statement, or one within another, and rewrites it in place.
     pub(crate) fn statement(&mut self, node: &mut Node) -> Result<(), Denial> {
+        self.find_parameters(node);
         match &mut node.node {
             Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {
                 self.select(select, true)?;

@@ -319,8 +319,8 @@ impl Analyzer<'_> {
             version: 0,
             stmts: vec![pb::RawStmt { stmt: Some(Box::new(query.clone())), stmt_location: 0, stmt_len: 0 }],
         };
+        self.parameters.declare(&types);
         self.statement(query)?;
-        self.out.takes_parameters(self.catalog, &types)?;
         // Not before: what can't be written is refused by the walk.
         let inner = sql::emit(&inner)?;
         let decided = Box::new(self.out.clone());

@@ -102,7 +102,7 @@ fn decide_text(policy: &BoundPolicy, text: &str) -> Arc<Decided> {
         ..SessionView::default()
     };
     let measure = sql::measure(text, &sql::ParseLimits::default()).unwrap();
-    match analyze(text, measure, policy, &session) {
+    match analyze(text, measure, policy, &session, &[]) {
         Analysis::Decided(decided) => decided,
         Analysis::Lookup(names) => panic!("{text}: {names:?}"),
     }
@@ -256,7 +256,7 @@ fn decide_any(policy: &BoundPolicy, text: &str) {
     for looked in [false, true] {
         let session = SessionView { looked, ..SessionView::default() };
         if let Ok(measure) = sql::measure(text, &sql::ParseLimits::default())
-            && let Analysis::Decided(decided) = analyze(text, measure, policy, &session)
+            && let Analysis::Decided(decided) = analyze(text, measure, policy, &session, &[])
             && let (None, Some(sent)) = (&decided.denial, &decided.rewritten)
         {
             assert_one_meaning(sent);
@@ -436,7 +436,7 @@ fn mode_audit_learns_everything_that_a_text_needs_and_enforce_nothing() {
         let session =
             SessionView { search_path: Arc::new(["shop".to_owned()]), looked: true, ..SessionView::default() };
         let measure = sql::measure(text, &sql::ParseLimits::default()).unwrap();
-        match crate::analyze::analyze(text, measure, &bound, &session) {
+        match crate::analyze::analyze(text, measure, &bound, &session, &[]) {
             crate::analyze::Analysis::Decided(decided) => decided,
             crate::analyze::Analysis::Lookup(names) => panic!("{text}: {names:?}"),
         }

@@ -92,6 +92,7 @@ fn decided() -> Decided {
         policy_version: 3,
         fingerprint: "50fde20626009aba".into(),
         normalized: "SELECT * FROM customers WHERE id = $1".into(),
+        asks_types: false,
         needs: None,
         said: Said::default(),
     }

@@ -14,8 +14,8 @@ use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
 use crate::analyze::{Analysis, Decided, Effect, PathEnds, SessionView, Statement};
-use crate::catalog::WrittenName;
 use crate::catalog::overlay::overlay_query;
+use crate::catalog::{Oid, WrittenName};
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::frontend::{self, BindHead, Close, Describe, Execute, Parse};
@@ -43,8 +43,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     G: Decide,
 {
-    /// Decides a text under the state that it will meet. The decision may be a refusal.
-    pub(super) async fn decide(&mut self, text: &str) -> Result<Arc<Decided>, Hindrance> {
+    /// Decides a text under the state that it will meet, with the types that the client gives its parameters. The decision may be a
+    /// refusal.
+    pub(super) async fn decide(&mut self, text: &str, types: &[Oid]) -> Result<Arc<Decided>, Hindrance> {
         if std::mem::take(&mut self.look_up_failed) {
             return Err(Denial::new(Reason::Internal, "what this statement means could not be asked of the database")
                 .sqlstate("57014")
@@ -72,7 +73,7 @@ where
         }
         self.view.looked = false;
         let began = Instant::now();
-        let mut analysis = self.shared.gate.decide(&self.view, text).await;
+        let mut analysis = self.shared.gate.decide(&self.view, text, types).await;
         if let Analysis::Lookup(names) = analysis {
             let is_new = |name| !self.looked_up.contains(name);
             let may_look = self.looked_up.len() < MAX_LOOKED_UP && self.state().has_own_relations();
@@ -85,7 +86,7 @@ where
             // What neither the catalog nor the session's own connection knows does not exist, and whose error that is, is
             // decided.
             self.view.looked = true;
-            analysis = self.shared.gate.decide(&self.view, text).await;
+            analysis = self.shared.gate.decide(&self.view, text, types).await;
         }
         self.shared.metrics.decision_took(began.elapsed());
         match analysis {
@@ -165,7 +166,7 @@ where
     }
 
     /// Whether what was decided in another time would still be sent as it was. Names mean what they meant then.
-    async fn still_allowed(&self, text: &str, meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
+    async fn still_allowed(&self, text: &str, types: &[Oid], meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
         let mut view = SessionView {
             search_path: Arc::clone(&meaning.search_path),
             path_ends: PathEnds::default(),
@@ -174,10 +175,10 @@ where
             prepared: Arc::clone(&self.view.prepared),
             looked: false,
         };
-        let mut analysis = self.shared.gate.decide(&view, text).await;
+        let mut analysis = self.shared.gate.decide(&view, text, types).await;
         if matches!(analysis, Analysis::Lookup(_)) {
             view.looked = true;
-            analysis = self.shared.gate.decide(&view, text).await;
+            analysis = self.shared.gate.decide(&view, text, types).await;
         }
         match analysis {
             Analysis::Decided(now) => match &now.denial {
@@ -199,7 +200,7 @@ where
         let prepared = if self.is_fresh(&prepared) {
             prepared
         } else if bound {
-            self.still_allowed(&prepared.text, &self.meaning(), &prepared.decided).await?;
+            self.still_allowed(&prepared.text, &prepared.param_types, &self.meaning(), &prepared.decided).await?;
             if prepared.lost.load(Ordering::Relaxed) {
                 return Err(no_statement(name).into());
             }
@@ -219,13 +220,12 @@ where
     }
 
     /// Whether the types that a client names for parameters are such as it may make values of.
-    pub(super) fn may_take_parameters(&self, types: &[u32], decided: &Decided) -> Result<(), Denial> {
+    pub(super) fn may_take_parameters(&self, types: &[Oid]) -> Result<(), Denial> {
         if !self.is_enforcing() {
             return Ok(());
         }
         let bound = self.shared.gate.bound();
-        types.iter().try_for_each(|kind| bound.parameter(*kind))?;
-        decided.statements.iter().try_for_each(|statement| statement.takes_parameters(&bound.catalog, types))
+        types.iter().try_for_each(|kind| bound.parameter(*kind))
     }
 
     /// Before a statement that runs what is prepared under a name is bound: its columns are settled as it is bound.
@@ -242,11 +242,11 @@ where
         if prepared.columns.load(Ordering::Relaxed) == u64::MAX {
             return Err(other_columns().into());
         }
-        let decided = self.decide(&prepared.text).await?;
+        let decided = self.decide(&prepared.text, &prepared.param_types).await?;
         if let Some(denial) = &decided.denial {
             return Err(denial.clone().into());
         }
-        self.may_take_parameters(&prepared.param_types, &decided)?;
+        self.may_take_parameters(&prepared.param_types)?;
         let same = decided.rewritten == prepared.decided.rewritten && !prepared.lost.load(Ordering::Relaxed);
         if !same && !self.pending.is_empty() {
             return Err(Hindrance::Barrier);
@@ -259,7 +259,7 @@ where
             text: Arc::clone(&prepared.text),
             decided: Arc::clone(&decided),
             meaning: self.meaning(),
-            param_types: prepared.param_types.clone(),
+            param_types: Arc::clone(&prepared.param_types),
             by_sql: prepared.by_sql,
             columns: AtomicU64::new(prepared.columns.load(Ordering::Relaxed)),
             lost: AtomicBool::new(!same),
@@ -273,7 +273,7 @@ where
         let out = self.up.out();
         let written = Close { kind: frontend::Kind::Statement, name }
             .write(out)
-            .and_then(|()| Parse { statement: name, sql, param_types: prepared.param_types.clone() }.write(out))
+            .and_then(|()| Parse { statement: name, sql, param_types: prepared.param_types.to_vec() }.write(out))
             .and_then(|()| Describe { kind: frontend::Kind::Statement, name }.write(out));
         if written.is_err() {
             return Err(Denial::new(Reason::Internal, "a statement can't be prepared again").into());
@@ -311,7 +311,7 @@ where
     pub(super) async fn check_portal(&self, portal: &Portal) -> Result<(), Denial> {
         let version = self.policy_version();
         if portal.checked.load(Ordering::Relaxed) != version {
-            self.still_allowed(&portal.text, &portal.meaning, &portal.decided).await?;
+            self.still_allowed(&portal.text, &portal.param_types, &portal.meaning, &portal.decided).await?;
             portal.checked.store(version, Ordering::Relaxed);
         }
         Ok(())
@@ -372,12 +372,12 @@ where
                 if !self.statements.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
                 }
-                let decided = self.decide_inner(decided, index, inner).await;
+                let decided = self.decide_inner(decided, index, inner, types).await;
                 let prepared = Prepared {
                     text: Arc::clone(inner),
                     decided,
                     meaning: self.meaning(),
-                    param_types: types.clone(),
+                    param_types: types.as_slice().into(),
                     by_sql: true,
                     columns: AtomicU64::new(0),
                     lost: AtomicBool::new(false),
@@ -397,6 +397,7 @@ where
                 }
                 let portal = Portal {
                     text: Arc::clone(text),
+                    param_types: portal.map_or_else(Arc::default, |portal| Arc::clone(&portal.param_types)),
                     decided: Arc::clone(decided),
                     meaning: self.meaning(),
                     chosen: Chosen { decided: Arc::clone(decided), index, inner: true },
@@ -445,9 +446,15 @@ where
     }
 
     /// What a statement that SQL prepares is decided to be, apart from the PREPARE around it.
-    async fn decide_inner(&mut self, outer: &Arc<Decided>, index: usize, inner: &Arc<str>) -> Arc<Decided> {
+    async fn decide_inner(
+        &mut self,
+        outer: &Arc<Decided>,
+        index: usize,
+        inner: &Arc<str>,
+        types: &[Oid],
+    ) -> Arc<Decided> {
         self.refresh_view();
-        if let Analysis::Decided(decided) = self.shared.gate.decide(&self.view, inner).await
+        if let Analysis::Decided(decided) = self.shared.gate.decide(&self.view, inner, types).await
             && decided.denial.is_none()
             && decided.statements.len() == 1
         {

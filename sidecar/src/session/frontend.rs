@@ -280,7 +280,7 @@ where
             Err(error) if error.in_step() => return self.refused_query(header, None, not_text(error)).await,
             Err(error) => return Err(error.into()),
         };
-        let decided = match self.decide(&text).await {
+        let decided = match self.decide(&text, &[]).await {
             Ok(decided) => decided,
             Err(Hindrance::Barrier) => return Ok(Step::Barrier),
             Err(Hindrance::Denied(denial)) => return self.refused_query(header, Some(&text), *denial).await,
@@ -411,7 +411,7 @@ where
             let denial = Denial::new(Reason::Protocol, "this name of a prepared statement is reserved");
             return self.refused(header, StatementKind::Parse, &text, denial.sqlstate("42939")).await;
         }
-        let decided = match self.decide(&text).await {
+        let decided = match self.decide(&text, &param_types).await {
             Ok(decided) => decided,
             Err(Hindrance::Barrier) => return Ok(Step::Barrier),
             Err(Hindrance::Denied(denial)) => {
@@ -428,14 +428,14 @@ where
             return Ok(Step::Done);
         }
         let decided = if later { Arc::new(Decided::default()) } else { decided };
-        if let Err(denial) = self.may_take_parameters(&param_types, &decided) {
+        if let Err(denial) = self.may_take_parameters(&param_types) {
             return self.refused(header, StatementKind::Parse, &text, denial).await;
         }
         let prepared = Prepared {
             text: Arc::clone(&text),
             decided: Arc::clone(&decided),
             meaning: self.meaning(),
-            param_types,
+            param_types: param_types.into(),
             by_sql: false,
             columns: AtomicU64::new(0),
             lost: AtomicBool::new(later),
@@ -445,7 +445,7 @@ where
         let taken = if !name.is_empty() && self.statements.get(&name).is_some_and(is_taken) {
             None
         } else {
-            let param_types = prepared.param_types.clone();
+            let param_types = Arc::clone(&prepared.param_types);
             match self.name_statement(&name, Some(prepared)) {
                 Ok(taken) => Some((taken, param_types)),
                 Err(denial) => return self.refused(header, StatementKind::Parse, &text, denial).await,
@@ -454,7 +454,7 @@ where
         match &decided.rewritten {
             None => self.up.pass(header.frame_len()),
             Some(rewritten) => {
-                let param_types = taken.as_ref().map(|(_, types)| types.clone()).unwrap_or_default();
+                let param_types = taken.as_ref().map(|(_, types)| types.to_vec()).unwrap_or_default();
                 Parse { statement: &name, sql: rewritten, param_types }.write(self.up.out())?;
                 self.up.skip(header.frame_len());
             }
@@ -515,6 +515,7 @@ where
         };
         let value = Portal {
             text: Arc::clone(&prepared.text),
+            param_types: Arc::clone(&prepared.param_types),
             decided: Arc::clone(&prepared.decided),
             meaning: prepared.meaning.clone(),
             chosen: Chosen { decided: Arc::clone(&prepared.decided), index: 0, inner: prepared.by_sql },

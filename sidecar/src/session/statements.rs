@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use super::limits::Usage;
 use super::pending::Chosen;
 use crate::analyze::Decided;
-use crate::catalog::Relation;
+use crate::catalog::{Oid, Relation};
 
 /// Most named statements of a session, and most portals and cursors.
 pub(super) const MAX_NAMES: usize = 10_000;
@@ -35,7 +35,7 @@ pub(super) struct Prepared {
     /// What its names mean.
     pub(super) meaning: Meaning,
     /// Types of its parameters, as the client said.
-    pub(super) param_types: Vec<u32>,
+    pub(super) param_types: Arc<[Oid]>,
     /// Whether it was made by SQL's PREPARE; then `text` is the inner statement.
     pub(super) by_sql: bool,
     /// Hash of the result columns that the client was told; 0 for none.
@@ -49,6 +49,8 @@ pub(super) struct Prepared {
 pub(super) struct Portal {
     /// The text that made it: what was prepared, or the Query that holds DECLARE.
     pub(super) text: Arc<str>,
+    /// Types of its parameters, as the client said.
+    pub(super) param_types: Arc<[Oid]>,
     /// How that was decided.
     pub(super) decided: Arc<Decided>,
     /// What its names meant.

@@ -107,7 +107,7 @@ impl Decisions {
             }
             let view = SessionView { looked: false, ..view() };
             // A name that is looked up in vain is the server's to refuse.
-            if let Analysis::Decided(decided) = self.runtime.block_on(self.gate.decide(&view, text)) {
+            if let Analysis::Decided(decided) = self.runtime.block_on(self.gate.decide(&view, text, &[])) {
                 assert_eq!(self::essence(&decided), self::essence(&alone), "{text}");
             }
         }
@@ -116,7 +116,7 @@ impl Decisions {
     fn analysed(&self, text: &str) -> Arc<Decided> {
         let bound = self.gate.bound();
         let analysis = sql::measure(text, &self.limits)
-            .and_then(|measure| sql::deep::run_blocking(&measure, || analyze(text, measure, &bound, &view())));
+            .and_then(|measure| sql::deep::run_blocking(&measure, || analyze(text, measure, &bound, &view(), &[])));
         match analysis {
             Ok(Analysis::Decided(decided)) => decided,
             Ok(Analysis::Lookup(names)) => panic!("{names:?} were looked up, still unknown: {text}"),
