@@ -12,6 +12,9 @@ use crate::checked::{CheckedFilter, CheckedIdentity, CheckedMask, CheckedPolicy,
 use crate::pattern::{ColumnPattern, NamePattern, RelationPattern};
 use crate::verb::Verb;
 
+/// The setting that stands for transactions at SERIALIZABLE beside row filters.
+pub const ISOLATION_SETTING: &str = "transaction_isolation";
+
 /// Class of settings that belongs to Postern; keys of `hash` masks travel in it, so no client may touch it.
 pub const RESERVED_SETTING_CLASS: &str = "postern";
 
@@ -132,13 +135,12 @@ impl CheckedPolicy {
         })
     }
 
-    /// The first rule that lets the client set a custom setting (`class.name`, in any case). A setting without a class
-    /// is the server's own, and one of Postern's class is nobody's: no rule gives either.
+    /// The first rule that lets the client set a custom setting (`class.name`, in any case), or [`ISOLATION_SETTING`]. Another setting
+    /// without a class is the server's own, and one of Postern's class is nobody's: no rule gives either.
     pub fn setting_allowed(&self, identity: &CheckedIdentity, name: &str) -> Option<&CheckedRule> {
         // Postgres compares the names of settings without regard to ASCII case.
         let name = name.to_ascii_lowercase();
-        let (class, _) = name.split_once('.')?;
-        if class == RESERVED_SETTING_CLASS {
+        if name != ISOLATION_SETTING && name.split_once('.').is_none_or(|(class, _)| class == RESERVED_SETTING_CLASS) {
             return None;
         }
         self.rules

@@ -13,7 +13,7 @@ use crate::checked::{
     Database, EphemeralRole, Limits, MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording,
     TlsMode, To, Window,
 };
-use crate::combine::RESERVED_SETTING_CLASS;
+use crate::combine::{ISOLATION_SETTING, RESERVED_SETTING_CLASS};
 use crate::filter;
 use crate::issuers;
 use crate::pattern::{ColumnPattern, MAX_NAME_BYTES, NamePattern, PatternError, RelationPattern};
@@ -543,9 +543,13 @@ fn function_pattern(text: &str) -> Result<RelationPattern, String> {
     }
 }
 
-/// A pattern for custom settings: `class.name`, in any case, with stars after the class only.
+/// A pattern for custom settings: `class.name`, in any case, with stars after the class only. Or the one of the server's that a rule
+/// may give.
 fn setting_pattern(text: &str) -> Result<NamePattern, String> {
     let text = text.to_ascii_lowercase();
+    if text == ISOLATION_SETTING {
+        return Ok(NamePattern::Literal(text));
+    }
     let Some((class, name)) = text.split_once('.') else {
         return Err(format!("'{text}' is no custom setting: only those, written class.name, can be allowed"));
     };
@@ -1148,6 +1152,11 @@ mod tests {
                 "spec.rules[0].functions[0]: 'pg_catalog.*' matches nothing",
             ),
             ("/rules/0/settings/0", json!("work_mem"), "spec.rules[0].settings[0]: 'work_mem' is no custom setting"),
+            (
+                "/rules/0/settings/0",
+                json!("default_transaction_isolation"),
+                "spec.rules[0].settings[0]: 'default_transaction_isolation' is no custom setting",
+            ),
             ("/rules/0/settings/0", json!("*"), "spec.rules[0].settings[0]: '*' is no custom setting"),
             ("/rules/0/settings/0", json!("*.tenant"), "spec.rules[0].settings[0]: '*.tenant' must name the class"),
             ("/rules/0/settings/0", json!("a*.tenant"), "spec.rules[0].settings[0]: 'a*.tenant' must name the class"),
@@ -1338,7 +1347,7 @@ mod tests {
             vec![("/masks/0/mask", json!({"default": {}}))],
             vec![("/masks/0/mask", json!({"redact": {}}))],
             vec![("/rules/0/relations", json!(["public.\"Order Items\"", "*.*", "pg_catalog.pg_stats"]))],
-            vec![("/rules/0/settings", json!(["App.Tenant_Id", "app.a.*", "app.*_id"]))],
+            vec![("/rules/0/settings", json!(["App.Tenant_Id", "app.a.*", "app.*_id", "transaction_isolation"]))],
             vec![("/rules/0/channels", json!(["\"Order Events\"", "*"]))],
             vec![("/rules/0/functions", json!(["public.*", "pg_catalog.pg_sleep"]))],
             vec![("/rules/0/allow", json!([]))],

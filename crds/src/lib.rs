@@ -20,6 +20,7 @@ pub use checked::{
     Database, EphemeralRole, Limits, MaskKind, Mode, OnPredicate, ParameterRecording, Recording, StatementRecording,
     TlsMode, To, Window,
 };
+pub use combine::ISOLATION_SETTING;
 pub use compile::{CompileError, compile_identity, compile_policy};
 pub use pattern::{ColumnPattern, NamePattern, PatternError, RelationPattern};
 pub use verb::{Verb, VerbSet};

@@ -112,6 +112,7 @@ async fn serve(accepted: Accepted, door: Door, upstream: Arc<UpstreamConfig>) {
             settings: Vec::new(),
             judge: Box::new(|name, value| {
                 let context = settings::Context {
+                    row_filters: false,
                     custom: &|_| false,
                     role: "reporting",
                     statement_timeout: Some(Duration::from_secs(30)),

@@ -569,6 +569,7 @@ fn judge(bound: Arc<BoundPolicy>) -> Box<handshake::Judge> {
         let context = settings::Context {
             custom: &custom,
             role: &bound.identity.postgres_role,
+            row_filters: bound.row_filters,
             statement_timeout: longest_statement(&bound),
         };
         Ok(match settings::startup(&context, name, value)? {

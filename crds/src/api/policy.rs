@@ -425,7 +425,8 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     pub functions: Vec<String>,
-    /// Custom settings that the client may SET, as `class.name`; `*` is allowed after the class: `app.*`.
+    /// Custom settings that the client may SET, as `class.name`; `*` is allowed after the class: `app.*`. And `transaction_isolation`, which
+    /// allows SERIALIZABLE transactions beside row filters: their conflicts can tell of rows outside of a filter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 127)))]
     pub settings: Vec<String>,

@@ -77,12 +77,28 @@ UPDATE payments SET token = 'TOKENZQX94-9' WHERE id = 1;
 SELECT coalesce(n_tup_hot_upd, 1) FROM pg_stat_xact_all_tables WHERE relname = 'payments';
 ROLLBACK;
 
--- same: predicate locks on rows outside the filter
+-- refused: conflicts of serializable transactions, by predicate locks on rows outside the filter
 BEGIN ISOLATION LEVEL SERIALIZABLE;
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
-SELECT id FROM orders WHERE id = 4;
-SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock' AND locktype = 'tuple';
+
+-- refused: the same for the transaction that is open
+SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE;
+
+-- refused: the same for all transactions
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE;
+
+-- refused: the same by a setting
+SET default_transaction_isolation TO serializable;
+
+-- refused: the same by a function
+SELECT set_config('transaction_isolation', 'Serializable', true);
+
+-- refused: rows that an index drops by how many there are, those outside the filter included
+SET gin_fuzzy_search_limit = 1;
+
+-- works: other levels, and all rows of an index
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SET LOCAL gin_fuzzy_search_limit = 0;
+RESET default_transaction_isolation;
 ROLLBACK;
 
 -- refused: how much of a stored value a guess repeats, told by the length of the log

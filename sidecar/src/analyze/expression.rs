@@ -1117,25 +1117,34 @@ impl Analyzer<'_> {
                     for (index, column) in output.columns.iter().enumerate() {
                         let leaky = !equality || !safe.get(index).is_some_and(|safe| *safe);
                         let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
-                        self.mark(slice::from_ref(column), place)?;
+                        self.mark_output(slice::from_ref(column), place)?;
                     }
                 }
                 Ok(Some(types::BOOL))
             }
             Ok(pb::SubLinkType::ExprSublink) => {
                 if place.leaky || place.predicate {
-                    self.mark(&output.columns, Place { after_filter: false, ..place })?;
+                    self.mark_output(&output.columns, Place { after_filter: false, ..place })?;
                 }
                 Ok(first)
             }
             Ok(pb::SubLinkType::ArraySublink) => {
-                let place = Place { leaky: true, after_filter: false, from_below: false, ..place };
-                self.mark(&output.columns, place)?;
+                let place = Place { leaky: true, after_filter: false, ..place };
+                self.mark_output(&output.columns, place)?;
                 Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
             }
             Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
             _ => Err(unsupported("a subquery of this kind")),
         }
+    }
+
+    /// Marks what a subquery of an expression gives. Of that which it takes from around it, its cost does not tell.
+    fn mark_output(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
+        for (id, number) in columns.iter().flat_map(|column| &column.origins) {
+            let from_below = self.scopes.levels.iter().any(|level| level.items.contains(id));
+            self.use_column(*id, *number, Place { from_below, ..place })?;
+        }
+        Ok(())
     }
 
     /// What stands beside a column of a subquery.

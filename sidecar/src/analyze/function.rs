@@ -151,14 +151,16 @@ impl Analyzer<'_> {
             }
             FunctionClass::Setting => self.setting_call(function, arguments),
             FunctionClass::Sequence { .. } => self.sequence_call(function, arguments),
-            FunctionClass::WalPosition if self.policy.may_overwrite_masked() => Err(Denial::new(
-                Reason::Function,
-                format!(
-                    "the function {} is not allowed: you may overwrite masked values, and how much is written tells about them",
-                    full()
-                ),
-            )
-            .object(full())),
+            FunctionClass::WalPosition if self.policy.row_filters || self.policy.may_overwrite_masked() => {
+                // The server notes on a row that it comes upon whether it is there for all, and may log its page for that.
+                let why = if self.policy.row_filters {
+                    "how much is written tells of rows that you don't see"
+                } else {
+                    "you may overwrite masked values, and how much is written tells about them"
+                };
+                Err(Denial::new(Reason::Function, format!("the function {} is not allowed: {why}", full()))
+                    .object(full()))
+            }
             FunctionClass::WalPosition => Ok(()),
             FunctionClass::AdvisoryLock => {
                 let grant = self.allows_either(Verb::Lock, Some(Verb::Ddl))?;

@@ -854,6 +854,7 @@ impl Analyzer<'_> {
             ask(&crate::decide::settings::Context {
                 custom,
                 role: &self.policy.identity.postgres_role,
+                row_filters: self.policy.row_filters,
                 statement_timeout: self.policy.session_limits().statement_timeout,
             })
         };

@@ -4,11 +4,12 @@
 //! that no policy can allow it; one that is not named is refused. A statement within a statement (PREPARE, DECLARE,
 //! EXPLAIN, COPY) is decided as it would be alone.
 
+use std::slice;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
-use postern_crds::{MaskKind, Verb};
+use postern_crds::{ISOLATION_SETTING, MaskKind, Verb};
 
 use super::scope::{Column, Item, Scope, Source};
 use super::tree::{self, string_of, unsupported};
@@ -173,7 +174,10 @@ impl Analyzer<'_> {
         let name = transaction.savepoint_name.clone();
         let chain = transaction.chain;
         self.out.effect = match Kind::try_from(transaction.kind) {
-            Ok(Kind::TransStmtBegin | Kind::TransStmtStart) => Effect::Begin,
+            Ok(Kind::TransStmtBegin | Kind::TransStmtStart) => {
+                self.transaction_modes(&transaction.options)?;
+                Effect::Begin
+            }
             Ok(Kind::TransStmtCommit) => Effect::Commit { chain },
             Ok(Kind::TransStmtRollback) => Effect::Rollback { chain },
             Ok(Kind::TransStmtSavepoint) => Effect::Savepoint(name),
@@ -194,6 +198,21 @@ impl Analyzer<'_> {
             }
             Ok(Kind::Undefined) | Err(_) => return Err(unsupported("a transaction statement")),
         };
+        Ok(())
+    }
+
+    fn transaction_modes(&mut self, modes: &[Node]) -> Result<(), Denial> {
+        for mode in modes {
+            let Some(NodeEnum::DefElem(mode)) = &mode.node else { return Err(unsupported("a transaction mode")) };
+            if mode.defname == ISOLATION_SETTING {
+                let level = mode
+                    .arg
+                    .as_deref()
+                    .and_then(function::text_of)
+                    .ok_or_else(|| unsupported("this isolation level"))?;
+                self.settings(|context| settings::set(context, ISOLATION_SETTING, Some(slice::from_ref(&level))))?;
+            }
+        }
         Ok(())
     }
 
@@ -221,7 +240,7 @@ impl Analyzer<'_> {
                 return Ok(());
             }
             // SET TRANSACTION, SET SESSION CHARACTERISTICS: isolation, read only, deferrable, snapshot.
-            Kind::VarSetMulti => return Ok(()),
+            Kind::VarSetMulti => return self.transaction_modes(&set.args),
             Kind::VarSetCurrent | Kind::Undefined => return Err(unsupported("SET … FROM CURRENT")),
         };
         if values.is_none() && set.name == "session_authorization" {

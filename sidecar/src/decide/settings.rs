@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use postern_crds::ISOLATION_SETTING;
+
 use super::{Denial, Reason};
 
 /// What the decision depends on, besides name and value.
@@ -15,6 +17,8 @@ pub struct Context<'a> {
     pub custom: &'a dyn Fn(&str) -> bool,
     /// The Postgres role that the session runs as.
     pub role: &'a str,
+    /// Whether there are rows that the identity does not see.
+    pub row_filters: bool,
     /// The longest that a statement may run; `statement_timeout` is held to it.
     pub statement_timeout: Option<Duration>,
 }
@@ -46,6 +50,11 @@ pub enum ShowDecision {
 enum Check {
     /// Any value that the server takes.
     Any,
+    /// Any value that the server takes, where no rows are filtered; otherwise 0.
+    ZeroBesideFilters,
+    /// A level of isolation: beside row filters SERIALIZABLE needs a rule, for the server's predicate locks are on all rows that an index
+    /// finds, and conflicts tell of them.
+    Isolation,
     /// Only a boolean that reads so.
     Only(bool),
     /// Only these words.
@@ -94,7 +103,7 @@ const SETTINGS: &[(&str, Check)] = &[
     ("default_text_search_config", Check::Any),
     ("default_toast_compression", Check::Any),
     ("default_transaction_deferrable", Check::Any),
-    ("default_transaction_isolation", Check::Any),
+    ("default_transaction_isolation", Check::Isolation),
     ("default_transaction_read_only", Check::Any),
     ("default_with_oids", Check::Only(false)),
     ("effective_cache_size", Check::Any),
@@ -109,7 +118,7 @@ const SETTINGS: &[(&str, Check)] = &[
     ("geqo_seed", Check::Any),
     ("geqo_selection_bias", Check::Any),
     ("geqo_threshold", Check::AtMost(16)),
-    ("gin_fuzzy_search_limit", Check::Any),
+    ("gin_fuzzy_search_limit", Check::ZeroBesideFilters),
     ("hash_mem_multiplier", Check::AtMost(8)),
     ("hnsw.ef_search", Check::AtMost(1000)),
     ("hnsw.iterative_scan", Check::Any),
@@ -168,7 +177,7 @@ const SETTINGS: &[(&str, Check)] = &[
     ("timezone", Check::Any),
     ("timezone_abbreviations", Check::Any),
     ("transaction_deferrable", Check::Any),
-    ("transaction_isolation", Check::Any),
+    ("transaction_isolation", Check::Isolation),
     ("transaction_read_only", Check::Any),
     ("transaction_timeout", Check::Any),
     ("transform_null_equals", Check::Never("it changes what `= NULL` means")),
@@ -220,6 +229,20 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
     };
     match check {
         Check::Any => Ok(SetDecision::Pass),
+        Check::ZeroBesideFilters => match one()? {
+            Some(value) if context.row_filters && number(value) != Some(0.0) => {
+                Err(refused(&name, "it drops rows by how many there are, those that you don't see included"))
+            }
+            _ => Ok(SetDecision::Pass),
+        },
+        Check::Isolation => match one()? {
+            Some(value) if !value.trim().eq_ignore_ascii_case("serializable") || may_serialize(context) => {
+                Ok(SetDecision::Pass)
+            }
+            Some(_) => Err(refused(&name, "conflicts of serializable transactions tell of rows that you don't see")
+                .hint(format!("Use REPEATABLE READ. A rule with `settings: [{ISOLATION_SETTING}]` would allow it."))),
+            None => Ok(SetDecision::Pass),
+        },
         Check::SearchPath => Ok(SetDecision::SearchPath(values.map(<[String]>::to_vec))),
         Check::ApplicationName => Ok(SetDecision::ApplicationName(one()?.map(str::to_owned))),
         Check::Never(why) => Err(refused(&name, why)),
@@ -277,6 +300,8 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
 pub fn takes_any_value(context: &Context<'_>, name: &str) -> Result<bool, Denial> {
     match check_of(context, &name.to_ascii_lowercase())? {
         Check::Any => Ok(true),
+        Check::Isolation => Ok(may_serialize(context)),
+        Check::ZeroBesideFilters => Ok(!context.row_filters),
         Check::Role => Err(role_denial("role", context.role)),
         Check::SessionUser => Err(role_denial("session authorization", context.role)),
         _ => Ok(false),
@@ -323,6 +348,10 @@ pub fn shown_condition(column: &str) -> String {
         "NOT pg_catalog.starts_with(pg_catalog.lower({column}), '{OWN_PREFIX}') AND {column} OPERATOR(pg_catalog.<>) ALL (ARRAY[{}]::pg_catalog.text[])",
         secrets.join(", ")
     )
+}
+
+fn may_serialize(context: &Context<'_>) -> bool {
+    !context.row_filters || (context.custom)(ISOLATION_SETTING)
 }
 
 fn check_of(context: &Context<'_>, name: &str) -> Result<Check, Denial> {
@@ -491,6 +520,7 @@ mod tests {
         Context {
             custom: &|name| name.starts_with("app."),
             role: "reporting_ro",
+            row_filters: false,
             statement_timeout: limit.map(Duration::from_secs),
         }
     }
@@ -644,5 +674,24 @@ mod tests {
         for bad in [",", "a,", "a b", "\"a", "a,,b"] {
             assert_eq!(list(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn beside_row_filters_serializable_needs_a_rule() {
+        let level = ["serializable".to_owned()];
+        for name in ["transaction_isolation", "default_transaction_isolation"] {
+            for (row_filters, rule, allowed) in [(false, false, true), (true, true, true), (true, false, false)] {
+                let custom = |_: &str| rule;
+                let context = Context { custom: &custom, row_filters, ..context(None) };
+                assert_eq!(set(&context, name, Some(&level)).is_ok(), allowed);
+                assert_eq!(takes_any_value(&context, name), Ok(allowed));
+            }
+        }
+        let context = Context { row_filters: true, ..context(None) };
+        let set = |name: &str, value: &str| super::set(&context, name, Some(&[value.to_owned()]));
+        assert!(set("transaction_isolation", "repeatable read").is_ok());
+        assert!(set("gin_fuzzy_search_limit", "0").is_ok());
+        assert!(set("gin_fuzzy_search_limit", "1").is_err());
+        assert!(try_set("gin_fuzzy_search_limit", "1").is_ok());
     }
 }

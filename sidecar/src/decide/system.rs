@@ -81,8 +81,6 @@ const OPEN: &[&str] = &[
     "pg_shdescription",
     "pg_shseclabel",
     "pg_stat_archiver",
-    "pg_stat_bgwriter",
-    "pg_stat_checkpointer",
     "pg_stat_database_conflicts",
     "pg_stat_gssapi",
     "pg_stat_progress_analyze",
@@ -92,7 +90,6 @@ const OPEN: &[&str] = &[
     "pg_stat_progress_create_index",
     "pg_stat_progress_vacuum",
     "pg_stat_recovery_prefetch",
-    "pg_stat_slru",
     "pg_stat_ssl",
     "pg_stat_subscription_stats",
     "pg_statio_all_sequences",
@@ -328,8 +325,10 @@ fn counters_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> Optio
             Some("r.mode OPERATOR(pg_catalog.<>) 'SIReadLock'::pg_catalog.text".to_owned()),
             |_| None,
         )),
-        "pg_stat_database" => Some(all_or(&|column| column.starts_with("tup_") || column.starts_with("blks_"))),
-        "pg_stat_io" | "pg_stat_wal" => Some(all_or(&|_| true)),
+        "pg_stat_database" => Some(all_or(&|column| column.starts_with("tup_") || column.starts_with("blk"))),
+        "pg_stat_io" | "pg_stat_wal" | "pg_stat_bgwriter" | "pg_stat_checkpointer" | "pg_stat_slru" => {
+            Some(all_or(&|_| true))
+        }
         _ if is_counters_of(name, "tables") => Some(relation_counters(relation, policy, None)),
         _ => None,
     }
@@ -374,6 +373,8 @@ fn count_type(relation: &Relation, column: &str) -> Option<String> {
     match column.type_oid {
         types::INT8 => Some("NULL::pg_catalog.int8".to_owned()),
         types::NUMERIC => Some("NULL::pg_catalog.numeric".to_owned()),
+        // Of time; it grows with what is read.
+        types::FLOAT8 => Some("NULL::pg_catalog.float8".to_owned()),
         _ => None,
     }
 }
