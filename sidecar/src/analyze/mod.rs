@@ -588,8 +588,10 @@ impl<'a> Analyzer<'a> {
         // Whether the arrays of an array fit together is found as the statement runs, and costs nothing: it may come before any filter.
         let numbers = std::mem::take(&mut self.array_parameters);
         if self.filters_rows() && numbers.into_iter().any(|number| self.may_be_array(number)) {
-            let message = "a condition on a relation that you see in part can't make one array of several parameters that are arrays";
-            return Err(Denial::new(Reason::RowFilter, message).hint("Pass the whole array as one parameter."));
+            let message = "a condition on a relation that you see in part can't make one array of several parameters that may be arrays";
+            return Err(Denial::new(Reason::RowFilter, message).hint(
+                "Cast each to its type where it stands (ARRAY[$1::text, …]), or pass the whole array as one parameter.",
+            ));
         }
         Ok(())
     }
