@@ -16,8 +16,9 @@ use super::scope::{Column, Item};
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED};
+use crate::catalog::code::mentions_word;
 use crate::catalog::names::{PG_TEMP, Resolution, types};
-use crate::catalog::{self, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
+use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::Grant;
 use crate::decide::{Denial, Reason};
 
@@ -117,6 +118,7 @@ impl Analyzer<'_> {
     }
 
     fn new_temporary(&mut self, range: &pb::RangeVar, names: &mut Vec<WrittenName>) -> Result<(), Denial> {
+        self.captures_nothing(PG_TEMP, &range.relname)?;
         let grant = self.allows(Verb::Temp)?;
         self.granted(&grant, Verb::Temp);
         names.push((Some(PG_TEMP.to_owned()), range.relname.clone()));
@@ -230,11 +232,40 @@ impl Analyzer<'_> {
         })
     }
 
+    /// Refuses a new name under which code of the database's owner would find what the client makes in place of what the owner means:
+    /// that code sees raw values and all rows.
+    fn captures_nothing(&self, schema: &str, name: &str) -> Result<(), Denial> {
+        let (policy, identity) = (&self.policy.policy, &self.policy.identity);
+        if self.policy.views.is_empty() {
+            return Ok(());
+        }
+        let in_filter = |function: &Function| {
+            let mut filters = policy.rules_for(identity).flat_map(|rule| &rule.row_filters);
+            filters.any(|filter| mentions_word(&filter.where_sql, &function.name))
+        };
+        let called = |function: &Function| {
+            let (schema, name) = (&function.schema, &function.name);
+            policy.function_allowed(identity, schema, name).is_some()
+        };
+        let Some(function) = self.catalog.captured_by(schema, name, in_filter, called) else { return Ok(()) };
+        let (path, arguments) = (format!("{}.{}", function.schema, function.name), function.arguments.iter());
+        let arguments: Vec<&str> =
+            arguments.filter_map(|oid| self.catalog.types.get(oid)).map(|kind| &*kind.name).collect();
+        let message = format!(
+            "permission denied: {path} may take this {name} for another one, as it finds names by the search_path"
+        );
+        Err(Denial::new(Reason::Forbidden, message).object(format!("{schema}.{name}")).hint(format!(
+            "Choose another name. ALTER FUNCTION {path}({}) SET search_path = …, pg_temp would allow it.",
+            arguments.join(", ")
+        )))
+    }
+
     /// Ddl for a name.
     fn may_define(&mut self, schema: &str, name: &str) -> Result<(), Denial> {
         if is_system_schema(schema) || schema.starts_with("pg_") {
             return Err(forbidden("changes to the system catalogs"));
         }
+        self.captures_nothing(schema, name)?;
         let answer = match self.policy.policy.grant(&self.policy.identity, schema, name, false, Verb::Ddl) {
             Some((rule, limits)) => Ok(Grant { rule: Arc::from(rule.name.as_str()), limits }),
             None => {
@@ -718,7 +749,8 @@ impl Analyzer<'_> {
                 *names = vec![tree::string(schema), tree::string(name)];
                 self.changed = true;
             }
-            Some([PG_TEMP, _]) => {
+            Some([PG_TEMP, name]) => {
+                self.captures_nothing(PG_TEMP, name)?;
                 let grant = self.allows(Verb::Temp)?;
                 self.granted(&grant, Verb::Temp);
                 return Ok(true);
@@ -960,8 +992,10 @@ impl Analyzer<'_> {
                     let schema = if relation.temporary { PG_TEMP } else { &*relation.schema };
                     names.push((Some(schema.to_owned()), rename.newname.clone()));
                     // An index is no relation that a rule names.
-                    if !relation.temporary && relation.kind != RelationKind::Index {
-                        self.may_define(&relation.schema, &rename.newname.clone())?;
+                    match relation.temporary {
+                        true => self.captures_nothing(PG_TEMP, &rename.newname)?,
+                        false if relation.kind == RelationKind::Index => {}
+                        false => self.may_define(&relation.schema, &rename.newname.clone())?,
                     }
                     self.will_be_called(&relation, schema, &rename.newname);
                 }
@@ -970,12 +1004,15 @@ impl Analyzer<'_> {
                 }
                 Ok(relation.temporary)
             }
-            Ok(Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint) => {
+            Ok(of @ (Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint)) => {
                 let listed = match rename.object.as_deref().and_then(|object| object.node.as_ref()) {
                     Some(NodeEnum::List(list)) => list.items.clone(),
                     Some(NodeEnum::TypeName(name)) => name.names.clone(),
                     _ => return Err(unsupported("RENAME")),
                 };
+                if of != Of::ObjectDomconstraint {
+                    self.captures_nothing(NO_NAME, &rename.newname)?;
+                }
                 self.changed_type(&listed)
             }
             _ => Err(forbidden("RENAME of this kind of object")),

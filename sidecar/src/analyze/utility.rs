@@ -239,7 +239,9 @@ impl Analyzer<'_> {
                 self.out.effect = Effect::ResetAll;
                 return Ok(());
             }
-            // SET TRANSACTION, SET SESSION CHARACTERISTICS: isolation, read only, deferrable, snapshot.
+            // Another transaction's view of the same rows.
+            Kind::VarSetMulti if set.name == "TRANSACTION SNAPSHOT" => return Ok(()),
+            // SET TRANSACTION, SET SESSION CHARACTERISTICS: isolation, read only, deferrable.
             Kind::VarSetMulti => return self.transaction_modes(&set.args),
             Kind::VarSetCurrent | Kind::Undefined => return Err(unsupported("SET … FROM CURRENT")),
         };

@@ -21,6 +21,7 @@ use super::tree::{self, unsupported};
 use super::utility::plain_column;
 use super::view::{fence, select, without_join};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
+use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
@@ -1431,15 +1432,4 @@ fn as_text(value: Node) -> Node {
         }),
         location: -1,
     })))
-}
-
-/// Whether a text holds a name as a word of its own.
-pub(crate) fn mentions_word(text: &str, name: &str) -> bool {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let lower = name.to_lowercase();
-    text.to_lowercase().match_indices(&lower).any(|(at, found)| {
-        let before = text.get(..at).and_then(|t| t.chars().next_back());
-        let after = text.get(at.saturating_add(found.len())..).and_then(|t| t.chars().next());
-        !before.is_some_and(is_word) && !after.is_some_and(is_word)
-    })
 }

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::code::Lookup;
 use super::{
     Cast, Catalog, Check, Collation, Column, ForeignKey, Function, Index, Name, Oid, Operator, Relation, RelationKind,
     Trigger, Type,
@@ -269,6 +270,13 @@ const FUNCTIONS: &str = "\
            p.prosecdef, l.lanname,
            CASE WHEN p.oid >= 16384 AND l.lanname IN ('sql', 'plpgsql') THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)
            END,
+           CASE WHEN p.oid < 16384 THEN 's' WHEN l.lanname IN ('internal', 'c') OR p.prosqlbody IS NOT NULL THEN 'f'
+                WHEN EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s ~ '^search_path=(?!\\s*\"?pg_temp).*,\\s*\"?pg_temp\"?\\s*(,|$)') THEN 'f'
+                WHEN EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s ~ '^search_path=') THEN 'o'
+                ELSE 's' END,
+           p.oid >= 16384 AND EXISTS (
+               SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+                   AND d.classid <> 'pg_proc'::regclass),
            array_to_string(p.proallargtypes, ' '), array_to_string(p.proargmodes, ''),
            array_to_string(p.proargnames, E'\\x1f')
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
@@ -639,6 +647,12 @@ impl Loader {
             security_definer: row.flag()?,
             language: self.names.name(row.text()?),
             body: self.body(row.optional()?),
+            lookup: match row.code()? {
+                'f' => Lookup::Fixed,
+                'o' => Lookup::Own,
+                _ => Lookup::Session,
+            },
+            stored: row.flag()?,
             extension: self.function_extensions.remove(&oid),
             out_columns: self.out_columns(row)?,
         };

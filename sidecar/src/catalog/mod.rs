@@ -4,6 +4,7 @@
 //!
 //! Names are [`Name`]s: shared, because schemas, column names and types repeat thousands of times in a large database.
 
+pub mod code;
 pub mod connect;
 pub mod load;
 pub mod names;
@@ -402,6 +403,12 @@ pub struct Function {
     /// would be too long, see [`load::MAX_BODY`] and [`load::MAX_BODIES`].
     #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub body: Option<Name>,
+    /// By what it finds names that have no schema.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lookup: code::Lookup,
+    /// Whether something that is stored calls it: a trigger, a CHECK, a default, a view, an index, an operator, a cast.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stored: bool,
     /// The extension that it belongs to.
     #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub extension: Option<Name>,

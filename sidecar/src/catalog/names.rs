@@ -1086,6 +1086,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
     use super::*;
+    use crate::catalog::code::Lookup;
     use crate::catalog::load::FIRST_USER_OID;
 
     fn relation(oid: Oid, schema: &str, name: &str) -> Relation {
@@ -1108,6 +1109,8 @@ mod tests {
             security_definer: false,
             language: "sql".into(),
             body: None,
+            lookup: Lookup::Session,
+            stored: false,
             extension: None,
             out_columns: Box::default(),
         }

@@ -462,6 +462,7 @@ impl Qualifier<'_> {
                 if function.volatility == 'v' {
                     return Err(format!("the operator {name} is volatile"));
                 }
+                self.has_one_meaning(function)?;
                 stable |= &*operator.schema == PG_CATALOG
                     && function.volatility == 's'
                     && !steady::is_steady(&function.name, &operands);
@@ -604,7 +605,7 @@ impl Qualifier<'_> {
             }
             match builtins::classify(function) {
                 FunctionClass::Compute | FunctionClass::Setting => {}
-                FunctionClass::Database if schema.is_some() => {}
+                FunctionClass::Database if schema.is_some() => self.has_one_meaning(function)?,
                 _ => return Err(format!("the function {name} can't stand in it")),
             }
         }
@@ -622,6 +623,11 @@ impl Qualifier<'_> {
             return Ok((in_zone_utc(call), Some(types::TIMESTAMPTZ)));
         }
         Ok((Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) }, typed))
+    }
+
+    /// Whether the client's search_path changes nothing about what a function reads.
+    fn has_one_meaning(&self, function: &Function) -> Result<(), String> {
+        self.catalog.depends_on_path(function).map_or(Ok(()), Err)
     }
 
     /// Where a call would read the session's zone its times are taken in UTC. Tells whether its result is one of them.
