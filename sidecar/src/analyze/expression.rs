@@ -12,7 +12,7 @@ use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
-use super::{Analyzer, MaskedUse, Notice, Place};
+use super::{Analyzer, MaskedUse, Notice, Place, RowsGo};
 use crate::catalog::names::{CallForm, types};
 use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::{ColumnView, RowFilter};
@@ -203,7 +203,7 @@ impl Analyzer<'_> {
                 let output = json.output.clone();
                 self.json_output(output.as_ref())?;
                 match json.query.as_deref_mut() {
-                    Some(query) => self.query(query, false).map(|_| None),
+                    Some(query) => self.query(query, RowsGo::ToQuery).map(|_| None),
                     None => Err(unsupported("JSON_ARRAY")),
                 }
             }
@@ -405,7 +405,11 @@ impl Analyzer<'_> {
     /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
     fn seen_from(&self, id: ItemId, place: Place) -> Place {
         let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(&id));
-        Place { from_below: self.condition_depth > 0 && !here, ..place }
+        Place {
+            from_below: self.condition_depth > 0 && !here,
+            after_own_filter: place.after_own_filter && here,
+            ..place
+        }
     }
 
     /// Marks what a reference means as used.
@@ -434,8 +438,12 @@ impl Analyzer<'_> {
 
     /// Marks columns as used where they come from.
     pub(crate) fn mark(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
-        for (id, number) in columns.iter().flat_map(|column| &column.origins) {
-            self.use_column(*id, *number, place)?;
+        for column in columns {
+            let sealed = column.sealed && place.in_call && !place.predicate;
+            let place = Place { after_own_filter: place.after_own_filter || sealed, ..place };
+            for (id, number) in &column.origins {
+                self.use_column(*id, *number, place)?;
+            }
         }
         Ok(())
     }
@@ -457,7 +465,7 @@ impl Analyzer<'_> {
         }
         let Some(view) = item.view.clone() else { return Ok(()) };
         self.filtered_reads += usize::from(view.filter.is_some());
-        if view.filter.is_some() && place.leaky && !place.after_filter {
+        if view.filter.is_some() && place.leaky && !place.after_filter && !place.after_own_filter {
             item.barrier.insert(number);
             // What the server takes a subquery to cost does not hold what it reads from around it.
             item.fenced |= place.from_below;
@@ -1059,7 +1067,11 @@ impl Analyzer<'_> {
             // Any other is planned by itself.
             _ => 0,
         };
-        let output = self.query(query, false)?;
+        let rows = match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => RowsGo::ToValue,
+            _ => RowsGo::ToQuery,
+        };
+        let output = self.query(query, rows)?;
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
@@ -1264,6 +1276,9 @@ impl Analyzer<'_> {
     fn function_call(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::FuncCall(call)) = &mut node.node else { return Ok(None) };
         let before = self.filtered_reads;
+        // An aggregate's rows have passed all conditions of its query, and a query that has one becomes no part of another.
+        let place =
+            Place { in_call: true, after_own_filter: place.after_own_filter || self.calls_aggregate(call), ..place };
         let mut arguments = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
             arguments.push(self.expression(argument, place)?);
@@ -1292,6 +1307,12 @@ impl Analyzer<'_> {
         };
         self.free_condition |= place.predicate && self.filtered_reads == before && self.is_volatile(call);
         self.decide_call(call, &arguments, form, windowed)
+    }
+
+    /// Whether it can only mean an aggregate.
+    pub(super) fn calls_aggregate(&self, call: &pb::FuncCall) -> bool {
+        let all_are = |all: Vec<&Function>| !all.is_empty() && all.iter().all(|function| function.kind == 'a');
+        call.over.is_none() && self.meant(call).is_some_and(all_are)
     }
 
     /// Whether a function of that name may do or give something else at each call.

@@ -351,7 +351,7 @@ fn is_current_setting(function: &Function) -> bool {
 }
 
 fn typed(name: &str, type_oid: Option<Oid>) -> Column {
-    Column { name: Some(Arc::from(name)), type_oid, origins: Vec::new(), stays: false }
+    Column { name: Some(Arc::from(name)), type_oid, ..Column::default() }
 }
 
 /// The text of a literal, casts of it included.

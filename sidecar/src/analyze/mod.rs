@@ -321,6 +321,10 @@ pub(crate) struct Place {
     condition: bool,
     /// It is computed only for rows that passed the filter.
     after_filter: bool,
+    /// It is computed only for rows that passed the conditions of the query that it stands in, as far as they are that query's.
+    after_own_filter: bool,
+    /// It is an argument of a function, so that no column takes the place of the whole.
+    in_call: bool,
     /// It stands in a subquery of a condition, and belongs to a query around that.
     from_below: bool,
     /// It is a condition by itself, which no row passes for that it has no partner in a join.
@@ -335,6 +339,8 @@ impl Place {
         predicate: true,
         condition: false,
         after_filter: false,
+        after_own_filter: false,
+        in_call: false,
         from_below: false,
         conjunct: false,
         separate: false,
@@ -342,6 +348,17 @@ impl Place {
     const CONDITION: Place = Place { condition: true, separate: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
+}
+
+/// Where the rows of a query go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowsGo {
+    /// To the client.
+    ToClient,
+    /// Into an expression, as a value or an array: the server plans such a query by itself.
+    ToValue,
+    /// Into another query, of which the server may make one with it.
+    ToQuery,
 }
 
 /// The walk over one statement.
@@ -601,7 +618,7 @@ impl<'a> Analyzer<'a> {
         self.find_parameters(node);
         match &mut node.node {
             Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {
-                self.select(select, true)?;
+                self.select(select, RowsGo::ToClient)?;
                 self.out.returns_rows = true;
                 self.out.at_most_one_row = self.returns_one_row(node);
                 self.put_views(node)
@@ -933,17 +950,13 @@ impl Analyzer<'_> {
         if self.has_aggregate && select.group_clause.is_empty() && select.having_clause.is_none() {
             // An aggregate of an outer level or a subquery says nothing about this one.
             return select.target_list.iter().all(|target| match &target.node {
-                Some(NodeEnum::ResTarget(res)) => self.is_aggregate(res.val.as_deref()),
+                Some(NodeEnum::ResTarget(res)) => match res.val.as_deref().and_then(|value| value.node.as_ref()) {
+                    Some(NodeEnum::FuncCall(call)) => self.calls_aggregate(call),
+                    _ => false,
+                },
                 _ => false,
             });
         }
         false
-    }
-
-    fn is_aggregate(&self, value: Option<&Node>) -> bool {
-        let Some(NodeEnum::FuncCall(call)) = value.and_then(|value| value.node.as_ref()) else { return false };
-        let name = call.funcname.last().and_then(tree::string_of).unwrap_or_default();
-        call.over.is_none()
-            && self.catalog.functions.get(name).is_some_and(|named| named.iter().all(|function| function.kind == 'a'))
     }
 }

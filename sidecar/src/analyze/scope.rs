@@ -27,6 +27,8 @@ pub(crate) struct Column {
     pub(crate) origins: Vec<(ItemId, i16)>,
     /// Whether the server computes it before what is around, so that no expression takes its place.
     pub(crate) stays: bool,
+    /// Whether only rows that passed the conditions of the query that gives it come to what is around (a LIMIT).
+    pub(crate) sealed: bool,
 }
 
 /// What stands in FROM.
@@ -235,6 +237,7 @@ impl Scopes {
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
                     stays: false,
+                    sealed: false,
                 };
                 (relation.visible().map(column).collect(), true)
             }
@@ -251,6 +254,7 @@ impl Scopes {
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
                     stays: false,
+                    sealed: false,
                 });
                 (column, true)
             }

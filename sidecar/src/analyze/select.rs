@@ -9,7 +9,7 @@ use postern_crds::Verb;
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
-use super::{Analyzer, Place};
+use super::{Analyzer, Place, RowsGo};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
 use crate::decide::{Denial, Reason, builtins};
@@ -25,9 +25,9 @@ pub(crate) struct Output {
 
 impl Analyzer<'_> {
     /// Walks a query that stands as a node: SELECT, VALUES, or a write in a CTE.
-    pub(crate) fn query(&mut self, node: &mut Node, top: bool) -> Result<Output, Denial> {
+    pub(crate) fn query(&mut self, node: &mut Node, rows: RowsGo) -> Result<Output, Denial> {
         match &mut node.node {
-            Some(NodeEnum::SelectStmt(select)) => self.select(select, top),
+            Some(NodeEnum::SelectStmt(select)) => self.select(select, rows),
             Some(
                 NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_),
             ) => self.write(node).map(resolved),
@@ -36,32 +36,32 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Walks a SELECT; `top` if its rows are what the client gets.
-    pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+    /// Walks a SELECT.
+    pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
         if self.scopes.levels.is_empty() {
             self.names = Names::in_select(select);
         }
-        self.select_raw(select, top).map(resolved)
+        self.select_raw(select, rows).map(resolved)
     }
 
-    fn select_raw(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+    fn select_raw(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
-        let output = self.select_level(select, top);
+        let output = self.select_level(select, rows);
         self.picked_setting = around;
         self.scopes.levels.pop();
         output
     }
 
-    fn select_level(&mut self, select: &mut pb::SelectStmt, top: bool) -> Result<Output, Denial> {
+    fn select_level(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
         if select.into_clause.is_some() {
             return Err(unsupported("SELECT INTO in this place"));
         }
         self.with_clause(&mut select.with_clause)?;
         if let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) {
-            let mut output = self.select_raw(left, false)?;
-            let other = self.select_raw(right, false)?;
+            let mut output = self.select_raw(left, RowsGo::ToQuery)?;
+            let other = self.select_raw(right, RowsGo::ToQuery)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
@@ -91,12 +91,18 @@ impl Analyzer<'_> {
             self.expression(condition, self.where_place())?;
             self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
-        if top {
+        if rows == RowsGo::ToClient {
             self.one_row_by_key = self.pins_only_row(select);
         }
-        let place = Place { after_filter: top, ..Place::default() };
+        // What is limited is planned by itself, and no condition from around it is tried within.
+        let limited = select.limit_count.is_some();
+        let place = Place {
+            after_filter: rows == RowsGo::ToClient,
+            after_own_filter: rows == RowsGo::ToValue || limited,
+            ..Place::default()
+        };
         self.picked_setting = super::function::picked_setting(select);
-        let output = self.target_list(&mut select.target_list, place)?;
+        let mut output = self.target_list(&mut select.target_list, place)?;
         self.picked_setting = None;
         let groups = select.group_clause.len();
         for node in &mut select.group_clause {
@@ -130,10 +136,11 @@ impl Analyzer<'_> {
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
-                columns.push(Column { name, type_oid: self.common_type(types)?, origins: Vec::new(), stays: false });
+                columns.push(Column { name, type_oid: self.common_type(types)?, ..Column::default() });
             }
             return Ok(Output { columns, complete: true });
         }
+        output.columns.iter_mut().for_each(|column| column.sealed |= limited);
         Ok(output)
     }
 
@@ -185,7 +192,7 @@ impl Analyzer<'_> {
                 // It may be put where an outer join leaves it out.
                 let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
                 let inlined = is_select && cte.ctematerialized != pb::CteMaterialize::Always as i32;
-                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, false))?
+                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, RowsGo::ToQuery))?
             };
             rename(&mut output, &names_of(&cte.aliascolnames));
             if let Some(search) = &cte.search_clause {
@@ -205,15 +212,17 @@ impl Analyzer<'_> {
 
     /// A recursive CTE is walked with its own columns known: the non-recursive side tells them.
     fn recursive_cte(&mut self, name: &str, aliases: &[Node], query: &mut Node) -> Result<Output, Denial> {
-        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return self.query(query, false) };
-        let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) else { return self.select(select, false) };
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return self.query(query, RowsGo::ToQuery) };
+        let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) else {
+            return self.select(select, RowsGo::ToQuery);
+        };
         if select.with_clause.is_some() || !select.sort_clause.is_empty() || select.limit_count.is_some() {
-            return self.select(select, false);
+            return self.select(select, RowsGo::ToQuery);
         }
-        let mut output = self.select(left, false)?;
+        let mut output = self.select(left, RowsGo::ToQuery)?;
         rename(&mut output, &names_of(aliases));
         self.add_cte(name, output.columns.clone(), output.complete);
-        let other = self.select(right, false)?;
+        let other = self.select(right, RowsGo::ToQuery)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
         }
@@ -301,9 +310,9 @@ impl Analyzer<'_> {
         if let Some(NodeEnum::ColumnRef(reference)) = &value.node
             && let Some(names) = tree::strings(&reference.fields)
         {
-            for (_, meant) in self.scopes.meaning(&names).columns {
-                column.origins.extend(meant.origins);
-            }
+            let meant = self.scopes.meaning(&names).columns;
+            column.sealed = !meant.is_empty() && meant.iter().all(|(_, meant)| meant.sealed);
+            column.origins.extend(meant.into_iter().flat_map(|(_, meant)| meant.origins));
         }
         column
     }
@@ -391,8 +400,11 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::RangeSubselect(sub)) => {
                 let Some(query) = sub.subquery.as_deref_mut() else { return Err(unsupported("a subquery in FROM")) };
-                let mut output =
-                    if sub.lateral { self.query(query, false)? } else { self.apart(|a| a.query(query, false))? };
+                let mut output = if sub.lateral {
+                    self.query(query, RowsGo::ToQuery)?
+                } else {
+                    self.apart(|a| a.query(query, RowsGo::ToQuery))?
+                };
                 Ok(vec![self.derived(sub.alias.as_ref(), &mut output)])
             }
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),

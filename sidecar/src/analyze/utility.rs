@@ -797,7 +797,7 @@ pub(crate) fn plain_columns(relation: &Relation) -> Vec<Column> {
 
 /// A column that holds what the client gives.
 pub(crate) fn plain_column(column: &crate::catalog::Column) -> Column {
-    Column { name: Some(column.name.clone()), type_oid: column.known_type(), origins: Vec::new(), stays: false }
+    Column { name: Some(column.name.clone()), type_oid: column.known_type(), ..Column::default() }
 }
 
 /// Whether an option is on, or may be.

@@ -20,7 +20,7 @@ use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
 use super::utility::plain_column;
 use super::view::{fence, select, without_join};
-use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
+use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, RowsGo};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
@@ -794,7 +794,7 @@ impl Analyzer<'_> {
             if res.name.is_empty() && figure_name(value) != name {
                 res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
             }
-            output.columns.push(Column { name: name.map(Arc::from), type_oid, origins: Vec::new(), stays: false });
+            output.columns.push(Column { name: name.map(Arc::from), type_oid, ..Column::default() });
         }
         Ok(output)
     }
@@ -896,7 +896,7 @@ impl Analyzer<'_> {
         let mut at_most_one = insert.select_stmt.is_none();
         if let Some(source) = insert.select_stmt.as_deref_mut() {
             at_most_one = matches!(&source.node, Some(NodeEnum::SelectStmt(select)) if select.values_lists.len() == 1);
-            let output = self.query(source, false)?;
+            let output = self.query(source, RowsGo::ToQuery)?;
             self.insert_columns(insert, &target, &output)?;
         }
         self.check_insert(insert, &target)?;
