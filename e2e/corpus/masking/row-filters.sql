@@ -114,3 +114,48 @@ SELECT tableoid, item FROM orders;
 
 -- leak: system columns
 SELECT ctid, item FROM orders WHERE ctid = '(0,2)';
+
+-- refused: a computed value outside the filter
+INSERT INTO orders VALUES (100, 1, lower('US'), 'x', 1);
+
+-- refused: one of several rows is computed outside
+INSERT INTO orders VALUES (100, 1, lower('EU'), 'x', 1), (101, 1, lower('US'), 'x', 1);
+
+-- refused: a value from a subquery outside the filter
+INSERT INTO orders VALUES (100, 1, (SELECT max(region) FROM customers), 'x', 1);
+
+-- refused: no value from a subquery
+INSERT INTO parcels (id, stage) VALUES (100, (SELECT p.stage FROM parcels p WHERE false));
+
+-- refused: a set of no values
+INSERT INTO parcels (id, stage) VALUES (100, unnest('{}'::text[]));
+
+-- refused: a value that is another at each call
+INSERT INTO orders VALUES (100, 1, CASE WHEN random() < 2 THEN 'eu' ELSE 'us' END, 'x', 1);
+
+-- refused: an UPDATE with a value that is another at each call
+UPDATE orders SET region = CASE WHEN random() < 2 THEN 'eu' ELSE 'us' END;
+
+-- refused: a setting that changes between the check and the row
+BEGIN;
+SET LOCAL app.region = 'us';
+INSERT INTO orders VALUES (100, 1, current_setting('app.region'), set_config('app.region', 'eu', true), 1);
+ROLLBACK;
+
+-- refused: an UPDATE by a CASE to outside
+UPDATE orders SET region = CASE WHEN id = 5 THEN 'us' ELSE region END;
+
+-- refused: an UPDATE by a name of the proxy's own
+UPDATE orders SET region = lower(postern_new.c0) FROM (VALUES ('US')) postern_new (c0) WHERE id = 5;
+
+-- refused: DEFAULT outside of the filter
+INSERT INTO orders (id, customer_id, region, item, amount) VALUES (100, 1, DEFAULT, 'x', 1);
+
+-- refused: DEFAULT in one of several rows
+INSERT INTO orders VALUES (100, 1, 'us', 'x', 1), (101, 1, DEFAULT, 'x', 1);
+
+-- refused: an UPDATE to DEFAULT outside of the filter
+UPDATE orders SET region = DEFAULT WHERE id = 1;
+
+-- refused: DO UPDATE to DEFAULT outside of the filter
+INSERT INTO orders VALUES (1, 1, 'eu', 'x', 1) ON CONFLICT (id) DO UPDATE SET region = DEFAULT;

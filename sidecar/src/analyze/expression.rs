@@ -1320,6 +1320,18 @@ impl Analyzer<'_> {
         self.volatilities(call).is_none_or(|mut of_each| of_each.any(|volatility| volatility == 'v'))
     }
 
+    /// Whether it gives one value, the same for the same throughout a statement, whichever function it means.
+    pub(super) fn is_steady_call(&self, call: &pb::FuncCall) -> bool {
+        self.meant(call).is_some_and(|meant| {
+            !meant.is_empty()
+                && meant.iter().all(|function| {
+                    matches!(function.volatility, 'i' | 's')
+                        && !function.set_returning
+                        && matches!(function.kind, 'f' | 'a')
+                })
+        })
+    }
+
     /// Whether it gives the same for the same, whatever the settings.
     pub(super) fn is_immutable(&self, call: &pb::FuncCall) -> bool {
         self.volatilities(call).is_some_and(|mut of_each| of_each.all(|volatility| volatility == 'i'))

@@ -514,10 +514,11 @@ impl Analyzer<'_> {
         }
         let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("SET without a value")) };
         if matches!(value.node, Some(NodeEnum::SetToDefault(_))) {
-            if in_filter {
-                return Err(filter_denial(target, &column.name, "DEFAULT can't be checked against it"));
+            if !in_filter {
+                return Ok(());
             }
-            return Ok(());
+            *value = constant_default(target, &column)?;
+            self.changed = true;
         }
         let is_itself = self.means(value, target, column.number);
         let as_itself = self.reads_as_itself(value, target, column.number);
@@ -714,34 +715,100 @@ impl Analyzer<'_> {
 
     /// The filter's columns are assigned only if the new row is inside it.
     fn check_new_row(&mut self, list: &mut [Node], target: &Target, filter: &RowFilter) -> Result<(), Denial> {
-        let mut new: Vec<(Arc<str>, Node)> = Vec::new();
+        let mut new = Vec::new();
         for number in &filter.columns {
             let Some(column) = target.relation.column_at(*number) else { continue };
             let value = list.iter().find_map(|node| match &node.node {
                 Some(NodeEnum::ResTarget(res)) if *res.name == *column.name => res.val.as_deref().cloned(),
                 _ => None,
             });
-            let Some(value) = value else { continue };
-            if !is_pure(&value) {
-                return Err(filter_denial(target, &column.name, "only a value or a column can be checked against it"));
+            if let Some(value) = value {
+                new.push((column.clone(), value));
             }
-            new.push((column.name.clone(), tree::cast(value, &column.type_sql)?));
         }
-        let inside = instantiate_with(&filter.expression, &mut |name| {
-            let assigned = new.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
-            assigned.unwrap_or_else(|| tree::column(&target.alias, name))
-        });
-        let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
+        let Some((column, value)) = self.checked(new, target, filter, &|name| tree::column(&target.alias, name))?
+        else {
+            return Ok(());
+        };
         for node in list {
             if let Some(NodeEnum::ResTarget(res)) = &mut node.node
-                && let Some((_, value)) = new.iter().find(|(column, _)| **column == *res.name)
+                && *res.name == *column.name
             {
-                res.val = tree::boxed(tree::case(check, value.clone(), None));
+                res.val = tree::boxed(value);
                 self.changed = true;
                 return Ok(());
             }
         }
-        Ok(())
+        Err(unsupported("SET"))
+    }
+
+    /// What is stored in one of the filter's columns: its new value if the row with the new values is inside, else an
+    /// error. The other values are stored as they are, so that only what can't change in between is checked among them; the
+    /// one that has to be computed is the one that is stored so, and is computed once.
+    fn checked(
+        &self,
+        new: Vec<(catalog::Column, Node)>,
+        target: &Target,
+        filter: &RowFilter,
+        other: &dyn Fn(&str) -> Node,
+    ) -> Result<Option<(catalog::Column, Node)>, Denial> {
+        let computed: Vec<usize> =
+            (0..).zip(&new).filter(|(_, (_, value))| !is_pure(value)).map(|(at, _)| at).collect();
+        let once = match computed.as_slice() {
+            [] => None,
+            [one] => Some(*one),
+            [_, second, ..] => {
+                let name = new.get(*second).map_or("?", |(column, _)| &*column.name);
+                return Err(filter_denial(target, name, "only one value that is computed can be checked against it"));
+            }
+        };
+        let Some((column, value)) = new.get(once.unwrap_or(0)).cloned() else { return Ok(None) };
+        if once.is_some() && self.only_steady_calls(&mut value.clone()).is_err() {
+            let why = "only what is the same at each call can be checked against it";
+            return Err(filter_denial(target, &column.name, why));
+        }
+        let alias = target.other_than_alias("postern_new");
+        let mut computed_first = Vec::new();
+        let mut values: Vec<(Arc<str>, Node)> = Vec::new();
+        for (at, (column, value)) in new.into_iter().enumerate() {
+            let value = match once {
+                // Within the subquery a name of the client's could mean one of its columns: none stands beside them.
+                Some(once) => {
+                    let first = if at == once { value } else { tree::cast(value, &column.type_sql)? };
+                    computed_first.push(tree::target("", first));
+                    tree::column(&alias, &format!("c{at}"))
+                }
+                None => value,
+            };
+            values.push((column.name.clone(), tree::cast(value, &column.type_sql)?));
+        }
+        let inside = instantiate_with(&filter.expression, &mut |name| {
+            let given = values.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
+            given.unwrap_or_else(|| other(name))
+        });
+        let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
+        let Some(once) = once else {
+            let stored = tree::cast(value, &self.bare_type(&column))?;
+            return Ok(Some((column, tree::case(check, stored, None))));
+        };
+        let width = computed_first.len();
+        let mut inner = select(computed_first, Vec::new(), None);
+        fence(&mut inner);
+        // It is stored as what it is, for the server to say whether its type fits.
+        let stored = tree::case(check, tree::column(&alias, &format!("c{once}")), None);
+        let outer = select(vec![tree::target("", stored)], vec![one_row_of(tree::query(inner), &alias, width)], None);
+        Ok(Some((column, tree::subquery(pb::SubLinkType::ExprSublink, outer))))
+    }
+
+    /// Fails if an expression may call something that gives something else at each call, or any number of rows: what does not read
+    /// the row is computed once for all rows of a statement.
+    fn only_steady_calls(&self, node: &mut Node) -> Result<(), Denial> {
+        match &mut node.node {
+            Some(NodeEnum::FuncCall(call)) if !self.is_steady_call(call) => Err(unsupported("a volatile function")),
+            Some(NodeEnum::SetToDefault(_) | NodeEnum::MultiAssignRef(_)) => Err(unsupported("DEFAULT")),
+            Some(inner) => tree::each_child(inner, &mut |child| self.only_steady_calls(child)),
+            None => Ok(()),
+        }
     }
 
     /// RETURNING: what is masked is returned masked, `*` is written out where not all of the target is shown as it is.
@@ -982,35 +1049,37 @@ impl Analyzer<'_> {
         target: &Target,
         filter: &RowFilter,
     ) -> Result<(), Denial> {
-        let mut new: Vec<(Arc<str>, Node)> = Vec::new();
-        let mut first = None;
+        let mut new = Vec::new();
+        let mut defaults: Vec<(Arc<str>, Node)> = Vec::new();
         for number in &filter.columns {
             let Some(column) = target.relation.column_at(*number) else { continue };
             let index = columns.iter().position(|given| given.number == *number);
-            let given = index.and_then(|index| values.get(index));
-            let value = match given {
-                Some(value) if !matches!(value.node, Some(NodeEnum::SetToDefault(_))) => {
-                    first = first.or(index);
-                    value.clone()
+            match index.and_then(|index| values.get_mut(index)) {
+                Some(value) => {
+                    // What is stored is what is checked.
+                    if matches!(value.node, Some(NodeEnum::SetToDefault(_))) {
+                        *value = constant_default(target, column)?;
+                    }
+                    new.push((column.clone(), value.clone()));
                 }
-                _ => constant_default(target, column)?,
-            };
-            if !is_pure(&value) {
-                return Err(filter_denial(target, &column.name, "only a value or a column can be checked against it"));
+                None => {
+                    let default = tree::cast(constant_default(target, column)?, &column.type_sql)?;
+                    defaults.push((column.name.clone(), default));
+                }
             }
-            new.push((column.name.clone(), tree::cast(value, &column.type_sql)?));
         }
-        let inside = instantiate_with(&filter.expression, &mut |name| {
-            let given = new.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
-            given.unwrap_or_else(|| tree::parse_expression("NULL").unwrap_or_default())
+        let checked = self.checked(new, target, filter, &|name| {
+            let default = defaults.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
+            default.unwrap_or_else(|| tree::parse_expression("NULL").unwrap_or_default())
+        })?;
+        let place = checked.and_then(|(column, checked)| {
+            let index = columns.iter().position(|given| given.number == column.number)?;
+            Some((values.get_mut(index)?, checked))
         });
-        let place = first.and_then(|index| Some((values.get_mut(index)?, columns.get(index)?)));
-        let Some((value, column)) = place else {
+        let Some((value, checked)) = place else {
             return Err(filter_denial(target, filter_column(target, filter), "give it a value inside the filter"));
         };
-        let check = tree::or(vec![inside, raise(ROW_FILTER_MARKER, &filter.rule)]);
-        let stored = tree::cast(tree::take(value), &self.bare_type(column))?;
-        *value = tree::case(check, stored, None);
+        *value = checked;
         self.changed = true;
         Ok(())
     }
