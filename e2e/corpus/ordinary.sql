@@ -146,3 +146,4 @@ CREATE SCHEMA app CREATE TABLE settings (id int) PARTITION BY LIST (id) CREATE T
 CREATE TEMP TABLE staging (a int); INSERT INTO staging VALUES (1), (2); SELECT sum(a) FROM staging; DROP TABLE staging;
 CREATE TEMP TABLE staged (a int); INSERT INTO staged VALUES (1), (2); CREATE VIEW doubled AS SELECT a * 2 AS b FROM staged; SELECT sum(b) FROM doubled; CREATE VIEW of_doubled AS SELECT b, (SELECT max(a) FROM staged) FROM doubled; SELECT * FROM of_doubled ORDER BY b; DROP TABLE staged CASCADE;
 DROP TABLE "Post", "User"; DROP TYPE "Role";
+CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog

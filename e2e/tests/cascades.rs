@@ -4,7 +4,7 @@
 
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server};
-use postern_e2e::wire::{self, Wire};
+use postern_e2e::wire::{self, Message, Wire, error};
 
 const SCHEMA: &str = "
 CREATE TABLE parents (id int PRIMARY KEY, name text);
@@ -153,4 +153,29 @@ fn a_row_is_not_moved_out_of_a_filter_by_what_its_generated_column_is_computed_f
         ("UPDATE spelled SET region = 'EU', note = 'saved' WHERE id = 1", "UPDATE 1"),
         ("UPDATE spelled SET note = 'saved'", "UPDATE 1"),
     ]);
+}
+
+#[test]
+fn what_a_query_inserts_is_checked_as_it_is_stored() {
+    let server = Server::shared().unwrap();
+    let schema =
+        "CREATE TABLE levels (id serial PRIMARY KEY, level int, price numeric(3,1) DEFAULT 1, code varchar(2))";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: low, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.levels],
+        rowFilters: [{relation: public.levels, where: level < 3 AND price < 3}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (sql, sqlstate) in [
+        ("INSERT INTO levels (level) SELECT 2.6", Some("42501")),
+        ("INSERT INTO levels (level) SELECT 2.4", None),
+        ("INSERT INTO levels (level, price) SELECT 1, 2.96", Some("42501")),
+        ("INSERT INTO levels (level, price, code) SELECT 1, 2.94, 'ab  '", None),
+        ("INSERT INTO levels (level, code) SELECT 1, 'abc'", Some("22001")),
+        ("INSERT INTO levels (level) VALUES (2.6)", Some("42501")),
+    ] {
+        let answer = wire.simple(sql).unwrap();
+        assert_eq!(error(&answer).and_then(Message::sqlstate).as_deref(), sqlstate, "{sql}");
+    }
+    let stored = server.psql(&database.name, "SELECT level, price, code FROM levels ORDER BY id").unwrap();
+    assert_eq!(stored.trim(), "2|1.0|\n1|2.9|ab");
 }

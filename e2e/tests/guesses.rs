@@ -1012,3 +1012,68 @@ fn a_key_by_a_parameter_with_a_cast_keeps_its_index() {
         }
     }
 }
+
+/// What is computed for rows that were found: of a subquery that is a value, by an aggregate, over a LIMIT.
+const FOUND: [&str; 14] = [
+    "SELECT p.id, (SELECT i.amount / (i.id - 1) FROM items i WHERE i.id = p.id AND i.secret = GUESS) FROM plain p",
+    "SELECT p.id, (SELECT max(i.amount / (i.id - 1)) FROM items i WHERE i.id = p.id AND i.secret = GUESS) FROM plain p",
+    "SELECT p.id, (SELECT json_agg(i) FROM items i WHERE i.id = p.id AND 1 / (i.id - 1) > 0 AND i.secret = GUESS) FROM plain p",
+    "SELECT p.id, ARRAY(SELECT i.amount / (i.id - 1) FROM items i WHERE i.id = p.id AND i.secret = GUESS) FROM plain p",
+    "SELECT id FROM plain p WHERE (SELECT i.amount / (i.id - 1) FROM items i WHERE i.id = p.id AND i.secret = GUESS) = 5",
+    "SELECT i.id FROM items i WHERE i.secret = GUESS AND (SELECT 1 / (i.id - 1) FROM plain LIMIT 1) > 0",
+    "SELECT i.id FROM items i WHERE i.secret = GUESS AND (SELECT count(p.id / (i.id - 1)) FROM plain p) > 0",
+    "SELECT i.id FROM items i WHERE i.secret = GUESS AND (SELECT max(p.id / (i.id - 1)) FROM plain p WHERE p.id = i.id) > 0",
+    "SELECT s.a FROM (SELECT max(1 / (id - 1)) a FROM items WHERE secret = GUESS GROUP BY amount) s WHERE s.a > 0",
+    "SELECT s.a FROM (SELECT 1 / (id - 1) a, count(*) FROM items WHERE secret = GUESS GROUP BY 1) s WHERE s.a > 0",
+    "SELECT s.a FROM (SELECT 1 / (id - 1) a FROM items WHERE secret = GUESS ORDER BY id LIMIT 5) s WHERE s.a > 0",
+    "SELECT s.b FROM (SELECT abs(1 / (a - 1)) b FROM (SELECT id a FROM items WHERE secret = GUESS LIMIT 5) q) s WHERE s.b > 0",
+    "SELECT p.id, l.d FROM plain p LEFT JOIN LATERAL (SELECT abs(1 / (c.id - 1)) d FROM (SELECT * FROM items i WHERE i.secret = GUESS LIMIT 1) c) l ON l.d > 0",
+    "SELECT p.id FROM plain p WHERE p.id IN (SELECT 1 / (i.id - 1) FROM items i WHERE i.secret = GUESS LIMIT 5)",
+];
+
+#[test]
+fn what_is_computed_for_rows_that_were_found_tells_nothing_of_others() {
+    for filter in [
+        FILTER,
+        "region = 'eu'",
+        "public.visible(region)",
+        "amount IN (SELECT amount FROM public.plain) AND region = 'eu'",
+    ] {
+        let (_gate, mut wire, _) = stage_by(filter, MORE);
+        for settings in ["enable_seqscan", NESTED] {
+            without(&mut wire, settings);
+            for statement in FOUND {
+                let told = told_nothing(&mut wire, "", statement, "", filter);
+                assert!(!is_refusal(&told), "{filter}: {statement}: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_computed_for_rows_that_were_found_costs_no_index() {
+    for filter in [FILTER, "region = 'eu'"] {
+        let more = format!(
+            "{MANY} CREATE INDEX ON items (amount); INSERT INTO plain SELECT n, n FROM generate_series(10, 300) n; ANALYZE"
+        );
+        let (_gate, mut wire, _) = stage_by(filter, &more);
+        for found in [
+            "(SELECT json_agg(i) FROM items i WHERE i.amount = p.amount)",
+            "(SELECT max(i.amount) FROM items i WHERE i.amount = p.amount)",
+            "(SELECT to_jsonb(i) FROM items i WHERE i.id = p.amount)",
+            "(SELECT i.id::text FROM items i WHERE i.id = p.amount)",
+            "ARRAY(SELECT i.id || 'x' FROM items i WHERE i.amount = p.amount)",
+        ] {
+            let plan = plan(&mut wire, &format!("EXPLAIN SELECT p.id, {found} FROM plain p"));
+            assert!(plan.contains("Index Cond"), "{filter}: {found}: {plan}");
+        }
+        for joined in [
+            "SELECT json_build_array(c.id, c.amount) AS d FROM (SELECT * FROM items i WHERE i.id = p.amount LIMIT 1) c",
+            "SELECT coalesce(json_agg(json_build_array(i.id, i.amount)), '[]') AS d FROM items i WHERE i.amount = p.amount",
+        ] {
+            let statement = format!("EXPLAIN SELECT p.id, l.d FROM plain p LEFT JOIN LATERAL ({joined}) l ON true");
+            let plan = plan(&mut wire, &statement);
+            assert!(plan.contains("Index Cond"), "{filter}: {joined}: {plan}");
+        }
+    }
+}

@@ -1092,21 +1092,26 @@ impl Analyzer<'_> {
         target: &Target,
         filter: &RowFilter,
     ) -> Result<(), Denial> {
-        // What the query does not give is stored as its default, which is a constant.
+        let alias = "postern_new";
+        // What the query does not give is stored as its default, which is a constant; what it gives, as the column's type
+        // has it (2.6 as 3).
         let mut defaults: Vec<(Arc<str>, Node)> = Vec::new();
+        let mut stored: Vec<(Arc<str>, Node)> = Vec::new();
         for number in &filter.columns {
             let Some(column) = target.relation.column_at(*number) else { continue };
-            if !columns.iter().any(|given| given.number == *number) {
+            if columns.iter().any(|given| given.number == *number) {
+                let value = tree::cast(tree::column(alias, &column.name), &column.type_sql)?;
+                stored.push((column.name.clone(), value));
+            } else {
                 let default = tree::cast(constant_default(target, column)?, &column.type_sql)?;
                 defaults.push((column.name.clone(), default));
             }
         }
         let Some(source) = insert.select_stmt.take() else { return Ok(()) };
-        let alias = "postern_new";
         let mut inside = Some(tree::or(vec![
             instantiate_with(&filter.expression, &mut |name| {
-                let default = defaults.iter().find(|(column, _)| &**column == name).map(|(_, value)| value.clone());
-                default.unwrap_or_else(|| tree::column(alias, name))
+                let value = defaults.iter().chain(&stored).find(|(column, _)| &**column == name);
+                value.map_or_else(|| tree::column(alias, name), |(_, value)| value.clone())
             }),
             raise(ROW_FILTER_MARKER, &filter.rule),
         ]));
