@@ -15,7 +15,7 @@ use postern_crds::Verb;
 use super::scope::{Column, Item};
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
-use super::{Analyzer, Effect, FIRST_PREDICTED, RowsGo};
+use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::{PG_TEMP, Resolution, types};
 use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
@@ -377,7 +377,7 @@ impl Analyzer<'_> {
         let mut into = select.into_clause.take().ok_or_else(|| unsupported("SELECT INTO"))?;
         let range = into.rel.as_mut().ok_or_else(|| unsupported("SELECT INTO"))?;
         let temporary = self.new_relation(range, names)?;
-        let output = self.select(select, RowsGo::ToQuery)?;
+        let output = self.select(select, Receiver::Query)?;
         no_rows_as_columns(&output.columns)?;
         self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
         self.put_views(node)?;
@@ -394,7 +394,7 @@ impl Analyzer<'_> {
         let query = create.query.as_deref_mut().ok_or_else(|| unsupported("CREATE TABLE AS"))?;
         match &mut query.node {
             Some(NodeEnum::SelectStmt(select)) => {
-                let output = self.select(select, RowsGo::ToQuery)?;
+                let output = self.select(select, Receiver::Query)?;
                 no_rows_as_columns(&output.columns)?;
                 if !create.if_not_exists || self.may_be_there(names) {
                     self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
@@ -414,7 +414,7 @@ impl Analyzer<'_> {
         let range = view.view.as_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
         let query = view.query.as_deref_mut().ok_or_else(|| unsupported("CREATE VIEW"))?;
         let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return Err(unsupported("CREATE VIEW")) };
-        let output = self.select(select, RowsGo::ToQuery)?;
+        let output = self.select(select, Receiver::Query)?;
         // A view of temporary relations is temporary, which the server says; its name has to be left as it is for that.
         let becomes_temporary = range.schemaname.is_empty()
             && range.catalogname.is_empty()

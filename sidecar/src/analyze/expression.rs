@@ -12,7 +12,7 @@ use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
-use super::{Analyzer, MaskedUse, Notice, Place, RowsGo};
+use super::{Analyzer, MaskedUse, Notice, Place, Receiver};
 use crate::catalog::names::{CallForm, types};
 use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::{ColumnView, RowFilter};
@@ -203,7 +203,7 @@ impl Analyzer<'_> {
                 let output = json.output.clone();
                 self.json_output(output.as_ref())?;
                 match json.query.as_deref_mut() {
-                    Some(query) => self.query(query, RowsGo::ToQuery).map(|_| None),
+                    Some(query) => self.query(query, Receiver::Query).map(|_| None),
                     None => Err(unsupported("JSON_ARRAY")),
                 }
             }
@@ -1067,11 +1067,11 @@ impl Analyzer<'_> {
             // Any other is planned by itself.
             _ => 0,
         };
-        let rows = match pb::SubLinkType::try_from(link.sub_link_type) {
-            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => RowsGo::ToValue,
-            _ => RowsGo::ToQuery,
+        let receiver = match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
+            _ => Receiver::Query,
         };
-        let output = self.query(query, rows)?;
+        let output = self.query(query, receiver)?;
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);

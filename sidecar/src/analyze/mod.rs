@@ -350,15 +350,15 @@ impl Place {
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }
 
-/// Where the rows of a query go.
+/// What takes the rows of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RowsGo {
-    /// To the client.
-    ToClient,
-    /// Into an expression, as a value or an array: the server plans such a query by itself.
-    ToValue,
-    /// Into another query, of which the server may make one with it.
-    ToQuery,
+pub(crate) enum Receiver {
+    /// The client.
+    Client,
+    /// An expression, as a value or an array: the server plans such a query by itself.
+    Expression,
+    /// Another query, of which the server may make one with it.
+    Query,
 }
 
 /// The walk over one statement.
@@ -618,7 +618,7 @@ impl<'a> Analyzer<'a> {
         self.find_parameters(node);
         match &mut node.node {
             Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {
-                self.select(select, RowsGo::ToClient)?;
+                self.select(select, Receiver::Client)?;
                 self.out.returns_rows = true;
                 self.out.at_most_one_row = self.returns_one_row(node);
                 self.put_views(node)

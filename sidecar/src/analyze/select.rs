@@ -9,7 +9,7 @@ use postern_crds::Verb;
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
-use super::{Analyzer, Place, RowsGo};
+use super::{Analyzer, Place, Receiver};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
 use crate::decide::{Denial, Reason, builtins};
@@ -25,9 +25,9 @@ pub(crate) struct Output {
 
 impl Analyzer<'_> {
     /// Walks a query that stands as a node: SELECT, VALUES, or a write in a CTE.
-    pub(crate) fn query(&mut self, node: &mut Node, rows: RowsGo) -> Result<Output, Denial> {
+    pub(crate) fn query(&mut self, node: &mut Node, receiver: Receiver) -> Result<Output, Denial> {
         match &mut node.node {
-            Some(NodeEnum::SelectStmt(select)) => self.select(select, rows),
+            Some(NodeEnum::SelectStmt(select)) => self.select(select, receiver),
             Some(
                 NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_),
             ) => self.write(node).map(resolved),
@@ -37,31 +37,31 @@ impl Analyzer<'_> {
     }
 
     /// Walks a SELECT.
-    pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
+    pub(crate) fn select(&mut self, select: &mut pb::SelectStmt, receiver: Receiver) -> Result<Output, Denial> {
         if self.scopes.levels.is_empty() {
             self.names = Names::in_select(select);
         }
-        self.select_raw(select, rows).map(resolved)
+        self.select_raw(select, receiver).map(resolved)
     }
 
-    fn select_raw(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
+    fn select_raw(&mut self, select: &mut pb::SelectStmt, receiver: Receiver) -> Result<Output, Denial> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
-        let output = self.select_level(select, rows);
+        let output = self.select_level(select, receiver);
         self.picked_setting = around;
         self.scopes.levels.pop();
         output
     }
 
-    fn select_level(&mut self, select: &mut pb::SelectStmt, rows: RowsGo) -> Result<Output, Denial> {
+    fn select_level(&mut self, select: &mut pb::SelectStmt, receiver: Receiver) -> Result<Output, Denial> {
         if select.into_clause.is_some() {
             return Err(unsupported("SELECT INTO in this place"));
         }
         self.with_clause(&mut select.with_clause)?;
         if let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) {
-            let mut output = self.select_raw(left, RowsGo::ToQuery)?;
-            let other = self.select_raw(right, RowsGo::ToQuery)?;
+            let mut output = self.select_raw(left, Receiver::Query)?;
+            let other = self.select_raw(right, Receiver::Query)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
@@ -91,14 +91,14 @@ impl Analyzer<'_> {
             self.expression(condition, self.where_place())?;
             self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
-        if rows == RowsGo::ToClient {
+        if receiver == Receiver::Client {
             self.one_row_by_key = self.pins_only_row(select);
         }
         // What is limited is planned by itself, and no condition from around it is tried within.
         let limited = select.limit_count.is_some();
         let place = Place {
-            after_filter: rows == RowsGo::ToClient,
-            after_own_filter: rows == RowsGo::ToValue || limited,
+            after_filter: receiver == Receiver::Client,
+            after_own_filter: receiver == Receiver::Expression || limited,
             ..Place::default()
         };
         self.picked_setting = super::function::picked_setting(select);
@@ -192,7 +192,7 @@ impl Analyzer<'_> {
                 // It may be put where an outer join leaves it out.
                 let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
                 let inlined = is_select && cte.ctematerialized != pb::CteMaterialize::Always as i32;
-                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, RowsGo::ToQuery))?
+                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, Receiver::Query))?
             };
             rename(&mut output, &names_of(&cte.aliascolnames));
             if let Some(search) = &cte.search_clause {
@@ -212,17 +212,17 @@ impl Analyzer<'_> {
 
     /// A recursive CTE is walked with its own columns known: the non-recursive side tells them.
     fn recursive_cte(&mut self, name: &str, aliases: &[Node], query: &mut Node) -> Result<Output, Denial> {
-        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return self.query(query, RowsGo::ToQuery) };
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return self.query(query, Receiver::Query) };
         let (Some(left), Some(right)) = (&mut select.larg, &mut select.rarg) else {
-            return self.select(select, RowsGo::ToQuery);
+            return self.select(select, Receiver::Query);
         };
         if select.with_clause.is_some() || !select.sort_clause.is_empty() || select.limit_count.is_some() {
-            return self.select(select, RowsGo::ToQuery);
+            return self.select(select, Receiver::Query);
         }
-        let mut output = self.select(left, RowsGo::ToQuery)?;
+        let mut output = self.select(left, Receiver::Query)?;
         rename(&mut output, &names_of(aliases));
         self.add_cte(name, output.columns.clone(), output.complete);
-        let other = self.select(right, RowsGo::ToQuery)?;
+        let other = self.select(right, Receiver::Query)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
         }
@@ -401,9 +401,9 @@ impl Analyzer<'_> {
             Some(NodeEnum::RangeSubselect(sub)) => {
                 let Some(query) = sub.subquery.as_deref_mut() else { return Err(unsupported("a subquery in FROM")) };
                 let mut output = if sub.lateral {
-                    self.query(query, RowsGo::ToQuery)?
+                    self.query(query, Receiver::Query)?
                 } else {
-                    self.apart(|a| a.query(query, RowsGo::ToQuery))?
+                    self.apart(|a| a.query(query, Receiver::Query))?
                 };
                 Ok(vec![self.derived(sub.alias.as_ref(), &mut output)])
             }

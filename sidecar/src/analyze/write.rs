@@ -20,7 +20,7 @@ use super::select::{Output, figure_name, star_of};
 use super::tree::{self, unsupported};
 use super::utility::plain_column;
 use super::view::{fence, select, without_join};
-use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, RowsGo};
+use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::{self, Relation, names};
@@ -963,7 +963,7 @@ impl Analyzer<'_> {
         let mut at_most_one = insert.select_stmt.is_none();
         if let Some(source) = insert.select_stmt.as_deref_mut() {
             at_most_one = matches!(&source.node, Some(NodeEnum::SelectStmt(select)) if select.values_lists.len() == 1);
-            let output = self.query(source, RowsGo::ToQuery)?;
+            let output = self.query(source, Receiver::Query)?;
             self.insert_columns(insert, &target, &output)?;
         }
         self.check_insert(insert, &target)?;
