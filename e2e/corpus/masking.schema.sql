@@ -121,10 +121,10 @@ DECLARE r text; BEGIN SELECT max(card) INTO r FROM customers; RAISE NOTICE 'card
 CREATE FUNCTION leak_member(customers) RETURNS text LANGUAGE sql STABLE AS 'SELECT card FROM customers WHERE id = ($1).id';
 CREATE PROCEDURE leak_procedure(INOUT r text) LANGUAGE plpgsql AS $$ BEGIN SELECT max(note) INTO r FROM customers; END $$;
 CREATE FUNCTION leak_equal(int, int) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN RAISE NOTICE 'card %', (SELECT card FROM customers WHERE id = $1); RETURN true; END $$;
+BEGIN RAISE NOTICE 'card %', (SELECT card FROM public.customers WHERE id = $1); RETURN true; END $$;
 CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = leak_equal);
 CREATE FUNCTION leak_compare(boolean, date) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM customers); RETURN true; END $$;
+BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM public.customers); RETURN true; END $$;
 CREATE OPERATOR = (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
 CREATE OPERATOR <> (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
 CREATE OPERATOR < (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
@@ -132,14 +132,14 @@ CREATE OPERATOR <= (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare)
 CREATE OPERATOR > (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
 CREATE OPERATOR >= (LEFTARG = boolean, RIGHTARG = date, FUNCTION = leak_compare);
 CREATE FUNCTION leak_names(name, varchar) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM customers); RETURN true; END $$;
+BEGIN RAISE NOTICE 'card %', (SELECT max(card) FROM public.customers); RETURN true; END $$;
 CREATE OPERATOR = (LEFTARG = name, RIGHTARG = varchar, FUNCTION = leak_names);
-CREATE FUNCTION leak_step(text, int) RETURNS text LANGUAGE sql AS 'SELECT coalesce($1, '''') || (SELECT card FROM customers WHERE id = $2)';
+CREATE FUNCTION leak_step(text, int) RETURNS text LANGUAGE sql AS 'SELECT coalesce($1, '''') || (SELECT card FROM public.customers WHERE id = $2)';
 CREATE AGGREGATE leak_all (int) (SFUNC = leak_step, STYPE = text);
 CREATE FUNCTION shout(text) RETURNS text LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN $1; END $$;
 CREATE FUNCTION shout(int) RETURNS int LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', $1; RETURN $1; END $$;
 
-CREATE FUNCTION is_secret(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM customers WHERE secret = $1)';
+CREATE FUNCTION is_secret(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.customers WHERE secret = $1)';
 CREATE DOMAIN guess AS text CHECK (NOT is_secret(VALUE));              -- answers guesses
 CREATE DOMAIN guess_again AS text CHECK (VALUE::guess IS NOT NULL);
 CREATE TYPE guessed AS (id int, value guess);
