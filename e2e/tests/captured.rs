@@ -32,6 +32,17 @@ CREATE FUNCTION write_by_name() RETURNS trigger LANGUAGE plpgsql SET search_path
 CREATE TRIGGER log AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION write_log();
 CREATE TRIGGER pinned AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION write_pinned();
 CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON customers DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION write_by_name();
+CREATE TABLE summed (id int, email text);
+CREATE FUNCTION add_up(state text, email text) RETURNS text LANGUAGE plpgsql
+    AS 'BEGIN INSERT INTO summed VALUES (1, email); RETURN state; END';
+CREATE AGGREGATE adds(text) (SFUNC = add_up, STYPE = text);
+CREATE FUNCTION sum_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM adds(old.email); RETURN new; END';
+CREATE TRIGGER summed AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION sum_up();
+CREATE TABLE noted (id int, email text);
+CREATE FUNCTION \"write-it\"(email text) RETURNS void LANGUAGE sql AS 'INSERT INTO -- where changes go.
+    noted VALUES (1, email)';
+CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM \"write-it\"(old.email); RETURN new; END';
+CREATE TRIGGER noted AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION note_it();
 CREATE FUNCTION unused() RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT''; DELETE FROM apart; END';";
 
 const SPEC: &str = "\
@@ -63,6 +74,8 @@ const CAPTURING: &[&str] = &[
     "CREATE TYPE scratch.log AS (id int, email text)",
     "CREATE TYPE scratch.one AS ENUM ('a'); ALTER TYPE scratch.one RENAME TO log",
     "CREATE DOMAIN scratch.log AS text",
+    "CREATE TEMP TABLE summed (id int, email text)",
+    "CREATE TEMP TABLE noted (id int, email text)",
     "CREATE TEMP TABLE blocked AS SELECT 'RAWZQX@example.com' AS email",
     "CREATE TEMP TABLE tenants AS SELECT 2 AS id, true AS open",
     "CREATE TABLE scratch.tenants AS SELECT 2 AS id, true AS open",
@@ -100,7 +113,14 @@ fn a_new_relation_is_not_found_by_the_code_of_the_owner() {
         let mut wire = connect(&gate, &database);
         assert_eq!(sqlstates(&wire.simple(sql).unwrap()), ["42501"], "{sql}");
         wire.simple("ROLLBACK").unwrap();
-        for probe in ["UPDATE customers SET note = 'y' WHERE id = 1", "TABLE notes", "TABLE log", "TABLE scratch.log"] {
+        for probe in [
+            "UPDATE customers SET note = 'y' WHERE id = 1",
+            "TABLE notes",
+            "TABLE log",
+            "TABLE summed",
+            "TABLE noted",
+            "TABLE scratch.log",
+        ] {
             let answer = wire.simple(probe).unwrap();
             let leaked = |message: &Message| message.body.windows(3).any(|bytes| bytes == b"ZQX");
             assert!(!answer.iter().any(leaked), "{sql}; {probe}: {answer:?}");
@@ -113,9 +133,14 @@ fn a_new_relation_is_not_found_by_the_code_of_the_owner() {
 
 #[test]
 fn code_that_names_what_is_not_in_it_may_mean_any_relation() {
+    let by_escape = "CREATE OR REPLACE FUNCTION write_by_name() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN INSERT INTO U&\"\\0070inned\" VALUES (old.id, old.email); RETURN new; END'";
+    for code in ["ALTER FUNCTION write_by_name() RESET search_path", by_escape] {
+        let (database, gate) = stage(code);
+        let answer = connect(&gate, &database).simple("CREATE TEMP TABLE apart (email text)").unwrap();
+        assert_eq!(sqlstates(&answer), ["42501"], "{code}");
+    }
     let (database, gate) = stage("ALTER FUNCTION write_by_name() RESET search_path");
-    let answer = connect(&gate, &database).simple("CREATE TEMP TABLE apart (email text)").unwrap();
-    assert_eq!(sqlstates(&answer), ["42501"]);
     let answer = connect(&gate, &database).simple("CREATE TEMP TABLE nothing_else_is_called_so (email text)").unwrap();
     assert_eq!(sqlstates(&answer), [""; 0]);
 }

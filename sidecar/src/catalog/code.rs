@@ -26,14 +26,32 @@ pub enum Lookup {
     Fixed,
 }
 
+/// By these a body runs SQL that is made as it runs.
+const RUN_TEXT: [&str; 13] = [
+    "execute",
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "table_to_xml",
+    "table_to_xmlschema",
+    "table_to_xml_and_xmlschema",
+    "cursor_to_xml",
+    "ts_stat",
+    "ts_rewrite",
+    "crosstab",
+    "connectby",
+    "xpath_table",
+];
+
 /// Whether a text holds a name as a word of its own.
 pub fn mentions_word(text: &str, name: &str) -> bool {
     words_like(text, name).next().is_some()
 }
 
-/// Whether a text holds a name as a word of its own that no dot stands before.
-fn mentions_bare(text: &str, name: &str) -> bool {
-    words_like(text, name).any(|before| !before.trim_end().trim_end_matches('"').trim_end().ends_with('.'))
+/// Whether a body holds a name as a word of its own that no schema stands right before. (A dot further before may end a comment.)
+fn mentions_bare(body: &str, name: &str) -> bool {
+    let written = name.replace('"', "\"\"");
+    words_like(body, &written).any(|before| !before.strip_suffix('"').unwrap_or(&before).ends_with('.'))
 }
 
 /// What stands before each place where a text holds a name as a word of its own, in lower case.
@@ -120,14 +138,24 @@ impl Catalog {
         let is_own = |function: &&Function| function.oid >= FIRST_USER_OID && function.extension.is_none();
         let mut found: Vec<&Function> =
             self.functions.values().flatten().filter(is_own).filter(|function| is_first(function)).collect();
+        // Their names are no single words.
+        let odd: Vec<&Function> = self
+            .functions
+            .iter()
+            .filter(|(name, _)| !name.chars().all(is_part))
+            .flat_map(|(_, named)| named)
+            .filter(is_own)
+            .collect();
         let mut seen: HashSet<_> = found.iter().map(|function| function.oid).collect();
         let mut next = 0;
         while let Some(function) = found.get(next) {
             next = next.saturating_add(1);
-            for word in words(function.body.as_deref().unwrap_or_default()) {
-                let named = self.functions.get(word.as_str()).into_iter().flatten().filter(is_own);
-                found.extend(named.filter(|function| seen.insert(function.oid)));
-            }
+            let body = function.body.as_deref().unwrap_or_default();
+            let words = words(body);
+            let named = words.iter().filter_map(|word| self.functions.get(word.as_str())).flatten().filter(is_own);
+            found.extend(named.filter(|function| seen.insert(function.oid)));
+            found
+                .extend(odd.iter().filter(|function| mentions_bare(body, &function.name) && seen.insert(function.oid)));
         }
         found.sort_by_key(|function| function.oid);
         found
@@ -139,15 +167,21 @@ impl Function {
     fn is_dynamic(&self) -> bool {
         match (&self.body, &*self.language) {
             (_, "internal" | "c") => false,
-            (Some(body), _) => mentions_word(body, "execute"),
+            (Some(body), _) => {
+                body.to_lowercase().contains("u&\"") || RUN_TEXT.iter().any(|name| mentions_word(body, name))
+            }
             (None, _) => true,
         }
     }
 }
 
+/// Whether it is part of a name that needs no quotes.
+fn is_part(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$'
+}
+
 /// The words of a body, as they are and in lower case, as which names without quotes are meant.
 fn words(body: &str) -> HashSet<String> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let split = |text: &str| text.split(|c: char| !is_part(c)).map(str::to_owned).collect::<Vec<_>>();
     split(body).into_iter().chain(split(&body.to_lowercase())).collect()
 }
@@ -163,7 +197,9 @@ mod tests {
             ("INSERT INTO \"log\" VALUES (1)", true),
             ("insert into LOG values (1)", true),
             ("SELECT FROM public.log", false),
-            ("SELECT FROM public . \"log\"", false),
+            ("SELECT FROM public . \"log\"", true),
+            ("SELECT FROM public.\"log\"", false),
+            ("INSERT INTO -- where changes go.\n log VALUES (1)", true),
             ("SELECT FROM public.log, log", true),
             ("SELECT FROM public./* */log", true),
             ("SELECT FROM catalog", false),

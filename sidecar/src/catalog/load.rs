@@ -275,8 +275,7 @@ const FUNCTIONS: &str = "\
                 WHEN EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s ~ '^search_path=') THEN 'o'
                 ELSE 's' END,
            p.oid >= 16384 AND EXISTS (
-               SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
-                   AND d.classid <> 'pg_proc'::regclass),
+               SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid),
            array_to_string(p.proallargtypes, ' '), array_to_string(p.proargmodes, ''),
            array_to_string(p.proargnames, E'\\x1f')
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang

@@ -406,7 +406,7 @@ pub struct Function {
     /// By what it finds names that have no schema.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lookup: code::Lookup,
-    /// Whether something that is stored calls it: a trigger, a CHECK, a default, a view, an index, an operator, a cast.
+    /// Whether something that is stored calls it: a trigger, a CHECK, a default, a view, an index, an aggregate, an operator, a cast.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stored: bool,
     /// The extension that it belongs to.
