@@ -103,7 +103,7 @@ fn connect(gate: &Gate, database: &Database) -> Wire {
 }
 
 fn sqlstates(messages: &[Message]) -> Vec<String> {
-    messages.iter().filter_map(Message::sqlstate).map(|code| code.to_owned()).collect()
+    messages.iter().filter_map(Message::sqlstate).collect()
 }
 
 #[test]

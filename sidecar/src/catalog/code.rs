@@ -45,29 +45,24 @@ const RUN_TEXT: [&str; 13] = [
 
 /// Whether a text holds a name as a word of its own.
 pub fn mentions_word(text: &str, name: &str) -> bool {
-    words_like(text, name).next().is_some()
+    mentions(text, name, |_| true)
 }
 
 /// Whether a body holds a name as a word of its own that no schema stands right before. (A dot further before may end a comment.)
 fn mentions_bare(body: &str, name: &str) -> bool {
     let written = name.replace('"', "\"\"");
-    words_like(body, &written).any(|before| !before.strip_suffix('"').unwrap_or(&before).ends_with('.'))
+    mentions(body, &written, |before| !before.strip_suffix('"').unwrap_or(before).ends_with('.'))
 }
 
-/// What stands before each place where a text holds a name as a word of its own, in lower case.
-fn words_like(text: &str, name: &str) -> impl Iterator<Item = String> {
+/// Whether a text holds a name as a word of its own, in any case, behind something that fits (in lower case).
+fn mentions(text: &str, name: &str, fits: impl Fn(&str) -> bool) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (text, name) = (text.to_lowercase(), name.to_lowercase());
-    let places: Vec<String> = text
-        .match_indices(&name)
-        .filter_map(|(at, found)| {
-            let before = text.get(..at).unwrap_or_default();
-            let after = text.get(at.saturating_add(found.len())..).and_then(|text| text.chars().next());
-            let alone = !before.chars().next_back().is_some_and(is_word) && !after.is_some_and(is_word);
-            alone.then(|| before.to_owned())
-        })
-        .collect();
-    places.into_iter()
+    text.match_indices(&name).any(|(at, found)| {
+        let before = text.get(..at).unwrap_or_default();
+        let after = text.get(at.saturating_add(found.len())..).and_then(|text| text.chars().next());
+        !before.chars().next_back().is_some_and(is_word) && !after.is_some_and(is_word) && fits(before)
+    })
 }
 
 impl Catalog {
@@ -97,6 +92,9 @@ impl Catalog {
 
     /// Why what a function means depends on the session's search_path, if it does, the owner's relations and functions being what they are.
     pub fn depends_on_path(&self, function: &Function) -> Option<String> {
+        if !function.is_own() {
+            return None;
+        }
         let places = self.places();
         let is_several = |name: &str| places.get(name).is_some_and(|schemas| schemas.len() > 1);
         for function in self.reached(|one| one.oid == function.oid) {
@@ -135,14 +133,14 @@ impl Catalog {
 
     /// These functions of the owner's, and those that their bodies may call.
     fn reached(&self, is_first: impl Fn(&Function) -> bool) -> Vec<&Function> {
-        let is_own = |function: &&Function| function.oid >= FIRST_USER_OID && function.extension.is_none();
+        let is_own = |function: &&Function| function.is_own();
         let mut found: Vec<&Function> =
             self.functions.values().flatten().filter(is_own).filter(|function| is_first(function)).collect();
         // Their names are no single words.
         let odd: Vec<&Function> = self
             .functions
             .iter()
-            .filter(|(name, _)| !name.chars().all(is_part))
+            .filter(|(name, _)| !is_plain(name))
             .flat_map(|(_, named)| named)
             .filter(is_own)
             .collect();
@@ -163,6 +161,11 @@ impl Catalog {
 }
 
 impl Function {
+    /// Whether the database's owner wrote it: it is neither built in nor an extension's.
+    fn is_own(&self) -> bool {
+        self.oid >= FIRST_USER_OID && self.extension.is_none()
+    }
+
     /// Whether it may name what does not stand in its body.
     fn is_dynamic(&self) -> bool {
         match (&self.body, &*self.language) {
@@ -180,8 +183,13 @@ fn is_part(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
 
-/// The words of a body, as they are and in lower case, as which names without quotes are meant.
-fn words(body: &str) -> HashSet<String> {
+/// Whether a name is a single word of a body: one with blanks or signs in it is none.
+pub fn is_plain(name: &str) -> bool {
+    name.chars().all(is_part)
+}
+
+/// The words of a body, in lower case, as which names without quotes are meant, and as they are: quoted names keep their case.
+pub fn words(body: &str) -> HashSet<String> {
     let split = |text: &str| text.split(|c: char| !is_part(c)).map(str::to_owned).collect::<Vec<_>>();
     split(body).into_iter().chain(split(&body.to_lowercase())).collect()
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::catalog::code::{is_plain, words};
 use crate::catalog::{Catalog, Function, Oid};
 
 /// The relations, with all that reach them.
@@ -88,14 +89,8 @@ impl Reach<'_> {
     }
 
     fn body(&self, body: &str, seen: &mut HashSet<Oid>) -> bool {
-        let lower = body.to_lowercase();
-        let words = |text: &str| -> HashSet<String> {
-            text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').map(str::to_owned).collect()
-        };
-        // Quoted names keep their case.
-        let words: HashSet<String> = words(&lower).into_iter().chain(words(body)).collect();
-        // Names with blanks or signs in them are no single word.
-        let odd = |name: &&&str| !name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
+        let words = words(body);
+        let odd = |name: &&&str| !is_plain(name);
         if words.contains("execute") || self.names.iter().filter(odd).any(|name| body.contains(name)) {
             return true;
         }
