@@ -70,6 +70,15 @@ UNION ALL SELECT 'owned', coalesce(owner::text, 'none') FROM owned_rows WHERE re
 UNION ALL SELECT 'spelled', id || note FROM spelled WHERE plain = 'us'
 ORDER BY 1, 2";
 
+/// The SQLSTATE of an error, or what was done.
+fn outcome(answer: &[Message]) -> String {
+    if let Some(error) = error(answer) {
+        return error.sqlstate().unwrap();
+    }
+    let done = answer.iter().rfind(|message| message.tag == b'C').unwrap();
+    String::from_utf8_lossy(&done.body).trim_end_matches('\0').to_owned()
+}
+
 /// Runs each statement and holds what comes of it, a SQLSTATE or the command's tag, against what is expected; and what
 /// is outside the filter against what it was.
 fn hold(cases: &[(&str, &str)]) {
@@ -83,12 +92,7 @@ fn hold(cases: &[(&str, &str)]) {
         assert!(wire::error(&restored).is_none(), "{restored:?}");
         let before = wire::rows(&direct.simple(OUTSIDE).unwrap());
         let answer = client.simple(statement).unwrap();
-        let tag = || {
-            let done = answer.iter().rfind(|message| message.tag == b'C').unwrap();
-            String::from_utf8_lossy(&done.body).trim_end_matches('\0').to_owned()
-        };
-        let outcome = wire::error(&answer).map_or_else(tag, |error| error.sqlstate().unwrap());
-        assert_eq!(outcome, *expected, "{statement}: {answer:?}");
+        assert_eq!(outcome(&answer), *expected, "{statement}: {answer:?}");
         assert_eq!(wire::rows(&direct.simple(OUTSIDE).unwrap()), before, "{statement}");
     }
 }
@@ -172,10 +176,61 @@ fn what_a_query_inserts_is_checked_as_it_is_stored() {
         ("INSERT INTO levels (level, price, code) SELECT 1, 2.94, 'ab  '", None),
         ("INSERT INTO levels (level, code) SELECT 1, 'abc'", Some("22001")),
         ("INSERT INTO levels (level) VALUES (2.6)", Some("42501")),
+        // As directly: what is no literal is text.
+        ("INSERT INTO levels (level) SELECT '1' UNION ALL SELECT '2'", Some("42804")),
+        ("INSERT INTO levels (level) SELECT coalesce('1', '2')", Some("42804")),
     ] {
         let answer = wire.simple(sql).unwrap();
         assert_eq!(error(&answer).and_then(Message::sqlstate).as_deref(), sqlstate, "{sql}");
     }
     let stored = server.psql(&database.name, "SELECT level, price, code FROM levels ORDER BY id").unwrap();
     assert_eq!(stored.trim(), "2|1.0|\n1|2.9|ab");
+}
+
+/// As directly: tried on what is stored, and on what the parameters are said to be.
+#[test]
+fn what_a_query_inserts_without_a_type_is_of_its_columns_type() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TYPE mood AS ENUM ('low', 'high');
+        CREATE DOMAIN short AS varchar(3);
+        CREATE TABLE notes (tenant int, at timestamptz, mood mood, tags int[], body jsonb, code short, name text, n numeric(4,1));
+        INSERT INTO notes (tenant, name) VALUES (1, 'there')";
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.notes],
+        rowFilters: [{relation: public.notes, where: tenant = 1}]}]";
+    let literals = [
+        "INSERT INTO notes (tenant, at, mood, tags, body, code, n) SELECT '1', '2026-01-02 03:04:05+00', 'low', '{1,2}', '{\"a\": 1}', 'abc', '12.25'",
+        "INSERT INTO notes SELECT 1, NULL, 'high', NULL, '{}', 'ab', 'x', 1 WHERE NOT EXISTS (SELECT FROM notes WHERE name = 'y')",
+        "INSERT INTO notes (tenant, name, mood, code) SELECT n.*, 'low', 'a' FROM (SELECT 1, 'star') n",
+        "INSERT INTO notes (tenant, mood) SELECT 1, 'low' GROUP BY 2 ORDER BY 2",
+        "INSERT INTO notes (mood, tenant) SELECT DISTINCT 'x', 1",
+        "INSERT INTO notes (tenant, code) SELECT 1, 'abcd'",
+        "INSERT INTO notes (tenant, mood) SELECT 1, 'other'",
+        "INSERT INTO notes (tenant, mood) SELECT 1, name FROM notes",
+    ];
+    let with_parameters = [
+        "INSERT INTO notes (tenant, name, at) SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM notes WHERE name = $2)",
+        "INSERT INTO notes (name, tenant, mood, tags, code, n) SELECT 'x', $1, $2, $3, $4, $5",
+        "INSERT INTO notes (tenant, body, name) SELECT 1, $1, $2 FROM notes WHERE tenant = $3 ON CONFLICT DO NOTHING",
+        "INSERT INTO notes (tenant, n) SELECT * FROM (VALUES (1, $1::numeric)) v",
+    ];
+    let directly = server.database_with(schema).unwrap();
+    let gated = server.database_with(schema).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &gated.name, ADMIN, policy)).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &directly.name).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &gated.name).unwrap();
+    for sql in literals {
+        let (expected, found) = (direct.simple(sql).unwrap(), wire.simple(sql).unwrap());
+        assert_eq!(outcome(&found), outcome(&expected), "{sql}");
+    }
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &gated.name).unwrap();
+    for sql in with_parameters {
+        let types = |wire: &mut Wire| {
+            wire.send(&[wire::parse("", sql), wire::describe(b'S', ""), wire::sync()].concat()).unwrap();
+            wire.until_ready().unwrap().into_iter().find(|message| message.tag == b't').map(|message| message.body)
+        };
+        assert_eq!(types(&mut wire), types(&mut direct), "{sql}");
+        assert!(types(&mut direct).is_some(), "{sql}");
+    }
+    let stored = "SELECT * FROM notes ORDER BY 1, 2, 3, 6, 7";
+    assert_eq!(server.psql(&gated.name, stored).unwrap(), server.psql(&directly.name, stored).unwrap());
 }

@@ -12,7 +12,7 @@ use postern_crds::TlsMode;
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Server, ServerOptions};
 use postern_e2e::process::Process;
 use postern_sidecar::catalog::connect::ToServer;
-use postern_sidecar::catalog::load::{Rows, fingerprint, load};
+use postern_sidecar::catalog::load::{Rows, fingerprint, load, load_again};
 use postern_sidecar::catalog::names::{self, Choice, Resolution};
 use postern_sidecar::catalog::overlay::{decode_overlay, overlay_query};
 use postern_sidecar::catalog::refresh::{CatalogKeeper, Connect, KeeperOptions};
@@ -167,6 +167,35 @@ async fn a_role_without_any_right_reads_the_same_catalog() {
     catalog.roles.clear();
     seen.roles.clear();
     assert!(seen == catalog);
+}
+
+#[tokio::test]
+async fn a_relation_that_a_migration_holds_does_not_hold_up_what_is_new_beside_it() {
+    let (known, mut client) = loaded(
+        "CREATE TABLE held (id serial, n int CHECK (n > 0), twice int GENERATED ALWAYS AS (n * 2) STORED);
+         CREATE INDEX held_even ON held (abs(n)) WHERE n % 2 = 0;
+         CREATE VIEW of_held AS SELECT n FROM held;
+         CREATE VIEW of_view AS SELECT n FROM of_held;",
+    )
+    .await;
+    let database = answers(&mut client, "SELECT current_database()").await[0][0].clone().unwrap();
+    let mut migration = Client(Server::shared().unwrap().client(ADMIN, &database).await.unwrap());
+    let change = "BEGIN; ALTER TABLE held ADD extra text DEFAULT 'x', ADD CHECK (n < 100)";
+    migration.rows(change, &mut |_| Ok(())).await.unwrap();
+    client.rows("CREATE TABLE made_meanwhile (id int)", &mut |_| Ok(())).await.unwrap();
+    // One that takes longer fails: waiting for the lock ends with an error.
+    let (catalog, print) = load_again(&mut client, &known).await.unwrap();
+    assert!(print.is_none(), "the next check must load again");
+    assert_eq!(find(&catalog, "made_meanwhile").columns.len(), 1);
+    for name in ["held", "of_held", "of_view"] {
+        assert_eq!(find(&catalog, name), find(&known, name), "{name}");
+    }
+    migration.rows("COMMIT", &mut |_| Ok(())).await.unwrap();
+    let (catalog, print) = load_again(&mut client, &catalog).await.unwrap();
+    assert!(print.is_some());
+    let held = find(&catalog, "held");
+    assert_eq!((held.columns.len(), held.checks.len()), (4, 2));
+    assert_eq!(held.column("id").unwrap().default.as_deref(), Some("nextval('public.held_id_seq'::regclass)"));
 }
 
 #[tokio::test]

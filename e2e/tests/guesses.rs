@@ -1077,3 +1077,133 @@ fn what_is_computed_for_rows_that_were_found_costs_no_index() {
         }
     }
 }
+
+/// What is joined to rows or values, or compared with rows: types of parameters, their values, and a statement with a guess.
+const JOINED: [(&str, &str, &str); 18] = [
+    (
+        "",
+        "",
+        "UPDATE items SET amount = 2 WHERE secret = GUESS AND id IN (SELECT id FROM plain WHERE 1 / (amount - 7) < 9)",
+    ),
+    ("", "", "DELETE FROM items WHERE secret = GUESS AND id IN (SELECT id FROM plain WHERE 1 / (id - 1) < 9 LIMIT 5)"),
+    ("", "", "DELETE FROM items WHERE secret = GUESS AND id IN (SELECT 1 / (id - 1) FROM plain)"),
+    (
+        "",
+        "",
+        "DELETE FROM items WHERE secret = GUESS AND id IN (SELECT id FROM plain p WHERE p.id = items.id AND 1 / (p.id - 1) < 9)",
+    ),
+    ("", "", "DELETE FROM items WHERE secret = GUESS AND id IN (SELECT id FROM plain WHERE 1 / (items.id - 1) < 9)"),
+    ("", "", "UPDATE items SET amount = 2 WHERE secret = GUESS AND id IN (SELECT 1 / (id - 1) FROM items)"),
+    (
+        "text",
+        "'x'",
+        "UPDATE items SET amount = 2 WHERE secret = GUESS AND id IN (SELECT id FROM plain) AND id = $1::int",
+    ),
+    (
+        "text",
+        "'x'",
+        "UPDATE items SET amount = 2 FROM plain p WHERE secret = GUESS AND items.id = p.id AND p.id = $1::int AND items.id IN (SELECT id FROM plain)",
+    ),
+    ("text", "'x'", "DELETE FROM items WHERE secret = GUESS AND id IN (SELECT p.id FROM plain p WHERE p.id = $1::int)"),
+    (
+        "text",
+        "'x'",
+        "UPDATE items SET amount = 2 FROM (VALUES (1, 7), ($1::int, 8)) v (id, x) WHERE secret = GUESS AND items.id = v.id",
+    ),
+    (
+        "text",
+        "'x'",
+        "UPDATE items SET amount = 2 FROM (VALUES ($1::int, 8)) v (id, x) WHERE secret = GUESS AND items.id = v.id",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i JOIN (VALUES (1), ($1::int)) v (id) ON i.id = v.id WHERE i.secret = GUESS",
+    ),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i, (VALUES (1), (2) UNION ALL SELECT $1::int) v (id) WHERE i.id = v.id AND i.secret = GUESS",
+    ),
+    ("text", "'x'", "SELECT i.id FROM items i WHERE i.secret = GUESS AND i.amount IN (VALUES (1), ($1::int))"),
+    (
+        "text",
+        "'x'",
+        "SELECT i.id FROM items i WHERE i.secret = GUESS AND i.amount IN (SELECT unnest(ARRAY[1, $1::int]))",
+    ),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND (amount, id) < ($1::int, 5)"),
+    ("text", "'x'", "SELECT id FROM items WHERE secret = GUESS AND (amount, id) IN ((7, 1), ($1::int, 5))"),
+    ("text", "'x'", "DELETE FROM items WHERE secret = GUESS AND (amount = 3 OR (amount, id) = ($1::int, 5))"),
+];
+
+#[test]
+fn what_is_joined_or_compared_as_a_row_tells_nothing_of_rows_outside_the_filter() {
+    for filter in [
+        FILTER,
+        "region = 'eu'",
+        "public.visible(region)",
+        "amount IN (SELECT amount FROM public.plain) AND region = 'eu'",
+    ] {
+        let (_gate, mut wire, _) = stage_by(filter, MORE);
+        for settings in
+            ["enable_seqscan", NESTED, "enable_hashjoin enable_nestloop", "enable_mergejoin enable_nestloop"]
+        {
+            without(&mut wire, settings);
+            for (types, value, statement) in JOINED {
+                let told = told_nothing(&mut wire, types, statement, value, filter);
+                assert!(!is_refusal(&told), "{filter}: {statement}: {told:?}");
+            }
+            wire.simple("RESET ALL").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
+    for filter in [FILTER, "region = 'eu'", "public.visible(region)"] {
+        let more = format!("{MORE} {MANY} CREATE INDEX ON items (amount, id); ANALYZE");
+        let (_gate, mut wire, _) = stage_by(filter, &more);
+        wire.simple(
+            "SET enable_seqscan = off; SET enable_sort = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+        )
+        .unwrap();
+        for (types, values, statement) in [
+            ("", "", "UPDATE items SET amount = 2 WHERE id IN (SELECT id FROM plain)"),
+            (
+                "",
+                "",
+                "DELETE FROM items WHERE id IN (SELECT id FROM items WHERE amount = 7 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+            ),
+            ("", "", "UPDATE items SET amount = 2 WHERE id IN (SELECT unnest(ARRAY[1, 2]))"),
+            ("", "", "UPDATE items SET amount = v.x FROM (VALUES (1, 7), (2, 8)) v (id, x) WHERE items.id = v.id"),
+            ("", "", "SELECT i.id FROM items i JOIN (VALUES (1, 7), (2, 8)) v (id, x) ON i.id = v.id"),
+            ("", "", "WITH v (id) AS (VALUES (1), (2)) DELETE FROM items USING v WHERE items.id = v.id"),
+            (
+                "int, int, int, int",
+                "1, 7, 2, 8",
+                "UPDATE items SET amount = v.x FROM (VALUES ($1, $2), ($3, $4)) v (id, x) WHERE items.id = v.id",
+            ),
+            (
+                "unknown, unknown",
+                "1, 2",
+                "SELECT i.id FROM items i JOIN (VALUES ($1::int), ($2)) v (id) ON i.id = v.id",
+            ),
+            ("int[]", "'{1,2}'", "SELECT id FROM items WHERE id IN (SELECT unnest($1::int[]))"),
+            ("int[]", "'{1,2}'", "SELECT i.id FROM items i JOIN unnest($1::int[]) AS v (id) ON i.id = v.id"),
+            ("int, int", "7, 5", "SELECT id FROM items WHERE (amount, id) > ($1, $2) ORDER BY amount, id LIMIT 5"),
+            ("", "", "SELECT id FROM items WHERE (amount, id) <= (7, 5) ORDER BY amount DESC, id DESC LIMIT 5"),
+            ("", "", "SELECT id FROM items WHERE (amount, id) = (7, 5)"),
+            ("", "", "SELECT id FROM items WHERE (amount, id) IN ((7, 5), (8, 6))"),
+        ] {
+            let types = if types.is_empty() { String::new() } else { format!("({types})") };
+            let values = if values.is_empty() { String::new() } else { format!("({values})") };
+            wire.simple("SET plan_cache_mode = force_generic_plan").unwrap();
+            wire.simple(&format!("PREPARE p {types} AS {statement}")).unwrap();
+            let plan = plan(&mut wire, &format!("EXPLAIN EXECUTE p {values}"));
+            wire.simple("DEALLOCATE ALL").unwrap();
+            assert!(plan.contains("Index Cond"), "{filter}: {statement}: {plan}");
+            assert!(!plan.contains("Seq Scan on items"), "{filter}: {statement}: {plan}");
+            assert!(!statement.contains("ORDER BY amount") || !plan.contains("Sort"), "{filter}: {statement}: {plan}");
+        }
+    }
+}

@@ -36,6 +36,13 @@ impl Analyzer<'_> {
             Some(NodeEnum::ParamRef(_)) => Ok(None),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
+                if !place.leaky
+                    && let Some(by_parts) = self.policy.row_filters.then(|| self.by_parts(node)).flatten()
+                {
+                    *node = by_parts;
+                    self.changed = true;
+                    return self.expression(node, Place { conjunct, separate, ..place });
+                }
                 let equal = self.policy.row_filters && separate && makes_equal(node);
                 if place.leaky || !self.is_harmless_comparison(node) {
                     if equal {
@@ -78,16 +85,19 @@ impl Analyzer<'_> {
                 let harmless = place.leaky || apart || self.is_harmless_bool(bool);
                 let of_each =
                     Place { conjunct: conjunct && apart, separate: apart, ..if harmless { place } else { inner } };
+                let operator = bool.boolop();
+                let mut arguments = Vec::with_capacity(bool.args.len());
                 for mut argument in std::mem::take(&mut bool.args) {
                     let is_comparison = matches!(argument.node, Some(NodeEnum::AExpr(_)));
                     self.expression(&mut argument, of_each)?;
                     // One that became several is no condition within this one.
                     if is_comparison && of_each.conjunct {
-                        bool.args.extend(tree::conjuncts(argument));
+                        arguments.extend(tree::conjuncts(argument));
                     } else {
-                        bool.args.push(argument);
+                        arguments.push(argument);
                     }
                 }
+                *node = tree::bool_expr(operator, arguments);
                 Ok(Some(types::BOOL))
             }
             Some(NodeEnum::NullTest(test)) => {
@@ -758,7 +768,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
+    pub(super) fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
         match (self.operand(left), self.operand(right)) {
             (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
                 builtins::leakproof(self.catalog, name, one, other)
@@ -881,8 +891,11 @@ impl Analyzer<'_> {
 
     /// The relation columns that stand by themselves on a side of a comparison.
     pub(crate) fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return Vec::new() };
-        tree::sides(expr).flat_map(|side| self.bare_columns(side)).collect()
+        match &node.node {
+            Some(NodeEnum::AExpr(expr)) => tree::sides(expr).flat_map(|side| self.bare_columns(side)).collect(),
+            Some(NodeEnum::SubLink(link)) => link.testexpr.iter().flat_map(|test| self.bare_columns(test)).collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn bare_columns(&self, node: &Node) -> Vec<(ItemId, i16)> {
@@ -938,7 +951,7 @@ impl Analyzer<'_> {
         }
     }
 
-    fn reads_behind_filter(&self, node: &Node) -> bool {
+    pub(super) fn reads_behind_filter(&self, node: &Node) -> bool {
         self.reads_behind(node, &|_| true)
     }
 
@@ -1071,7 +1084,13 @@ impl Analyzer<'_> {
             Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
             _ => Receiver::Query,
         };
-        let output = self.query(query, receiver)?;
+        let around = self.hide_reads_of_target();
+        let mut output = self.query(query, receiver)?;
+        let reads_target = self.show_reads_of_target(around);
+        // Of values alone the server makes an array, or takes one for the column of which there are no others.
+        if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
+            output.columns.iter_mut().for_each(|column| column.stays = false);
+        }
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
@@ -1107,6 +1126,9 @@ impl Analyzer<'_> {
             }
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
             left = self.compared(test, inner)?;
+            if harmless && joined && first.is_some() && !reads_target && link.location >= 0 {
+                self.joined.insert(link.location);
+            }
         }
         // Which of the subquery's columns are compared so that nothing fails where its rows are read.
         let mut safe = Vec::with_capacity(output.columns.len());
@@ -1311,8 +1333,16 @@ impl Analyzer<'_> {
 
     /// Whether it can only mean an aggregate.
     pub(super) fn calls_aggregate(&self, call: &pb::FuncCall) -> bool {
-        let all_are = |all: Vec<&Function>| !all.is_empty() && all.iter().all(|function| function.kind == 'a');
-        call.over.is_none() && self.meant(call).is_some_and(all_are)
+        call.over.is_none() && self.can_only_mean(call, |function| function.kind == 'a')
+    }
+
+    /// Whether it can only mean a function that returns a set.
+    pub(super) fn gives_sets(&self, call: &pb::FuncCall) -> bool {
+        self.can_only_mean(call, |function| function.set_returning)
+    }
+
+    fn can_only_mean(&self, call: &pb::FuncCall, such: impl Fn(&Function) -> bool) -> bool {
+        self.meant(call).is_some_and(|all| !all.is_empty() && all.into_iter().all(such))
     }
 
     /// Whether a function of that name may do or give something else at each call.

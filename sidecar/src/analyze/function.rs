@@ -261,7 +261,7 @@ impl Analyzer<'_> {
     }
 
     fn serial_sequence(&mut self, node: &Node) -> Option<String> {
-        let Some(NodeEnum::FuncCall(inner)) = &node.node else { return None };
+        let Some(NodeEnum::FuncCall(inner)) = &only_target(node).unwrap_or(node).node else { return None };
         let (schema, name) = match tree::strings(&inner.funcname)?.as_slice() {
             ["pg_catalog", name] => (Some("pg_catalog"), *name),
             [name] => (None, *name),
@@ -346,6 +346,24 @@ impl Analyzer<'_> {
     }
 }
 
+/// The one value of a `(SELECT value)`.
+fn only_target(node: &Node) -> Option<&Node> {
+    let Some(NodeEnum::SubLink(link)) = &node.node else { return None };
+    let Some(NodeEnum::SelectStmt(select)) = &link.subselect.as_deref()?.node else { return None };
+    let [Node { node: Some(NodeEnum::ResTarget(target)) }] = select.target_list.as_slice() else { return None };
+    let is_plain = link.sub_link_type == pb::SubLinkType::ExprSublink as i32 && has_only_targets(select);
+    target.val.as_deref().filter(|_| is_plain)
+}
+
+/// Whether a SELECT gives one row of its targets, without any other clause.
+fn has_only_targets(select: &pb::SelectStmt) -> bool {
+    *select
+        == pb::SelectStmt {
+            target_list: select.target_list.clone(),
+            ..super::view::select(Vec::new(), Vec::new(), None)
+        }
+}
+
 fn is_current_setting(function: &Function) -> bool {
     &*function.schema == "pg_catalog" && &*function.name == "current_setting"
 }
@@ -382,16 +400,6 @@ fn truth(text: &str) -> Option<bool> {
 /// it runs, and once.
 pub(crate) fn sets_path_alone(node: &Node) -> bool {
     let Some(NodeEnum::SelectStmt(select)) = &node.node else { return false };
-    let plain = select.op == pb::SetOperation::SetopNone as i32
-        && select.into_clause.is_none()
-        && select.with_clause.is_none()
-        && select.from_clause.is_empty()
-        && select.where_clause.is_none()
-        && select.group_clause.is_empty()
-        && select.having_clause.is_none()
-        && select.values_lists.is_empty()
-        && select.limit_count.is_none()
-        && select.limit_offset.is_none();
     let sets_path = |target: &Node| {
         let Some(NodeEnum::ResTarget(target)) = &target.node else { return false };
         let Some(NodeEnum::FuncCall(call)) = target.val.as_deref().and_then(|value| value.node.as_ref()) else {
@@ -400,7 +408,7 @@ pub(crate) fn sets_path_alone(node: &Node) -> bool {
         call.funcname.last().and_then(tree::string_of) == Some("set_config")
             && call.args.first().and_then(text_of).is_some_and(|name| name.eq_ignore_ascii_case("search_path"))
     };
-    plain && select.target_list.iter().any(sets_path)
+    has_only_targets(select) && select.target_list.iter().any(sets_path)
 }
 
 /// `name`, bare: with a qualifier it may be that of a query around this one.

@@ -10,6 +10,7 @@ mod literals;
 pub mod needs;
 mod parameters;
 mod path;
+mod rows;
 mod schemas;
 mod scope;
 mod select;
@@ -21,6 +22,7 @@ mod utility_tests;
 mod view;
 mod write;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use literals::free_literals;
@@ -391,6 +393,8 @@ pub(crate) struct Analyzer<'a> {
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
     late_equals: Vec<(ItemId, i16)>,
+    /// Where each `column IN (SELECT …)` stands that becomes a join to which the write's target comes with its filter done.
+    joined: BTreeSet<i32>,
     /// What is known of the parameters.
     parameters: Parameters,
     /// Parameters of `ARRAY[…]` in conditions.
@@ -578,6 +582,7 @@ impl<'a> Analyzer<'a> {
             nullable: 0,
             equals: Vec::new(),
             late_equals: Vec::new(),
+            joined: BTreeSet::new(),
             parameters: Parameters::default(),
             array_parameters: Vec::new(),
             filtered_reads: 0,

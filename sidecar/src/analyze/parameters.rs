@@ -80,11 +80,20 @@ impl Parameters {
         self.asked.get()
     }
 
-    pub(super) fn kind(&self, number: i32) -> ParameterType {
+    /// Whether the client gives it a type.
+    pub(super) fn is_declared(&self, number: i32) -> bool {
+        self.declared(number).is_some()
+    }
+
+    fn declared(&self, number: i32) -> Option<Oid> {
         self.asked.set(true);
-        let declared = usize::try_from(number).ok().and_then(|number| self.declared.get(number.checked_sub(1)?));
-        if let Some(declared) = declared.filter(|kind| !matches!(**kind, 0 | types::UNKNOWN)) {
-            return ParameterType::Given(*declared);
+        let declared = self.declared.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()?;
+        (!matches!(declared, 0 | types::UNKNOWN)).then_some(declared)
+    }
+
+    pub(super) fn kind(&self, number: i32) -> ParameterType {
+        if let Some(declared) = self.declared(number) {
+            return ParameterType::Given(declared);
         }
         match self.uses.get(&number).map(Vec::as_slice) {
             Some([Use { cast: Some(kind), .. }, others @ ..]) if others.iter().all(|one| one.cast == Some(*kind)) => {

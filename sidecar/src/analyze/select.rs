@@ -6,6 +6,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
+use super::parameters::{ParameterType, bare_parameter};
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
@@ -64,6 +65,8 @@ impl Analyzer<'_> {
             let other = self.select_raw(right, Receiver::Query)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
+                // Each of several queries may be read by itself.
+                column.stays = false;
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
             }
             output.complete &= other.complete;
@@ -81,7 +84,8 @@ impl Analyzer<'_> {
             self.write_out_rows(&mut row.items)?;
             values.resize(row.items.len().max(values.len()), Vec::new());
             for (of_column, value) in values.iter_mut().zip(&mut row.items) {
-                of_column.push(self.expression(value, Place { leaky: true, ..Place::default() })?);
+                let kind = self.expression(value, Place { leaky: true, ..Place::default() })?;
+                of_column.push(kind.or_else(|| self.kind_of_parameter(value)));
             }
         }
         for item in &mut select.from_clause {
@@ -133,15 +137,27 @@ impl Analyzer<'_> {
             self.group_by_key(select)?;
         }
         if !select.values_lists.is_empty() {
+            // One row of them may take the place of what reads it.
+            let stays = select.values_lists.len() > 1;
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
-                columns.push(Column { name, type_oid: self.common_type(types)?, ..Column::default() });
+                columns.push(Column { name, type_oid: self.common_type(types)?, stays, ..Column::default() });
             }
             return Ok(Output { columns, complete: true });
         }
         output.columns.iter_mut().for_each(|column| column.sealed |= limited);
         Ok(output)
+    }
+
+    /// The type of a parameter that stands by itself; unknown for one that takes that of its place.
+    fn kind_of_parameter(&self, value: &Node) -> Option<Oid> {
+        let (number, _) = bare_parameter(value).filter(|_| self.policy.row_filters)?;
+        match self.parameters.kind(number) {
+            ParameterType::Given(kind) => Some(kind),
+            ParameterType::OfItsPlace => Some(types::UNKNOWN),
+            ParameterType::OfAPlace => None,
+        }
     }
 
     /// The type that the server gives what is of each of these types in turn, where it is certain.
@@ -225,6 +241,7 @@ impl Analyzer<'_> {
         let other = self.select(right, Receiver::Query)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
+            column.stays = false;
         }
         if !select.all {
             self.mark(&output.columns.clone(), Place::PREDICATE)?;
@@ -293,6 +310,8 @@ impl Analyzer<'_> {
                 continue;
             }
             let mut column = self.output_column(&res.name, value);
+            // A query whose targets give sets becomes no part of another.
+            column.stays |= matches!(&value.node, Some(NodeEnum::FuncCall(call)) if self.gives_sets(call));
             column.type_oid = self.expression(value, place)?;
             // What took the place of a column, or of a row, must keep its name; also under a cast, within a CASE and the like.
             if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
@@ -312,6 +331,7 @@ impl Analyzer<'_> {
         {
             let meant = self.scopes.meaning(&names).columns;
             column.sealed = !meant.is_empty() && meant.iter().all(|(_, meant)| meant.sealed);
+            column.stays = !meant.is_empty() && meant.iter().all(|(_, meant)| meant.stays);
             column.origins.extend(meant.into_iter().flat_map(|(_, meant)| meant.origins));
         }
         column

@@ -432,7 +432,7 @@ pub(crate) fn not(part: Node) -> Node {
 
 /// As the parser builds it: what stands first and is of the same kind is no part of its own, since `(a AND b) AND c` is
 /// read as `a AND b AND c`.
-fn bool_expr(op: pb::BoolExprType, mut args: Vec<Node>) -> Node {
+pub(crate) fn bool_expr(op: pb::BoolExprType, mut args: Vec<Node>) -> Node {
     if op != pb::BoolExprType::NotExpr
         && let Some(Node { node: Some(NodeEnum::BoolExpr(first)) }) = args.first_mut()
         && first.boolop == op as i32

@@ -5,7 +5,7 @@
 //! outside the filter. Storing a masked column's own mask keeps what is there. A row version outside the filter is not
 //! written.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -36,6 +36,13 @@ pub(super) struct Target {
     view: Option<Arc<RelationView>>,
     pub(super) alias: Arc<str>,
     aliased: bool,
+}
+
+/// What a statement reads of a write's target.
+pub(super) struct ReadsOfTarget {
+    id: ItemId,
+    columns: BTreeSet<i16>,
+    system_columns: BTreeSet<&'static str>,
 }
 
 impl Target {
@@ -205,6 +212,28 @@ impl Analyzer<'_> {
         Ok(output)
     }
 
+    /// Forgets what is read of a write's target, for [`Self::show_reads_of_target`] to tell what a subquery reads of it.
+    pub(super) fn hide_reads_of_target(&mut self) -> Option<ReadsOfTarget> {
+        let level = self.scopes.levels.last()?;
+        let is_target = |id: &&ItemId| self.scopes.get(**id).and_then(Item::relation).is_some_and(|r| r.write_target);
+        let id = *level.items.iter().find(is_target)?;
+        let relation = self.scopes.items.get_mut(id)?.relation_mut()?;
+        let columns = std::mem::take(&mut relation.used);
+        Some(ReadsOfTarget { id, columns, system_columns: std::mem::take(&mut relation.system_columns) })
+    }
+
+    /// Whether anything was read of a write's target since then.
+    pub(super) fn show_reads_of_target(&mut self, before: Option<ReadsOfTarget>) -> bool {
+        let Some(before) = before else { return false };
+        let Some(relation) = self.scopes.items.get_mut(before.id).and_then(|item| item.relation_mut()) else {
+            return true;
+        };
+        let reads = !relation.used.is_empty() || !relation.system_columns.is_empty();
+        relation.used.extend(before.columns);
+        relation.system_columns.extend(before.system_columns);
+        reads
+    }
+
     /// WHERE of an UPDATE or DELETE: inside the filter, and not by a masked column unless a key pins the row. Tells
     /// whether a unique key is pinned.
     fn write_condition(&mut self, condition: &mut Option<Box<Node>>, target: &Target) -> Result<bool, Denial> {
@@ -263,7 +292,9 @@ impl Analyzer<'_> {
             let unsteady = !is_tried && (self.policy.costly_filters || !place.conjunct) && self.has_unsteady(&conjunct);
             let late = self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty()
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
-            let harmless = is_tried || (self.is_harmless(&conjunct) && !unsteady && !late);
+            let joined =
+                matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location));
+            let harmless = is_tried || ((joined || self.is_harmless(&conjunct)) && !unsteady && !late);
             let parameters = tree::Parameters::of(&conjunct);
             // Where a parameter stands first tells its type.
             if harmless && !of_rest.share(&parameters) {
@@ -1107,7 +1138,8 @@ impl Analyzer<'_> {
                 defaults.push((column.name.clone(), default));
             }
         }
-        let Some(source) = insert.select_stmt.take() else { return Ok(()) };
+        let Some(mut source) = insert.select_stmt.take() else { return Ok(()) };
+        self.give_types(&mut source, columns)?;
         let mut inside = Some(tree::or(vec![
             instantiate_with(&filter.expression, &mut |name| {
                 let value = defaults.iter().chain(&stored).find(|(column, _)| &**column == name);
@@ -1117,7 +1149,8 @@ impl Analyzer<'_> {
         ]));
         let mut targets = Vec::new();
         for column in columns {
-            let mut value = tree::cast(tree::column(alias, &column.name), &self.bare_type(column))?;
+            // It is stored as what it is, for the server to say whether its type fits.
+            let mut value = tree::column(alias, &column.name);
             if filter.columns.contains(&column.number)
                 && let Some(inside) = inside.take()
             {
@@ -1136,12 +1169,61 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// In the query of an INSERT a literal or parameter without a type becomes of its column's; in a subquery it would
+    /// become text.
+    fn give_types(&self, source: &mut Node, columns: &[catalog::Column]) -> Result<(), Denial> {
+        let Some(NodeEnum::SelectStmt(query)) = &mut source.node else { return Ok(()) };
+        let width = query.target_list.len();
+        let is_star = |node: &Node| matches!(&node.node, Some(NodeEnum::ResTarget(res)) if res.val.as_deref().is_some_and(|value| star_of(value).is_some()));
+        let first_star = query.target_list.iter().position(is_star).unwrap_or(width);
+        let after_last_star = query.target_list.iter().rposition(is_star).map_or(0, |last| last + 1);
+        let compared: Vec<Node> =
+            [&query.group_clause, &query.sort_clause, &query.distinct_clause].into_iter().flatten().cloned().collect();
+        for (index, node) in query.target_list.iter_mut().enumerate() {
+            let column = if index < first_star {
+                columns.get(index)
+            } else if index >= after_last_star {
+                columns.len().checked_sub(width - index).and_then(|index| columns.get(index))
+            } else {
+                None
+            };
+            let Some(NodeEnum::ResTarget(res)) = &mut node.node else { continue };
+            if let (Some(column), Some(value)) = (column, res.val.as_deref_mut())
+                && self.has_no_type(value)
+                && !compared.iter().any(|by| is_output(by, index, &res.name))
+            {
+                // A parameter is read as a value of the very type.
+                let is_literal = matches!(value.node, Some(NodeEnum::AConst(_)));
+                let kind = if is_literal { self.bare_type(column) } else { self.own_type(column) };
+                *value = tree::cast(tree::take(value), &kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is a literal in quotes, NULL, or a parameter to which neither the client nor a cast gives a type.
+    fn has_no_type(&self, value: &Node) -> bool {
+        match &value.node {
+            Some(NodeEnum::AConst(constant)) => {
+                constant.isnull || matches!(constant.val, Some(pb::a_const::Val::Sval(_)))
+            }
+            Some(NodeEnum::ParamRef(parameter)) => !self.parameters.is_declared(parameter.number),
+            _ => false,
+        }
+    }
+
     /// A column's type without its modifier: an explicit cast with one would cut what does not fit.
     fn bare_type(&self, column: &catalog::Column) -> String {
-        match self.catalog.types.get(&column.type_oid) {
-            Some(kind) => format!("{}.{}", quote_name(&kind.schema), quote_name(&kind.name)),
-            None => column.type_sql.to_string(),
+        // A domain over a string may have one of its own.
+        let base = self.catalog.types.get(&self.catalog.base_type(column.type_oid));
+        match base.filter(|kind| matches!(kind.category, 'S' | 'V')) {
+            Some(base) => name_of_type(base),
+            None => self.own_type(column),
         }
+    }
+
+    fn own_type(&self, column: &catalog::Column) -> String {
+        self.catalog.types.get(&column.type_oid).map_or_else(|| column.type_sql.to_string(), name_of_type)
     }
 
     fn on_conflict(&mut self, conflict: &mut pb::OnConflictClause, target: &mut Target) -> Result<(), Denial> {
@@ -1294,6 +1376,10 @@ impl Analyzer<'_> {
     }
 }
 
+fn name_of_type(kind: &catalog::Type) -> String {
+    format!("{}.{}", quote_name(&kind.schema), quote_name(&kind.name))
+}
+
 /// Where the rows of an INSERT come from.
 enum Rows<'r> {
     Default,
@@ -1380,6 +1466,19 @@ fn is_pure(node: &Node) -> bool {
         Some(NodeEnum::CoalesceExpr(coalesce)) => coalesce.args.iter().all(is_pure),
         Some(NodeEnum::List(list)) => list.items.iter().all(is_pure),
         Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_pure),
+        _ => false,
+    }
+}
+
+/// Whether GROUP BY, ORDER BY or DISTINCT takes an output column, which then has a type.
+fn is_output(by: &Node, index: usize, name: &str) -> bool {
+    match &by.node {
+        // Plain DISTINCT takes them all.
+        None => true,
+        Some(NodeEnum::SortBy(sort)) => sort.node.as_deref().is_some_and(|by| is_output(by, index, name)),
+        Some(NodeEnum::AConst(constant)) => matches!(&constant.val,
+            Some(pb::a_const::Val::Ival(ordinal)) if usize::try_from(ordinal.ival) == Ok(index + 1)),
+        Some(NodeEnum::ColumnRef(reference)) => tree::strings(&reference.fields).as_deref() == Some(&[name]),
         _ => false,
     }
 }

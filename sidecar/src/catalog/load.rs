@@ -3,6 +3,7 @@
 //! **Promise.** One snapshot: all queries run in one `REPEATABLE READ READ ONLY` transaction with an empty search_path, so
 //! that every type, view and expression comes back with qualified names. What Postgres deparses (views, expressions)
 //! follows the newest committed state instead; a change in between changes the [`fingerprint`], and the keeper loads again.
+//! **Also.** A relation that a migration holds locked does not hold up the rest: it is as it was known before.
 //! **Also.** Temporary relations are left out: those of other sessions are nobody's business here, and the session's own
 //! are in its overlay.
 //! **Not covered.** Rights: any role that may connect can read these catalogs.
@@ -190,26 +191,42 @@ const COLLATIONS: &str = "\
     FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
     WHERE c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))";
 
+/// Relations that another transaction holds so that nobody else may read them, or waits for to do so, and views of them:
+/// deparsing what belongs to one of these would wait as long.
+const LOCKED: &str = "\
+    WITH locked AS MATERIALIZED (
+      SELECT relation FROM pg_locks
+      WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid >= 16384 AND c.relkind NOT IN ('i', 'I', 't')
+      AND (c.oid IN (TABLE locked)
+           OR c.oid IN (SELECT w.ev_class FROM pg_rewrite w JOIN pg_depend d
+                        ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (TABLE locked)))";
+
 /// Left out are indexes of the system's own relations, which nothing names, and all toast tables: what isn't known can't
 /// be read, and they hold values without their masks.
 const RELATIONS: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltype, c.relrowsecurity,
            EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
-           CASE WHEN c.relkind IN ('v', 'm') AND c.oid >= 16384 THEN pg_get_viewdef(c.oid) END,
+           CASE WHEN c.relkind IN ('v', 'm') AND c.oid >= 16384 AND c.oid <> ALL ($KEPT) THEN pg_get_viewdef(c.oid) END,
            coalesce(x.indrelid, 0)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_index x ON x.indexrelid = c.oid
     WHERE c.relpersistence <> 't' AND c.relkind <> 't'
       AND (c.relkind NOT IN ('i', 'I') OR (c.oid >= 16384 AND n.nspname <> 'pg_toast'))";
 
-/// Columns with their types as SQL; in the order of relations, so that each one's columns come together.
+/// Columns with their types as SQL; in the order of relations, so that each one's columns come together. A default reads
+/// no column, and is deparsed without a look at its relation: that takes no lock.
 const COLUMNS: &str = "\
     SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
            a.attcollation, a.attnotnull, a.attgenerated, a.attidentity,
-           CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, d.adrelid) END
+           CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, CASE WHEN a.attgenerated <> '' THEN d.adrelid ELSE 0 END) END
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     LEFT JOIN pg_attrdef d ON a.atthasdef AND d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't' AND c.relkind NOT IN ('i', 'I', 't')
+      AND a.attrelid <> ALL ($KEPT)
     ORDER BY a.attrelid, a.attnum";
 
 /// pg_depend has the columns that expressions and predicate read, but not their whole-row references: those are seen in
@@ -230,14 +247,14 @@ const INDEXES: &str = "\
                 AND d.refclassid = 'pg_class'::regclass AND d.refobjid = x.indrelid AND d.refobjsubid > 0)
            END
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-    WHERE i.relpersistence <> 't' AND i.relnamespace <> 'pg_toast'::regnamespace";
+    WHERE i.relpersistence <> 't' AND i.relnamespace <> 'pg_toast'::regnamespace AND x.indrelid <> ALL ($KEPT)";
 
 const CONSTRAINTS: &str = "\
     SELECT k.conrelid, k.contype, k.conname, array_to_string(k.conkey, ' '),
            CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END,
            k.confrelid, array_to_string(k.confkey, ' '), k.confdeltype, k.confupdtype
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-    WHERE k.contype IN ('c', 'f') AND c.relpersistence <> 't'";
+    WHERE k.contype IN ('c', 'f') AND c.relpersistence <> 't' AND k.conrelid <> ALL ($KEPT)";
 
 const TRIGGERS: &str = "\
     SELECT t.tgrelid, t.tgname, t.tgfoid, t.tgtype FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
@@ -376,6 +393,17 @@ pub async fn fingerprint(rows: &mut impl Rows) -> Result<String, LoadError> {
 
 /// A snapshot and the fingerprint that it was taken at. Its `version` is 0: the keeper counts.
 pub async fn load(rows: &mut impl Rows) -> Result<(Catalog, String), LoadError> {
+    read(rows, None).await.map(|(catalog, print, _)| (catalog, print))
+}
+
+/// The same, but a relation that a transaction has locked for a change is as it was `known`; then there is no fingerprint.
+pub async fn load_again(rows: &mut impl Rows, known: &Catalog) -> Result<(Catalog, Option<String>), LoadError> {
+    let (catalog, print, is_whole) = read(rows, Some(known)).await?;
+    Ok((catalog, is_whole.then_some(print)))
+}
+
+/// Reads all steps; tells with the fingerprint whether nothing is as it was known.
+async fn read(rows: &mut impl Rows, known: Option<&Catalog>) -> Result<(Catalog, String, bool), LoadError> {
     let mut loader = Loader::default();
     let told = rows
         .rows(ORIGIN, &mut |fields| {
@@ -403,11 +431,17 @@ pub async fn load(rows: &mut impl Rows) -> Result<(Catalog, String), LoadError> 
         Ok(())
     })
     .await?;
+    if let Some(known) = known {
+        rows.rows(LOCKED, &mut |fields| loader.keep(known, &mut Row::new("locked relations", fields))).await?;
+    }
+    let kept: Vec<String> = loader.kept.keys().map(Oid::to_string).collect();
+    let kept = format!("'{{{}}}'::oid[]", kept.join(","));
+    let is_whole = loader.kept.is_empty();
     for (sql, about, step) in STEPS {
-        rows.rows(sql, &mut |fields| step(&mut loader, &mut Row::new(about, fields))).await?;
+        rows.rows(&sql.replace("$KEPT", &kept), &mut |fields| step(&mut loader, &mut Row::new(about, fields))).await?;
     }
     rows.rows("COMMIT", &mut |_| Ok(())).await?;
-    Ok((loader.finish(), print))
+    Ok((loader.finish(), print, is_whole))
 }
 
 type Step = fn(&mut Loader, &mut Row<'_>) -> Result<(), LoadError>;
@@ -440,6 +474,8 @@ struct Loader {
     catalog: Catalog,
     names: Interner,
     relations: HashMap<Oid, Relation>,
+    /// Those that stay as they were known.
+    kept: HashMap<Oid, Arc<Relation>>,
     /// The relation whose columns are arriving.
     open: Oid,
     columns: Vec<Column>,
@@ -458,6 +494,18 @@ pub fn is_system_schema(schema: &str) -> bool {
 }
 
 impl Loader {
+    /// One that was known by another name would stand beside another of that name.
+    fn keep(&mut self, known: &Catalog, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let (oid, schema, name) = (row.number()?, row.text()?, row.text()?);
+        if let Some(relation) = known.relations.get(&oid)
+            && &*relation.schema == schema
+            && &*relation.name == name
+        {
+            self.kept.insert(oid, Arc::clone(relation));
+        }
+        Ok(())
+    }
+
     fn schema(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
         let oid = row.number()?;
         let name = self.names.name(row.text()?);
@@ -740,7 +788,10 @@ impl Loader {
             relation.foreign_keys.shrink_to_fit();
             relation.triggers.shrink_to_fit();
             relation.depends_on.shrink_to_fit();
-            catalog.add_relation(relation);
+            match self.kept.remove(&relation.oid) {
+                Some(kept) => catalog.add_relation(Relation::clone(&kept)),
+                None => catalog.add_relation(relation),
+            }
         }
         spread_type_checks(&mut catalog, &self.types_in_checks);
         catalog.settle();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use tracing::{debug, info, warn};
 
 use super::Catalog;
-use super::load::{LoadError, Moment, Rows, fingerprint, load, moment};
+use super::load::{LoadError, Moment, Rows, fingerprint, load_again, moment};
 
 /// Makes the keeper's connection; asked again whenever it is lost, so that a credential may change.
 pub trait Connect: Send + Sync + 'static {
@@ -64,12 +64,12 @@ pub struct CatalogStatus {
 
 /// Callers that wait for a check; more of them wait to wait.
 const MAX_WAITING: usize = 1024;
-/// A check that takes long makes the next one wait this many times as long, up to [`MAX_GAP`]. A load doesn't count: it
-/// needs a change, which a client that only asks can't cause.
+/// A check that takes long makes the next one wait this many times as long, up to [`MAX_GAP`]. A load doesn't count, as it
+/// needs a change, which a client that only asks can't cause; but one that left out what was locked does.
 const GAP_PER_COST: u32 = 10;
 /// See [`GAP_PER_COST`].
 const MAX_GAP: Duration = Duration::from_secs(2);
-/// The wait after the first failure; doubles up to [`MAX_BACKOFF`].
+/// The wait after the first failure, or the first load that left out what was locked; doubles up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// See [`FIRST_BACKOFF`].
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -211,9 +211,15 @@ impl<C: Connect> Task<C> {
                         info!("the catalog can be read again");
                     }
                     state.checked = Some(started);
-                    backoff = FIRST_BACKOFF;
+                    if self.fingerprint.is_some() {
+                        backoff = FIRST_BACKOFF;
+                    }
                     let gap = self.check_cost.saturating_mul(GAP_PER_COST).min(MAX_GAP).max(self.options.least_gap);
-                    (self.options.period, gap)
+                    match self.fingerprint {
+                        Some(_) => (self.options.period, gap),
+                        // A relation that is locked is as it was before.
+                        None => (grow(&mut backoff), gap),
+                    }
                 }
                 Err(error) => {
                     // What an aborted transaction or a broken stream would do next isn't worth knowing.
@@ -221,8 +227,7 @@ impl<C: Connect> Task<C> {
                     let why = with_causes(&error);
                     warn!(error = why, retry_in = ?backoff, "the catalog can't be read; the last snapshot stays in force");
                     lock(&self.state).failure = Some(why.into());
-                    let wait = backoff;
-                    backoff = backoff.saturating_mul(2).min(MAX_BACKOFF);
+                    let wait = grow(&mut backoff);
                     (wait, wait)
                 }
             };
@@ -297,9 +302,14 @@ impl<C: Connect> Task<C> {
             }
         }
         let started = Instant::now();
-        let (catalog, print) = said_if_slow(load(&mut connection)).await?;
+        let known = self.publish.borrow().clone();
+        let (catalog, print) = said_if_slow(load_again(&mut connection, &known)).await?;
         self.connection = Some((since, connection));
-        (self.moment, self.fingerprint) = (Some(now), Some(print));
+        // Without a fingerprint the next check loads.
+        (self.moment, self.fingerprint) = (Some(now), print);
+        if self.fingerprint.is_none() {
+            self.check_cost = started.elapsed();
+        }
         self.publish(catalog, started.elapsed());
         Ok(())
     }
@@ -316,6 +326,12 @@ impl<C: Connect> Task<C> {
         info!(version = catalog.version, relations = catalog.relations.len(), ?took, "the catalog is loaded");
         self.publish.send_replace(Arc::new(catalog));
     }
+}
+
+/// The wait that it is now; the next one is longer.
+fn grow(backoff: &mut Duration) -> Duration {
+    let longer = backoff.saturating_mul(2).min(MAX_BACKOFF);
+    std::mem::replace(backoff, longer)
 }
 
 /// Says that it takes long, while it does.

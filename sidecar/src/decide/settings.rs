@@ -302,6 +302,7 @@ pub fn takes_any_value(context: &Context<'_>, name: &str) -> Result<bool, Denial
         Check::Any => Ok(true),
         Check::Isolation => Ok(may_serialize(context)),
         Check::ZeroBesideFilters => Ok(!context.row_filters),
+        Check::StatementTimeout => Ok(context.statement_timeout.is_none()),
         Check::Role => Err(role_denial("role", context.role)),
         Check::SessionUser => Err(role_denial("session authorization", context.role)),
         _ => Ok(false),
@@ -603,9 +604,11 @@ mod tests {
     fn a_value_that_is_not_seen_is_taken_where_every_value_is() {
         let unseen = |name| takes_any_value(&context(None), name);
         assert!(["TimeZone", "datestyle", "jit", "enable_seqscan"].into_iter().all(|name| unseen(name) == Ok(true)));
-        for name in ["client_encoding", "search_path", "standard_conforming_strings", "work_mem", "statement_timeout"] {
+        for name in ["client_encoding", "search_path", "standard_conforming_strings", "work_mem"] {
             assert_eq!(unseen(name), Ok(false), "{name}");
         }
+        assert_eq!(unseen("statement_timeout"), Ok(true));
+        assert_eq!(takes_any_value(&context(Some(30)), "statement_timeout"), Ok(false));
         for name in ["role", "session_authorization"] {
             assert_eq!(unseen(name).unwrap_err().reason, Reason::Role, "{name}");
         }
