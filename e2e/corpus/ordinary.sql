@@ -44,7 +44,7 @@ UPDATE customers SET meta = jsonb_set(meta, '{a}', '1', true) WHERE id = 3 RETUR
 DELETE FROM customers WHERE id = 5 AND version = 1 AND name = 'Customer 5';
 DELETE FROM customers USING orders WHERE orders.customer_id = customers.id AND customers.id = 4 AND orders.total >= 0;
 DELETE FROM customers WHERE (id = 3 OR name = 'nobody') AND (version = 1 AND (id > 2 AND id < 4));
-DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE state = 'paid' ORDER BY id LIMIT 2) RETURNING id;
+WITH gone AS (DELETE FROM orders WHERE id IN (SELECT id FROM orders WHERE state = 'paid' ORDER BY id LIMIT 2) RETURNING id) SELECT id FROM gone ORDER BY id;
 INSERT INTO settings VALUES ('a', '9') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value RETURNING *;
 MERGE INTO settings s USING (VALUES ('a', '9'), ('n', '8')) v (k, val) ON s.key = v.k WHEN MATCHED THEN UPDATE SET value = v.val WHEN NOT MATCHED THEN INSERT VALUES (v.k, v.val);
 

@@ -234,3 +234,46 @@ fn what_a_query_inserts_without_a_type_is_of_its_columns_type() {
     let stored = "SELECT * FROM notes ORDER BY 1, 2, 3, 6, 7";
     assert_eq!(server.psql(&gated.name, stored).unwrap(), server.psql(&directly.name, stored).unwrap());
 }
+
+#[test]
+fn a_default_that_is_computed_is_checked_as_it_is_stored() {
+    let server = Server::shared().unwrap();
+    let schema =
+        "CREATE FUNCTION own_tenant() RETURNS int LANGUAGE sql STABLE AS $$SELECT current_setting('app.tenant')::int$$;
+        CREATE TABLE notes (id serial, tenant int DEFAULT current_setting('app.tenant')::int + 0,
+            other int DEFAULT public.own_tenant(), at timestamptz DEFAULT now(), key int DEFAULT random(), name text);";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: [public.notes],
+        settings: [app.*], rowFilters: [{relation: public.notes, where: tenant = current_setting('app.tenant')::int AND tenant = 1}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (sql, expected) in [
+        ("SET app.tenant = 1", "SET"),
+        ("INSERT INTO notes (name) VALUES ('a'), ('b')", "INSERT 0 2"),
+        ("INSERT INTO notes DEFAULT VALUES", "INSERT 0 1"),
+        ("INSERT INTO notes (name, tenant) VALUES ('c', DEFAULT)", "INSERT 0 1"),
+        ("UPDATE notes SET tenant = DEFAULT, name = 'd' WHERE name = 'c'", "UPDATE 1"),
+        // In a row that sets it otherwise after it was computed, or before.
+        ("INSERT INTO notes (name) VALUES (set_config('app.tenant', '2', false))", "INSERT 0 1"),
+        ("SET app.tenant = 1", "SET"),
+        ("INSERT INTO notes (id, tenant) VALUES (set_config('app.tenant', '2', false)::int, DEFAULT)", "42501"),
+        ("SET app.tenant = 2", "SET"),
+        ("INSERT INTO notes (name) VALUES ('e')", "42501"),
+        ("INSERT INTO notes DEFAULT VALUES", "42501"),
+        ("SET app.tenant = 1", "SET"),
+        ("INSERT INTO notes (name) SELECT 'f'", "42501"),
+        ("INSERT INTO notes (name, tenant) SELECT 'f', current_setting('app.tenant')::int", "INSERT 0 1"),
+    ] {
+        assert_eq!(outcome(&wire.simple(sql).unwrap()), expected, "{sql}");
+    }
+    let stored = "SELECT name, tenant, other FROM notes WHERE tenant IS DISTINCT FROM 1";
+    assert_eq!(server.psql(&database.name, stored).unwrap().trim(), "");
+
+    let two = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.notes],
+        rowFilters: [{relation: public.notes, where: at < '2999-01-01' AND key < 9}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, two)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    assert_eq!(outcome(&wire.simple("INSERT INTO notes (key, tenant, other) VALUES (1, 1, 1)").unwrap()), "INSERT 0 1");
+    // What is another at each call can't be checked.
+    assert_eq!(outcome(&wire.simple("INSERT INTO notes (tenant, other) VALUES (1, 1)").unwrap()), "42501");
+}

@@ -2,6 +2,8 @@
 //! and once through the gate on the original, and has to report the same, step by step. The programs, the schema and the
 //! policy are in `clients/`.
 //!
+//! They work once more with row filters beside the masks, where the original has rows outside of them.
+//!
 //! `limits.txt` there holds the steps that the design refuses, with the outcome and the reason; anything else that differs fails. The table in
 //! `docs/clients.md` says what was run: `POSTERN_BLESS=1` writes the rows of the programs that are run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -26,8 +28,12 @@ macro_rules! programs {
     (sample { $($sample:ident: $title:literal, $folder:literal, $entry:literal;)* } long { $($long:ident: $long_title:literal, $long_folder:literal, $long_entry:literal;)* }) => {
         const SAMPLE: &[&str] = &[$($title),*];
         const LONG: &[&str] = &[$($long_title),*];
-        $(#[test] fn $sample() { reports_the_same($title, $folder, $entry); })*
-        $(#[test] #[ignore = "long: run by `make test-all`"] fn $long() { reports_the_same($long_title, $long_folder, $long_entry); })*
+        $(#[test] fn $sample() { reports_the_same($title, $folder, $entry, false); })*
+        $(#[test] #[ignore = "long: run by `make test-all`"] fn $long() { reports_the_same($long_title, $long_folder, $long_entry, false); })*
+        mod beside_row_filters {
+            $(#[test] fn $sample() { super::reports_the_same($title, $folder, $entry, true); })*
+            $(#[test] #[ignore = "long: run by `make test-all`"] fn $long() { super::reports_the_same($long_title, $long_folder, $long_entry, true); })*
+        }
     };
 }
 
@@ -75,15 +81,22 @@ fn servers() -> &'static (Server, Server) {
 }
 
 /// The shop in a database of that name; of its masks, if it is the twin.
-fn shop(server: &Server, name: &str, twin: bool) {
+fn shop(server: &Server, name: &str, twin: bool, filtered: bool) {
     server.psql("postgres", &format!("CREATE DATABASE {name} OWNER app")).unwrap();
     server.psql(name, "ALTER SCHEMA public OWNER TO app").unwrap();
     server.psql_as("app", name, SCHEMA).unwrap();
-    if twin {
-        for line in SCHEMA.lines().filter_map(|line| line.strip_prefix("-- twin: ")) {
+    let kinds = [("-- twin: ", twin), ("-- filtered: ", filtered), ("-- outside: ", filtered && !twin)];
+    for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
+        for line in SCHEMA.lines().filter_map(|line| line.strip_prefix(kind)) {
             server.psql_as("app", name, line).unwrap();
         }
     }
+}
+
+/// What of the original is outside of the row filters.
+fn outside(original: &Server, database: &str) -> String {
+    let line = SCHEMA.lines().find_map(|line| line.strip_prefix("-- read outside: ")).unwrap();
+    original.psql(database, line).unwrap()
 }
 
 /// A step that the design refuses.
@@ -145,7 +158,7 @@ fn differences(direct: &[(&str, &str)], gate: &[(&str, &str)], limits: &[Limit<'
     wrong
 }
 
-fn reports_the_same(title: &str, folder: &str, entry: &str) {
+fn reports_the_same(title: &str, folder: &str, entry: &str, filtered: bool) {
     let source = postern_e2e::workspace().join("e2e/clients").join(folder);
     let program = match programs::prepare(&source, entry).unwrap() {
         Prepared::Ready(program) => program,
@@ -153,9 +166,11 @@ fn reports_the_same(title: &str, folder: &str, entry: &str) {
     };
     let (original, twin) = servers();
     let database = title.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase();
-    shop(original, &database, false);
-    shop(twin, &database, true);
-    let mut options = GateOptions::new(original, &database, "app", POLICY);
+    let database = if filtered { format!("{database}_f") } else { database };
+    shop(original, &database, false, filtered);
+    shop(twin, &database, true, filtered);
+    let policy = if filtered { POLICY.replace("  # rowFilters:", "  rowFilters:") } else { POLICY.to_owned() };
+    let mut options = GateOptions::new(original, &database, "app", &policy);
     options.secrets =
         vec![("db".into(), "username".into(), "app".into()), ("db".into(), "password".into(), PASSWORD.into())];
     let gate = Gate::start(&options).unwrap();
@@ -168,6 +183,27 @@ fn reports_the_same(title: &str, folder: &str, entry: &str) {
     let seen = Needles::new(&[]).find(&[Message { tag: b'd', body: through.clone().into_bytes() }]);
     assert!(seen.is_empty(), "{title} saw {seen:?}:\n{through}");
     let (expected, got) = (steps(&direct), steps(&through));
+    if filtered {
+        let more = std::env::var("POSTERN_LIMITS").ok();
+        if let Some(path) = more {
+            let mut text = String::new();
+            for (e, g) in expected.iter().zip(&got).filter(|(e, g)| e != g) {
+                writeln!(text, "{title} | {} | {} | {} | directly {}", g.0, g.1, e.0 == g.0, e.1).unwrap();
+            }
+            if expected.len() != got.len() {
+                writeln!(text, "{title} LENGTH {} {}", expected.len(), got.len()).unwrap();
+            }
+            use std::io::Write as _;
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            return;
+        }
+    }
     let limits = limits(title);
     let wrong = differences(&expected, &got, &limits);
     assert!(wrong.is_empty(), "{title}:\n{wrong}");

@@ -544,17 +544,21 @@ impl Analyzer<'_> {
             }
         }
         let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("SET without a value")) };
-        if matches!(value.node, Some(NodeEnum::SetToDefault(_))) {
+        let is_default = matches!(value.node, Some(NodeEnum::SetToDefault(_)));
+        if is_default {
             if !in_filter {
                 return Ok(());
             }
-            *value = constant_default(target, &column)?;
+            *value = self.default_of(target, &column)?;
             self.changed = true;
         }
         let is_itself = self.means(value, target, column.number);
         let as_itself = self.reads_as_itself(value, target, column.number);
         let before = self.masked_reads.len();
-        self.expression(value, place)?;
+        // A default is its owner's.
+        if !is_default {
+            self.expression(value, place)?;
+        }
         let reads: Vec<(ItemId, i16)> = self.masked_reads.iter().skip(before).copied().collect();
         if let Some(filter) = target.filter().filter(|_| feeds_filter && !is_itself) {
             // Whether a masked value changes would tell what it is.
@@ -831,6 +835,66 @@ impl Analyzer<'_> {
         Ok(Some((column, tree::subquery(pb::SubLinkType::ExprSublink, outer))))
     }
 
+    /// What is stored in a filter's column to which an INSERT or UPDATE gives no value, if that can be known: NULL, or what its default
+    /// gives, which calls nothing that may give something else at each call.
+    fn default_of(&self, target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
+        let is_plain = column.generated.is_none() && column.identity.is_none();
+        let default = is_plain.then(|| as_stored(column.default.as_deref().unwrap_or("NULL"))).flatten();
+        default
+            .filter(|default| is_pure(default) || self.only_steady_calls(&mut default.clone()).is_ok())
+            .ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))
+    }
+
+    /// The same, where it has to be a constant.
+    fn constant_default(&self, target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
+        let default = self.default_of(target, column)?;
+        if is_pure(&default) {
+            return Ok(default);
+        }
+        Err(filter_denial(target, &column.name, "its default is computed, and would be for each row of the query")
+            .hint("Give the column in the query, as what its default says."))
+    }
+
+    /// Gives an INSERT of values those defaults of a filter's columns that are computed, so that what is stored is what was
+    /// checked; and one of them in any case, so that there is a value to check. Tells which.
+    fn give_defaults(
+        &self,
+        insert: &mut pb::InsertStmt,
+        columns: &[catalog::Column],
+        target: &Target,
+        filter: &RowFilter,
+    ) -> Result<Vec<catalog::Column>, Denial> {
+        if matches!(rows_of(insert), Rows::Query) {
+            // check_query adds what is to be.
+            return Ok(Vec::new());
+        }
+        let given = |number: i16| columns.iter().any(|column| column.number == number);
+        let mut none_given = !filter.columns.iter().any(|number| given(*number));
+        let mut added = Vec::new();
+        for column in filter.columns.iter().filter_map(|number| target.relation.column_at(*number)) {
+            if given(column.number) {
+                continue;
+            }
+            let value = self.default_of(target, column)?;
+            if is_pure(&value) && !std::mem::take(&mut none_given) {
+                continue;
+            }
+            if let Rows::Default = rows_of(insert) {
+                let row = tree::node(NodeEnum::List(pb::List { items: Vec::new() }));
+                let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
+                insert.select_stmt = tree::boxed(tree::query(values));
+            }
+            let Rows::Values(lists) = rows_of(insert) else { return Err(unsupported("INSERT")) };
+            for list in lists.iter_mut() {
+                let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
+                row.items.push(value.clone());
+            }
+            insert.cols.push(insert_column(&column.name));
+            added.push(column.clone());
+        }
+        Ok(added)
+    }
+
     /// Fails if an expression may call something that gives something else at each call, or any number of rows: what does not read
     /// the row is computed once for all rows of a statement.
     fn only_steady_calls(&self, node: &mut Node) -> Result<(), Denial> {
@@ -1053,9 +1117,7 @@ impl Analyzer<'_> {
             }
         }
         let Some(filter) = target.filter() else { return Ok(()) };
-        if let Some(column) = give_default(insert, &columns, target, filter)? {
-            columns.push(column);
-        }
+        columns.extend(self.give_defaults(insert, &columns, target, filter)?);
         match rows_of(insert) {
             Rows::Values(lists) => {
                 for list in lists.iter_mut() {
@@ -1089,12 +1151,12 @@ impl Analyzer<'_> {
                 Some(value) => {
                     // What is stored is what is checked.
                     if matches!(value.node, Some(NodeEnum::SetToDefault(_))) {
-                        *value = constant_default(target, column)?;
+                        *value = self.default_of(target, column)?;
                     }
                     new.push((column.clone(), value.clone()));
                 }
                 None => {
-                    let default = tree::cast(constant_default(target, column)?, &column.type_sql)?;
+                    let default = tree::cast(self.constant_default(target, column)?, &column.type_sql)?;
                     defaults.push((column.name.clone(), default));
                 }
             }
@@ -1134,7 +1196,7 @@ impl Analyzer<'_> {
                 let value = tree::cast(tree::column(alias, &column.name), &column.type_sql)?;
                 stored.push((column.name.clone(), value));
             } else {
-                let default = tree::cast(constant_default(target, column)?, &column.type_sql)?;
+                let default = tree::cast(self.constant_default(target, column)?, &column.type_sql)?;
                 defaults.push((column.name.clone(), default));
             }
         }
@@ -1499,53 +1561,27 @@ fn rows_of(insert: &mut pb::InsertStmt) -> Rows<'_> {
     }
 }
 
-/// Gives an INSERT that leaves all of a filter's columns to their defaults one of them, so that there is a value to
-/// check; which one.
-fn give_default(
-    insert: &mut pb::InsertStmt,
-    columns: &[catalog::Column],
-    target: &Target,
-    filter: &RowFilter,
-) -> Result<Option<catalog::Column>, Denial> {
-    let given = |number: &i16| columns.iter().any(|column| column.number == *number);
-    let Some(column) = filter.columns.first().and_then(|number| target.relation.column_at(*number)) else {
-        return Ok(None);
+/// A default as the server reads it, whatever the search_path: what is deparsed names nothing of pg_catalog by its schema.
+fn as_stored(sql: &str) -> Option<Node> {
+    let mut node = tree::parse_expression(sql).ok()?;
+    name_built_ins(&mut node).ok()?;
+    Some(node)
+}
+
+fn name_built_ins(node: &mut Node) -> Result<(), Denial> {
+    let names = match &mut node.node {
+        Some(NodeEnum::FuncCall(call)) => Some(&mut call.funcname),
+        Some(NodeEnum::AExpr(expr)) if expr.kind == pb::AExprKind::AexprOp as i32 => Some(&mut expr.name),
+        Some(NodeEnum::TypeCast(cast)) => cast.type_name.as_mut().map(|name| &mut name.names),
+        _ => None,
     };
-    if filter.columns.iter().any(given) {
-        return Ok(None);
+    if let Some(names) = names.filter(|names| names.len() == 1) {
+        names.insert(0, tree::string("pg_catalog"));
     }
-    let value = constant_default(target, column)?;
-    match rows_of(insert) {
-        Rows::Values(lists) => {
-            for list in lists.iter_mut() {
-                let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
-                row.items.push(value.clone());
-            }
-        }
-        Rows::Default => {
-            let row = tree::node(NodeEnum::List(pb::List { items: vec![value] }));
-            let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
-            insert.select_stmt = tree::boxed(tree::query(values));
-        }
-        // check_query adds it.
-        Rows::Query => return Ok(None),
+    match &mut node.node {
+        Some(inner) => tree::each_child(inner, &mut name_built_ins),
+        None => Ok(()),
     }
-    insert.cols.push(insert_column(&column.name));
-    Ok(Some(column.clone()))
-}
-
-/// What is stored in a filter's column that an INSERT does not give, if that can be known.
-fn constant_default(target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
-    default_of(column).ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))
-}
-
-/// A default that is a constant; NULL for none.
-fn default_of(column: &catalog::Column) -> Option<Node> {
-    if column.generated.is_some() || column.identity.is_some() {
-        return None;
-    }
-    let sql = column.default.as_deref().unwrap_or("NULL");
-    tree::parse_expression(sql).ok().filter(is_pure)
 }
 
 /// A boolean that raises an error with this text if it is ever computed. It reads the backend's state, so that the
