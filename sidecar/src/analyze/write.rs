@@ -546,7 +546,8 @@ impl Analyzer<'_> {
         let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("SET without a value")) };
         let is_default = matches!(value.node, Some(NodeEnum::SetToDefault(_)));
         if is_default {
-            if !in_filter {
+            let is_free = target.mask(column.number).is_some() || !self.shares_check(target, column.number, assigned);
+            if !in_filter && is_free {
                 return Ok(());
             }
             *value = self.default_of(target, &column)?;
@@ -840,9 +841,17 @@ impl Analyzer<'_> {
     fn default_of(&self, target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
         let is_plain = column.generated.is_none() && column.identity.is_none();
         let default = is_plain.then(|| as_stored(column.default.as_deref().unwrap_or("NULL"))).flatten();
-        default
-            .filter(|default| is_pure(default) || self.only_steady_calls(&mut default.clone()).is_ok())
-            .ok_or_else(|| filter_denial(target, &column.name, "its default can't be checked against it"))
+        default.filter(|default| is_pure(default) || self.only_steady_calls(&mut default.clone()).is_ok()).ok_or_else(
+            || {
+                let name = format!("{}.{}", target.name(), column.name);
+                Denial::new(
+                    Reason::RowFilter,
+                    format!("the default of {name} can't be checked: it is computed anew for each row"),
+                )
+                .hint("Give it a value.")
+                .object(name)
+            },
+        )
     }
 
     /// The same, where it has to be a constant.

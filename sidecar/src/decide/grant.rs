@@ -30,9 +30,13 @@ impl BoundPolicy {
             return Err(self.no_rule(&name, verb));
         };
         if let Some(why) = self.views.get(&relation.oid).and_then(|view| view.closed.as_deref()) {
-            return Err(Denial::new(Reason::Closed, format!("{name} is closed: {why}"))
-                .hint("the policy and the database disagree about it; `postern-sidecar check` says how")
-                .object(name));
+            let hint = match relation.kind {
+                RelationKind::View | RelationKind::MaterializedView => {
+                    "What it shows can't be held to the policy: read its tables, or have it show what the policy needs; `postern-sidecar check` says more."
+                }
+                _ => "The policy and the database disagree about it; `postern-sidecar check` says how.",
+            };
+            return Err(Denial::new(Reason::Closed, format!("{name} is closed: {why}")).hint(hint).object(name));
         }
         Ok(Grant { rule: rule.name.as_str().into(), limits })
     }
