@@ -105,7 +105,7 @@ UPDATE customers SET name = ssn WHERE id = 1 RETURNING name;
 -- leak: a CHECK that is shared with a masked column
 UPDATE vault SET amount = 918273645 WHERE id = 1;
 
--- leak: the same CHECK, by a default
+-- refused: the same CHECK, by a default
 UPDATE vault SET amount = DEFAULT WHERE id = 1;
 
 -- leak works: the same CHECK, with nothing changed
