@@ -263,7 +263,24 @@ fn a_default_that_is_computed_is_checked_as_it_is_stored() {
         ("SET app.tenant = 1", "SET"),
         ("INSERT INTO notes (name) SELECT 'f'", "42501"),
         ("INSERT INTO notes (name, tenant) SELECT 'f', current_setting('app.tenant')::int", "INSERT 0 1"),
+        (
+            "MERGE INTO notes n USING (VALUES ('g')) v (x) ON n.name = v.x WHEN NOT MATCHED THEN INSERT (name) VALUES (v.x)",
+            "MERGE 1",
+        ),
+        (
+            "MERGE INTO notes n USING (VALUES ('h')) v (x) ON n.name = v.x WHEN NOT MATCHED THEN INSERT DEFAULT VALUES",
+            "MERGE 1",
+        ),
+        ("SET app.tenant = 2", "SET"),
+        (
+            "MERGE INTO notes n USING (VALUES ('i')) v (x) ON n.name = v.x WHEN NOT MATCHED THEN INSERT (name) VALUES (v.x)",
+            "42501",
+        ),
     ] {
+        // MERGE is new in 15.
+        if sql.starts_with("MERGE") && server.version().unwrap() < 15 {
+            continue;
+        }
         assert_eq!(outcome(&wire.simple(sql).unwrap()), expected, "{sql}");
     }
     let stored = "SELECT name, tenant, other FROM notes WHERE tenant IS DISTINCT FROM 1";

@@ -29,6 +29,12 @@ impl Analyzer<'_> {
         let Place { conjunct, separate, .. } = place;
         let place = Place { conjunct: false, separate: false, ..place };
         let inner = Place { leaky: true, ..place };
+        if !place.leaky
+            && let Some(by_parts) = self.policy.row_filters.then(|| self.by_parts(node)).flatten()
+        {
+            *node = by_parts;
+            self.changed = true;
+        }
         self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
         match &mut node.node {
             None => Ok(None),
@@ -36,13 +42,6 @@ impl Analyzer<'_> {
             Some(NodeEnum::ParamRef(_)) => Ok(None),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
-                if !place.leaky
-                    && let Some(by_parts) = self.policy.row_filters.then(|| self.by_parts(node)).flatten()
-                {
-                    *node = by_parts;
-                    self.changed = true;
-                    return self.expression(node, Place { conjunct, separate, ..place });
-                }
                 let equal = self.policy.row_filters && separate && makes_equal(node);
                 if place.leaky || !self.is_harmless_comparison(node) {
                     if equal {

@@ -497,9 +497,11 @@ impl Analyzer<'_> {
             .object(name)
             .hint("EXPLAIN without ANALYZE shows the plan."));
         }
-        // Estimates come from all rows.
+        // Estimates come from all rows. What a plan's nodes put out is how drivers find out which columns an outer join may leave NULL.
         explain.options.retain(|option| match &option.node {
-            Some(NodeEnum::DefElem(option)) => option.defname.eq_ignore_ascii_case("format"),
+            Some(NodeEnum::DefElem(option)) => {
+                ["format", "verbose", "generic_plan"].iter().any(|name| option.defname.eq_ignore_ascii_case(name))
+            }
             _ => false,
         });
         explain.options.push(switched_off("costs"));

@@ -864,8 +864,30 @@ impl Analyzer<'_> {
             .hint("Give the column in the query, as what its default says."))
     }
 
-    /// Gives an INSERT of values those defaults of a filter's columns that are computed, so that what is stored is what was
-    /// checked; and one of them in any case, so that there is a value to check. Tells which.
+    /// Those defaults of a filter's columns that a row has to be given: what is computed, so that what is stored is what was
+    /// checked; and one in any case, so that there is a value to check.
+    fn missing_defaults(
+        &self,
+        given: &[catalog::Column],
+        target: &Target,
+        filter: &RowFilter,
+    ) -> Result<Vec<(catalog::Column, Node)>, Denial> {
+        let is_given = |number: i16| given.iter().any(|column| column.number == number);
+        let mut none_given = !filter.columns.iter().any(|number| is_given(*number));
+        let mut missing = Vec::new();
+        for column in filter.columns.iter().filter_map(|number| target.relation.column_at(*number)) {
+            if is_given(column.number) {
+                continue;
+            }
+            let value = self.default_of(target, column)?;
+            if !is_pure(&value) || std::mem::take(&mut none_given) {
+                missing.push((column.clone(), value));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Gives an INSERT of values the defaults that it has to have. Tells of which columns.
     fn give_defaults(
         &self,
         insert: &mut pb::InsertStmt,
@@ -877,29 +899,21 @@ impl Analyzer<'_> {
             // check_query adds what is to be.
             return Ok(Vec::new());
         }
-        let given = |number: i16| columns.iter().any(|column| column.number == number);
-        let mut none_given = !filter.columns.iter().any(|number| given(*number));
-        let mut added = Vec::new();
-        for column in filter.columns.iter().filter_map(|number| target.relation.column_at(*number)) {
-            if given(column.number) {
-                continue;
-            }
-            let value = self.default_of(target, column)?;
-            if is_pure(&value) && !std::mem::take(&mut none_given) {
-                continue;
-            }
-            if let Rows::Default = rows_of(insert) {
-                let row = tree::node(NodeEnum::List(pb::List { items: Vec::new() }));
-                let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
-                insert.select_stmt = tree::boxed(tree::query(values));
-            }
+        let missing = self.missing_defaults(columns, target, filter)?;
+        if !missing.is_empty() && matches!(rows_of(insert), Rows::Default) {
+            let row = tree::node(NodeEnum::List(pb::List { items: Vec::new() }));
+            let values = pb::SelectStmt { values_lists: vec![row], ..select(Vec::new(), Vec::new(), None) };
+            insert.select_stmt = tree::boxed(tree::query(values));
+        }
+        let mut added = Vec::with_capacity(missing.len());
+        for (column, value) in missing {
             let Rows::Values(lists) = rows_of(insert) else { return Err(unsupported("INSERT")) };
             for list in lists.iter_mut() {
                 let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
                 row.items.push(value.clone());
             }
             insert.cols.push(insert_column(&column.name));
-            added.push(column.clone());
+            added.push(column);
         }
         Ok(added)
     }
@@ -1437,10 +1451,13 @@ impl Analyzer<'_> {
                     }
                     columns.push(column);
                 }
-                match target.filter() {
-                    Some(filter) => self.check_values(&mut when.values, &columns, target, filter),
-                    None => Ok(()),
+                let Some(filter) = target.filter() else { return Ok(()) };
+                for (column, value) in self.missing_defaults(&columns, target, filter)? {
+                    when.target_list.push(insert_column(&column.name));
+                    when.values.push(value);
+                    columns.push(column);
                 }
+                self.check_values(&mut when.values, &columns, target, filter)
             }
             _ => Err(unsupported("MERGE")),
         }
