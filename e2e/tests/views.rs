@@ -151,3 +151,59 @@ fn a_client_without_a_locale_speaks_utf8_all_the_same() {
     assert_eq!(first(&wire.simple("SHOW client_encoding").unwrap()), ["UTF8"]);
     assert_eq!(first(&wire.simple("SELECT 'ä'").unwrap()), ["ä"]);
 }
+
+/// As GraphQL and REST servers compute fields: by a function that takes a row.
+#[test]
+fn a_function_of_a_row_gets_the_row_that_is_seen() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE people (id int PRIMARY KEY, name text, gone int, card text, ssn text, age int);
+        ALTER TABLE people DROP COLUMN gone;
+        INSERT INTO people VALUES (1, 'Ada', 'CARDZQX81-1', 'SSNZQX82-1', 30), (2, 'Bob', 'CARDZQX81-2', 'SSNZQX82-2', 99);
+        CREATE TABLE plain (id int);
+        INSERT INTO plain VALUES (1), (2);
+        CREATE FUNCTION label(p people) RETURNS text LANGUAGE sql STABLE AS
+            $$SELECT concat_ws('/', p.id, p.name, p.card, p.ssn, p.age)$$;
+        CREATE FUNCTION label(p plain) RETURNS text LANGUAGE sql STABLE AS $$SELECT 'plain ' || p.id$$;
+        CREATE FUNCTION raw(p people) RETURNS SETOF people LANGUAGE sql STABLE AS $$SELECT p.*$$;";
+    let database = server.database_with(schema).unwrap();
+    let policy = "
+masks:
+- {columns: [public.people.card], mask: {partial: {keepLast: 2}}}
+rules:
+- name: all
+  to: {groups: [apps]}
+  allow: [Select, Insert, Update, Delete, Call]
+  relations: ['public.*']
+  functions: ['public.*']
+  hideColumns: [public.people.ssn]
+  rowFilters: [{relation: public.people, where: age < 90}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let ada = "1/Ada/*********-1/30";
+    for (sql, expected) in [
+        ("SELECT label(p) FROM people p", vec![ada]),
+        ("SELECT label(people) FROM people", vec![ada]),
+        ("SELECT label(people.*) FROM public.people", vec![ada]),
+        ("SELECT p.label FROM people p", vec![ada]),
+        ("SELECT public.label(p) FROM people p WHERE public.label(p) LIKE '%Ada%'", vec![ada]),
+        ("SELECT label(p) FROM people p (a, b, c)", vec![ada]),
+        ("SELECT label(x) FROM plain x WHERE id = 1", vec!["plain 1"]),
+        (
+            "SELECT coalesce(label(p), 'none') FROM plain x LEFT JOIN people p ON p.id = x.id ORDER BY x.id",
+            vec![ada, ""],
+        ),
+        ("SELECT json_build_object('l', label(p))::text FROM people p", vec!["{\"l\" : \"1/Ada/*********-1/30\"}"]),
+        ("SELECT (SELECT label(p)) FROM people p", vec![ada]),
+        ("SELECT r.card FROM people p, LATERAL raw(p) r", vec!["*********-1"]),
+        (
+            "UPDATE people p SET name = 'Eve' WHERE id = 1 AND label(p) = '1/Ada/*********-1/30' RETURNING label(p)",
+            vec!["1/Eve/*********-1/30"],
+        ),
+        ("UPDATE people p SET name = 'Ada' WHERE p.label LIKE '1/Eve%' AND id = 1 RETURNING p.label", vec![ada]),
+        ("INSERT INTO people (id, name, age) VALUES (3, 'Cyd', 5) RETURNING label(people)", vec!["3/Cyd/5"]),
+        ("DELETE FROM people WHERE id = 3 RETURNING label(people)", vec!["3/Cyd/5"]),
+    ] {
+        assert_eq!(first(&wire.simple(sql).unwrap()), expected, "{sql}");
+    }
+}

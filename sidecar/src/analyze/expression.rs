@@ -344,6 +344,19 @@ impl Analyzer<'_> {
         Ok(items)
     }
 
+    /// The item whose row a reference means.
+    fn whole_row(&self, node: &Node) -> Option<ItemId> {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
+        let items = match star_of(node) {
+            Some(names) => self.scopes.star(&names.iter().map(|name| &**name).collect::<Vec<_>>()),
+            None => {
+                let meaning = self.scopes.meaning(&tree::strings(&reference.fields)?);
+                if meaning.columns.is_empty() && meaning.system.is_none() { meaning.whole } else { Vec::new() }
+            }
+        };
+        if let [item] = items.as_slice() { Some(*item) } else { None }
+    }
+
     fn use_as_row(&mut self, id: ItemId) {
         if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
             relation.as_row = true;
@@ -391,8 +404,13 @@ impl Analyzer<'_> {
                 for id in &whole {
                     self.use_whole(*id, self.seen_from(*id, place))?;
                 }
-                let Some(id) = whole.into_iter().find(|id| self.is_guarded_target(*id)) else { return Ok(None) };
-                let mut call = tree::call(name, vec![self.masked_row(id)?]);
+                let [id] = whole.as_slice() else { return Ok(None) };
+                // The server's own functions are no attributes of a row.
+                let is_own = callable.iter().any(|function| &*function.schema == "pg_catalog");
+                let Some((row, _)) = self.typed_row(*id)?.filter(|_| !is_own || self.is_guarded_target(*id)) else {
+                    return Ok(None);
+                };
+                let mut call = tree::call(name, vec![row]);
                 if let Some(NodeEnum::FuncCall(call)) = &mut call.node {
                     call.funcname = vec![tree::string(*name)];
                 }
@@ -1300,9 +1318,18 @@ impl Analyzer<'_> {
         // An aggregate's rows have passed all conditions of its query, and a query that has one becomes no part of another.
         let place =
             Place { in_call: true, after_own_filter: place.after_own_filter || self.calls_aggregate(call), ..place };
+        let takes_rows = call.args.iter().any(|argument| self.whole_row(argument).is_some())
+            && self.can_only_mean(call, |function| &*function.schema != "pg_catalog");
         let mut arguments = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
-            arguments.push(self.expression(argument, place)?);
+            let row = if takes_rows { self.whole_row(argument) } else { None };
+            let mut kind = self.expression(argument, place)?;
+            // The server's own functions take any record.
+            if let Some((row, of)) = row.map(|id| self.typed_row(id)).transpose()?.flatten() {
+                (*argument, kind) = (row, Some(of));
+                self.changed = true;
+            }
+            arguments.push(kind);
         }
         for order in &mut call.agg_order {
             let kind = self.expression(order, place)?;

@@ -4,7 +4,7 @@
 //! it is known when all of it was walked. Then [`Analyzer::put_views`] replaces each marked relation. A mark that is
 //! left over (a place the second walk does not reach) makes the statement refused: see [`has_mark`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -14,6 +14,7 @@ use super::Analyzer;
 use super::scope::{ItemId, RelationItem};
 use super::tree::{self, each_child, unsupported};
 use crate::catalog::names::quote_name;
+use crate::catalog::{self, Oid};
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
@@ -118,6 +119,37 @@ impl Analyzer<'_> {
             .contains(&id)
             .then(|| tree::parse_expression(&format!("({}.*) IS DISTINCT FROM NULL", quote_name(&alias))));
         Ok(row_of(targets, is_there.transpose()?, relation))
+    }
+
+    /// The row of an item of which the identity sees another one than is stored, as a value of the relation's own type, and that
+    /// type: as functions take it. What is hidden is NULL in it.
+    pub(crate) fn typed_row(&self, id: ItemId) -> Result<Option<(Node, Oid)>, Denial> {
+        let Some(item) = self.scopes.get(id) else { return Ok(None) };
+        let (Some(alias), Some(relation)) = (&item.alias, item.relation()) else { return Ok(None) };
+        let of = &relation.relation;
+        if !(relation.view.is_some() && relation.replaced() || self.is_guarded_target(id)) || of.row_type == 0 {
+            return Ok(None);
+        }
+        let known: BTreeMap<i16, &Arc<str>> = relation.visible().collect();
+        let field = |column: &catalog::Column| match known.get(&column.number) {
+            Some(_) if relation.write_target => shown(relation, column.number, &column.name, alias),
+            Some(known) => tree::column(alias, known),
+            None => tree::null(),
+        };
+        let row = tree::node(NodeEnum::RowExpr(Box::new(pb::RowExpr {
+            args: of.columns.iter().map(field).collect(),
+            row_format: pb::CoercionForm::CoerceExplicitCall as i32,
+            location: -1,
+            ..pb::RowExpr::default()
+        })));
+        let row = tree::cast(row, &format!("{}.{}", quote_name(&of.schema), quote_name(&of.name)))?;
+        // No row at all, as an outer join gives, is none here.
+        let is_there = match relation.write_target {
+            true if !self.before_and_after.contains(&id) => return Ok(Some((row, of.row_type))),
+            true => format!("({}.*) IS DISTINCT FROM NULL", quote_name(alias)),
+            false => format!("{} IS DISTINCT FROM NULL", quote_name(alias)),
+        };
+        Ok(Some((tree::case(tree::parse_expression(&is_there)?, row, None), of.row_type)))
     }
 
     /// The row of a relation whose alias renames its columns: fields of the server's row type keep their names, those of
