@@ -294,3 +294,35 @@ fn a_default_that_is_computed_is_checked_as_it_is_stored() {
     // What is another at each call can't be checked.
     assert_eq!(outcome(&wire.simple("INSERT INTO notes (tenant, other) VALUES (1, 1)").unwrap()), "42501");
 }
+
+/// As programs load many rows: into a temporary table like the other, and from there.
+#[test]
+fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
+    let server = Server::shared().unwrap();
+    let schema =
+        "CREATE TABLE stock (id int PRIMARY KEY, tenant int NOT NULL DEFAULT 1, card text, n int CHECK (n > 0));
+        CREATE TABLE hides (id int, secret text);
+        INSERT INTO stock VALUES (1, 1, 'CARDZQX81-1', 5), (2, 2, 'CARDZQX81-2', 5);";
+    let database = server.database_with(schema).unwrap();
+    let policy = "masks: [{columns: [public.stock.card], mask: {partial: {keepLast: 2}}}]\nrules: [{name: own, to: {groups: [apps]},
+        allow: [Select, Insert, Update, Temp, CopyIn], relations: ['public.*'], hideColumns: [public.hides.secret],
+        rowFilters: [{relation: public.stock, where: tenant = 1}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (sql, expected) in [
+        ("CREATE TEMP TABLE whole (LIKE stock INCLUDING ALL)", "42501"),
+        ("CREATE TEMP TABLE hidden (LIKE hides)", "42501"),
+        ("CREATE TEMP TABLE loaded (LIKE stock INCLUDING ALL EXCLUDING CONSTRAINTS)", "CREATE TABLE"),
+        ("CREATE TEMP TABLE bare (LIKE stock INCLUDING DEFAULTS)", "CREATE TABLE"),
+    ] {
+        assert_eq!(outcome(&wire.simple(sql).unwrap()), expected, "{sql}");
+    }
+    let copied = wire.copy_in("COPY loaded (id, tenant, n) FROM STDIN", b"1\t1\t6\n3\t1\t7\n").unwrap();
+    assert_eq!(outcome(&copied), "COPY 2");
+    let upsert = "INSERT INTO stock SELECT * FROM loaded ON CONFLICT (id) DO UPDATE SET n = excluded.n";
+    assert_eq!(outcome(&wire.simple(upsert).unwrap()), "INSERT 0 2");
+    wire.simple("INSERT INTO bare VALUES (4, 2, 'x', 1)").unwrap();
+    assert_eq!(outcome(&wire.simple("INSERT INTO stock SELECT * FROM bare").unwrap()), "42501");
+    let stored = server.psql(&database.name, "SELECT id, tenant, card, n FROM stock ORDER BY id").unwrap();
+    assert_eq!(stored.trim(), "1|1|CARDZQX81-1|6\n2|2|CARDZQX81-2|5\n3|1||7");
+}

@@ -18,9 +18,17 @@ use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::{PG_TEMP, Resolution, types};
-use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
-use crate::decide::bound::Grant;
+use crate::catalog::{self, Function, Index, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
+use crate::decide::bound::{ColumnView, Grant};
 use crate::decide::{Denial, Reason};
+
+/// Options of LIKE that copy expressions, as `TableLikeOption` of the server numbers them.
+const LIKE_CONSTRAINTS: u32 = 1 << 2;
+const LIKE_GENERATED: u32 = 1 << 4;
+const LIKE_INDEXES: u32 = 1 << 6;
+/// All options that there are, and what ALL is read as.
+const LIKE_KNOWN: u32 = (1 << 9) - 1;
+const LIKE_ALL: u32 = i32::MAX as u32;
 
 /// A schema that the session made stands in its overlay as a relation of no name, which nothing can be called.
 const NO_NAME: &str = "";
@@ -362,6 +370,28 @@ impl Analyzer<'_> {
         .hint("Definitions would print or copy raw values; run migrations as an identity that is exempt."))
     }
 
+    /// Refuses LIKE of a relation that has hidden columns, and to copy what calls functions if the identity does not see all of the
+    /// relation: on rows of its own it would be answered what it may not ask.
+    fn may_be_like(&self, source: &Relation, options: u32) -> Result<(), Denial> {
+        let Some(view) = self.policy.view(source.oid) else { return Ok(()) };
+        if view.closed.is_some() || view.columns.values().any(|column| matches!(column, ColumnView::Hidden)) {
+            return self.is_plain(source);
+        }
+        let includes = |option: u32| options & option != 0;
+        let has_expression = |index: &Index| index.expressions.is_some() || index.predicate.is_some();
+        let copied = [
+            ("CONSTRAINTS", includes(LIKE_CONSTRAINTS) && !source.checks.is_empty()),
+            ("GENERATED", includes(LIKE_GENERATED) && source.columns.iter().any(|column| column.generated.is_some())),
+            ("INDEXES", includes(LIKE_INDEXES) && source.indexes.iter().any(has_expression)),
+        ];
+        let Some((option, _)) = copied.into_iter().find(|(_, is_copied)| *is_copied) else { return Ok(()) };
+        let name = source.qualified_name();
+        let message = format!("{name} has masks or row filters for you: its expressions can't be copied");
+        Err(Denial::new(Reason::Forbidden, message)
+            .object(name)
+            .hint(format!("Add EXCLUDING {option}, or leave INCLUDING {option} out.")))
+    }
+
     /// Nothing that was read is masked or filtered: what is defined over it would hold that view for everyone.
     fn read_only_plain(&self) -> Result<(), Denial> {
         for oid in &self.out.touched {
@@ -460,7 +490,11 @@ impl Analyzer<'_> {
                     let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
                     let source = self.relation_at(range)?;
                     self.reads(&source, Verb::Select)?;
-                    self.is_plain(&source)?;
+                    self.may_be_like(&source, like.options)?;
+                    // ALL but some is read as all there may ever be, and written as those that there are.
+                    if like.options != LIKE_ALL {
+                        like.options &= LIKE_KNOWN;
+                    }
                     columns.extend(plain_columns(&source));
                 }
                 _ => {}
