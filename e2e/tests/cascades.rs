@@ -326,3 +326,123 @@ fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
     let stored = server.psql(&database.name, "SELECT id, tenant, card, n FROM stock ORDER BY id").unwrap();
     assert_eq!(stored.trim(), "1|1|CARDZQX81-1|6\n2|2|CARDZQX81-2|5\n3|1||7");
 }
+
+/// Where its value is checked, and where it is stored.
+#[test]
+fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {
+    let server = Server::shared().unwrap();
+    let schema =
+        "CREATE TABLE w2(id int PRIMARY KEY, a int, note text, b int, c int); INSERT INTO w2 VALUES (2,1,'y',1,1);";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: [public.w2],
+        rowFilters: [{relation: public.w2, where: a = 1 AND b = 1}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let setting = "current_setting('extra_float_digits')::int";
+    let changes = "set_config('extra_float_digits', '2', false)";
+    for write in [
+        format!("UPDATE w2 SET a = 1, note = {changes}, b = s.t FROM (SELECT {setting} AS t) s WHERE id = 2"),
+        format!("UPDATE w2 SET (a, note, b) = (1, {changes}, s.t) FROM (SELECT {setting} AS t) s WHERE id = 2"),
+        format!("WITH s AS (SELECT {setting} AS t) UPDATE w2 SET a = 1, note = {changes}, b = s.t FROM s WHERE id = 2"),
+        format!("UPDATE w2 SET a = 1, note = {changes}, b = s.t FROM (VALUES ({setting})) s (t) WHERE id = 2"),
+        format!("INSERT INTO w2 (id, a, note, b) SELECT 3, 1, {changes}, s.t FROM (SELECT {setting} AS t) s"),
+        format!(
+            "MERGE INTO w2 USING (SELECT {setting} t) s ON id = 2 WHEN MATCHED THEN UPDATE SET a = 1, note = {changes}, b = s.t"
+        ),
+        format!(
+            "MERGE INTO w2 USING (SELECT {setting} t) s ON id = 20 WHEN NOT MATCHED THEN INSERT (id, a, note, b) VALUES (20, 1, {changes}, s.t)"
+        ),
+    ] {
+        wire.simple("SET extra_float_digits = 1").unwrap();
+        wire.simple(&write).unwrap();
+        let outside = server.psql(&database.name, "SELECT * FROM w2 WHERE (a = 1 AND b = 1) IS NOT TRUE").unwrap();
+        assert_eq!(outside.trim(), "", "{write}");
+    }
+    // Where nothing changes what they give, several are checked.
+    for (write, expected) in [
+        ("UPDATE w2 SET a = length('x'), b = (SELECT 1) WHERE id = 2", "UPDATE 1"),
+        ("UPDATE w2 SET a = s.a, b = s.b FROM (VALUES (1, 1)) s (a, b) WHERE id = 2", "UPDATE 1"),
+        ("UPDATE w2 SET a = length('x'), b = (SELECT 2) WHERE id = 2", "42501"),
+        ("INSERT INTO w2 (id, a, b) VALUES (5, length('x'), abs(-1))", "INSERT 0 1"),
+        ("INSERT INTO w2 (id, a, b) VALUES (6, length('x'), abs(-2))", "42501"),
+    ] {
+        assert_eq!(outcome(&wire.simple(write).unwrap()), expected, "{write}");
+    }
+}
+
+#[test]
+fn the_default_that_is_checked_is_the_one_that_is_stored() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE DOMAIN reg AS text DEFAULT 'us';
+        CREATE TABLE dd(id int PRIMARY KEY, a int, r reg);
+        CREATE TABLE vb(id int PRIMARY KEY, a int, b int DEFAULT 2);
+        CREATE VIEW vvb AS SELECT * FROM vb;
+        CREATE VIEW vvvb AS SELECT id AS i, a AS x, b AS y FROM vvb;
+        CREATE VIEW own AS SELECT * FROM vb; ALTER VIEW own ALTER b SET DEFAULT 1;";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
+        rowFilters: [{relation: public.dd, where: a = 1 AND (r IS NULL OR r = 'eu')}, {relation: public.vb, where: a = 1 AND (b IS NULL OR b = 1)}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (write, expected) in [
+        ("INSERT INTO dd (id, a) VALUES (5, 1)", "42501"),
+        ("INSERT INTO dd (id, a) SELECT 5, 1", "42501"),
+        ("INSERT INTO dd (id, a, r) VALUES (5, 1, DEFAULT)", "42501"),
+        ("INSERT INTO dd (id, a, r) VALUES (5, 1, 'eu')", "INSERT 0 1"),
+        ("UPDATE dd SET r = DEFAULT", "42501"),
+        ("INSERT INTO vvb (id, a) VALUES (5, 1)", "42501"),
+        ("INSERT INTO vvb (id, a) SELECT 5, 1", "42501"),
+        ("INSERT INTO vvb (id, a, b) VALUES (5, 1, DEFAULT)", "42501"),
+        ("INSERT INTO vvvb (i, x) VALUES (6, 1)", "42501"),
+        ("INSERT INTO vvb (id, a, b) VALUES (7, 1, 1)", "INSERT 0 1"),
+        ("INSERT INTO own (id, a) VALUES (8, 1)", "INSERT 0 1"),
+    ] {
+        assert_eq!(outcome(&wire.simple(write).unwrap()), expected, "{write}");
+    }
+    let outside = "SELECT id FROM dd WHERE r = 'us' UNION ALL SELECT id FROM vb WHERE b = 2";
+    assert_eq!(server.psql(&database.name, outside).unwrap().trim(), "");
+}
+
+#[test]
+fn a_filters_column_of_any_type_is_written() {
+    let server = Server::shared().unwrap();
+    let kinds = [
+        ("char(3)", "'ab'"),
+        ("bit(3)", "B'101'"),
+        ("varbit(5)", "B'101'"),
+        ("\"char\"", "'x'"),
+        ("varchar(4)", "'ab'"),
+        ("numeric(4,1)", "1.5"),
+        ("interval", "'1 day'"),
+        ("timestamptz(0)", "'2026-01-01'"),
+        ("time", "'10:00'"),
+        ("int[]", "'{1,2}'"),
+        ("char(2)[]", "'{ab}'"),
+        ("jsonb", "'{}'"),
+        ("uuid", "'00000000-0000-0000-0000-000000000001'"),
+        ("inet", "'10.0.0.1'"),
+        ("name", "'n'"),
+        ("bool", "true"),
+        ("money", "'1'"),
+        ("int4range", "'[1,3)'"),
+    ];
+    for (kind, value) in kinds {
+        let schema = format!("CREATE TABLE t (id int, v {kind}, w {kind})");
+        let database = server.database_with(&schema).unwrap();
+        let policy =
+            "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
+            rowFilters: [{relation: public.t, where: id = 1 AND v IS NOT NULL}]}]";
+        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        for (write, expected) in [
+            (format!("INSERT INTO t VALUES (1, {value}, {value})"), "INSERT 0 1"),
+            (format!("INSERT INTO t SELECT 1, {value}, {value}"), "INSERT 0 1"),
+            (format!("UPDATE t SET v = {value}"), "UPDATE 2"),
+            ("UPDATE t SET v = w".to_owned(), "UPDATE 2"),
+            (format!("PREPARE p AS UPDATE t SET v = $1; EXECUTE p ({value}); DEALLOCATE p"), "DEALLOCATE"),
+            (format!("PREPARE p AS INSERT INTO t SELECT 1, $1; EXECUTE p ({value}); DEALLOCATE p"), "DEALLOCATE"),
+        ] {
+            assert_eq!(outcome(&wire.simple(&write).unwrap()), expected, "{kind}: {write}");
+        }
+    }
+}

@@ -1207,3 +1207,275 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
         }
     }
 }
+
+/// Many rows, of which one that is looked for is hidden: by a column with an index and by one without.
+const FEW_OF_MANY: &str = "
+CREATE TABLE items(id int PRIMARY KEY, secret int, hid int, amount int, region text, tenant int, kind oid DEFAULT 5);
+INSERT INTO items VALUES (1,42,42,7,'us',2),(2,43,43,7,'eu',1);
+INSERT INTO items SELECT g,1000+g/3,1000+g/3,g%50+10,CASE WHEN g%2=0 THEN 'eu' ELSE 'us' END,g%2+1 FROM generate_series(10,4000) g;
+CREATE INDEX ON items(secret);
+CREATE TABLE nx(id int, amount int); INSERT INTO nx VALUES (1,7),(2,8);
+CREATE TABLE one(id int PRIMARY KEY, amount int); INSERT INTO one VALUES (1,7);
+CREATE TABLE plain(id int PRIMARY KEY, amount int); INSERT INTO plain VALUES (1,7),(2,8),(3,9);
+CREATE TABLE q3(id int, kind oid); INSERT INTO q3 VALUES (1,7);
+CREATE TABLE q2(id int, kind bigint); INSERT INTO q2 VALUES (1,10000000000);
+CREATE DOMAIN noseven AS int CHECK (VALUE <> 7);
+CREATE TABLE grants(tenant int PRIMARY KEY, who text); INSERT INTO grants VALUES (1,'app');
+INSERT INTO grants SELECT g,'x' FROM generate_series(2,500) g; CREATE INDEX ON grants(who);
+CREATE FUNCTION visible(r text) RETURNS bool LANGUAGE plpgsql IMMUTABLE COST 200 AS $$begin return r='eu'; end$$;
+CREATE VIEW pv AS SELECT id, 1/(id-1) AS q FROM nx;
+CREATE VIEW ppv AS SELECT p.id, p.q FROM pv p JOIN one ON true;
+CREATE VIEW cview AS SELECT id, hid, amount, region, tenant, 1/(amount-7) AS q FROM items;
+CREATE VIEW iv AS SELECT id, secret AS s, hid, region, tenant, amount, amount::noseven AS q FROM items;
+ANALYZE;";
+
+/// By each of these the region is 'eu', or the tenant is 1.
+const OF_FEW: [&str; 5] = [
+    "region = 'eu'",
+    "length(region) = 2 AND region IN ('at','be','ch','de','es','eu','fr','it')",
+    "public.visible(region)",
+    "amount IN (SELECT amount FROM public.plain) AND region = 'eu'",
+    "EXISTS (SELECT FROM public.grants g WHERE g.tenant = items.tenant AND g.who = 'app')",
+];
+
+const SMALL: &str = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0";
+const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1";
+const NO_COST: &str = "SET cpu_tuple_cost = 0";
+
+/// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
+const FAILING_BESIDE: [(&str, bool, &str); 58] = [
+    // A subquery that is run in the scan.
+    (
+        "",
+        false,
+        "DELETE FROM items USING nx p WHERE items.id = p.id AND hid = GUESS AND items.id IN (SELECT p.id WHERE 1/(p.id-1) < 9)",
+    ),
+    (
+        "",
+        false,
+        "DELETE FROM items USING nx p WHERE items.id = p.id AND hid = GUESS AND items.amount IN (SELECT p.amount LIMIT 1/(p.id-1))",
+    ),
+    (
+        "",
+        false,
+        "UPDATE items SET amount = 2 FROM nx p WHERE items.id = p.id AND hid = GUESS AND items.amount IN (SELECT unnest(ARRAY[p.amount, 1/(p.id-1)]))",
+    ),
+    (
+        "",
+        false,
+        "SELECT items.id FROM items, nx p WHERE items.id = p.id AND hid = GUESS AND items.id IN (SELECT p.id WHERE 1/(p.id-1) < 9)",
+    ),
+    (
+        "",
+        false,
+        "SELECT items.id FROM items, nx p WHERE items.id = p.id AND hid = GUESS AND p.amount IN (SELECT items.amount WHERE 1/(p.id-1) < 9)",
+    ),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND items.amount IN (SELECT items.id LIMIT $1::int)"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM (VALUES (1),(2)) w(id) WHERE items.amount IN (SELECT w.id LIMIT 1/(w.id-1)) OFFSET 0)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM (VALUES (1),(2)) w(id) WHERE w.id = items.id AND 1/(w.id-1) < 9 OFFSET 0)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND NOT EXISTS (SELECT FROM (VALUES (1),(2)) w(id) WHERE w.id = items.id AND 1/(w.id-1) < 9 OFFSET 0)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND (SELECT count(*) FROM (VALUES (1),(2)) w(id) WHERE items.amount IN (SELECT w.id LIMIT 1/(w.id-1))) = 0",
+    ),
+    (NO_COST, true, "SELECT id FROM items WHERE secret = GUESS AND EXISTS (SELECT items.id LIMIT $1::int)"),
+    (NO_COST, true, "SELECT id FROM items WHERE secret = GUESS AND (SELECT items.id LIMIT $1::int) IS NULL"),
+    (
+        NO_COST,
+        true,
+        "SELECT id FROM items WHERE secret = GUESS AND EXISTS (SELECT WHERE items.amount = 7 LIMIT $1::int)",
+    ),
+    (NO_COST, true, "SELECT id FROM items WHERE secret = GUESS AND EXISTS (SELECT items.id OFFSET $1::int)"),
+    // A column of a query around, through a subquery.
+    ("", false, "SELECT id FROM items i WHERE hid = GUESS AND (SELECT 1/(u.x-7) FROM (SELECT i.amount x) u) = 5"),
+    (NO_COST, false, "SELECT id FROM items i WHERE hid = GUESS AND (SELECT 1/(u.x-7) FROM (SELECT i.amount x) u) = 5"),
+    (
+        "",
+        false,
+        "SELECT id FROM items i WHERE hid = GUESS AND ARRAY(SELECT 1/(u.x-7) FROM (SELECT i.amount x) u) = '{5}'",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items i WHERE hid = GUESS AND (WITH u AS MATERIALIZED (SELECT i.amount x) SELECT 1/(u.x-7) FROM u) = 5",
+    ),
+    ("", false, "SELECT id FROM items i WHERE hid = GUESS AND (SELECT max(1/(u.x-7)) FROM (SELECT i.amount x) u) = 5"),
+    (
+        "",
+        false,
+        "SELECT id FROM items i WHERE hid = GUESS AND (SELECT abs(1/(u.x-7)) FROM (SELECT i.amount x LIMIT 1) u) = 5",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items i WHERE hid = GUESS AND (SELECT abs(1/(v.x-7)) FROM (SELECT u.x FROM (SELECT i.amount x) u LIMIT 1) v) = 5",
+    ),
+    (
+        NO_COST,
+        false,
+        "SELECT id FROM items i WHERE secret = GUESS AND (SELECT u.x::noseven IS NULL FROM (SELECT i.amount x) u)",
+    ),
+    // What views compute.
+    ("", false, "SELECT 1 FROM items i JOIN pv ON pv.id = i.id AND pv.q = i.amount WHERE hid = GUESS"),
+    ("", false, "SELECT 1 FROM items i JOIN ppv ON ppv.id = i.id AND ppv.q = i.amount WHERE hid = GUESS"),
+    ("", false, "DELETE FROM items i USING pv WHERE pv.id = i.id AND pv.q = i.amount AND hid = GUESS"),
+    ("", false, "SELECT p.id FROM pv p LEFT JOIN items i ON p.id = i.id AND p.q = i.amount AND hid = GUESS"),
+    ("", false, "SELECT 1 FROM items i JOIN pv ON pv.id = i.id WHERE hid = GUESS AND pv.q < 9"),
+    ("", false, "SELECT id FROM cview WHERE hid = GUESS AND q = 5"),
+    ("", false, "SELECT id FROM cview WHERE hid = GUESS AND q IS NULL"),
+    ("", false, "UPDATE cview SET amount = 2 WHERE hid = GUESS AND q = 5"),
+    ("", false, "DELETE FROM cview WHERE hid = GUESS AND q = 5"),
+    ("", false, "SELECT id FROM iv WHERE s = GUESS AND q IS NULL"),
+    ("", false, "SELECT id FROM iv WHERE s = GUESS AND (q IS NULL OR id = 3)"),
+    ("", false, "DELETE FROM iv WHERE s = GUESS AND q IS NULL"),
+    // Several queries, of which one has a LIMIT.
+    (
+        "",
+        false,
+        "SELECT y FROM (SELECT abs(1/(x-7)) y FROM ((SELECT 1 x LIMIT 1) UNION ALL SELECT amount FROM items WHERE hid = GUESS) u) s WHERE y = 5",
+    ),
+    (
+        "",
+        false,
+        "SELECT x FROM (SELECT abs(x::noseven) FROM ((SELECT 1 x LIMIT 1) UNION ALL SELECT amount FROM items WHERE secret = GUESS) u) s(x) WHERE x IS NULL",
+    ),
+    // What fails late, beside a filter that becomes a join.
+    (
+        "",
+        true,
+        "DELETE FROM items i USING plain p LEFT JOIN one o ON o.id = p.id AND o.amount = $1::int WHERE hid = GUESS AND i.amount = p.amount",
+    ),
+    (
+        "",
+        true,
+        "DELETE FROM items i USING (SELECT amount FROM plain WHERE amount = $1::int GROUP BY 1) w WHERE hid = GUESS AND i.amount = w.amount",
+    ),
+    (
+        "",
+        true,
+        "DELETE FROM items i WHERE hid = GUESS AND i.amount IN (WITH w AS (SELECT amount FROM plain) SELECT amount FROM w WHERE amount = $1::int)",
+    ),
+    (
+        "",
+        true,
+        "WITH w AS MATERIALIZED (SELECT amount FROM plain WHERE amount = $1::int) SELECT 1 FROM items i, w WHERE hid = GUESS AND i.amount = w.amount",
+    ),
+    (
+        IN_ORDER,
+        true,
+        "DELETE FROM items i USING (VALUES (1), ($1::int)) w(amount) WHERE hid = GUESS AND i.amount = w.amount",
+    ),
+    ("", false, "DELETE FROM items i USING q3 JOIN q2 USING (kind) WHERE q3.id = i.id AND hid = GUESS"),
+    ("", false, "DELETE FROM items i USING q3 LEFT JOIN q2 USING (kind) WHERE q3.id = i.id AND hid = GUESS"),
+    (
+        IN_ORDER,
+        false,
+        "DELETE FROM items i USING (SELECT id, kind FROM q3 UNION SELECT id, kind FROM q2) u WHERE u.id = i.id AND hid = GUESS",
+    ),
+    (
+        IN_ORDER,
+        false,
+        "DELETE FROM items i USING (SELECT id, kind FROM q3 UNION ALL SELECT id, kind FROM q2) u WHERE u.id = i.id AND hid = GUESS",
+    ),
+    // Sorted before a filter that becomes a join.
+    (SMALL, false, "SELECT id FROM items i WHERE hid = GUESS ORDER BY 1/(amount-7) LIMIT 1"),
+    (SMALL, false, "SELECT id FROM items i WHERE hid = GUESS ORDER BY 1/(amount-7)"),
+    (SMALL, false, "SELECT id, 1/(amount-7) AS q FROM items i WHERE hid = GUESS ORDER BY q"),
+    (SMALL, false, "SELECT DISTINCT 1/(amount-7) FROM items WHERE hid = GUESS"),
+    (SMALL, false, "SELECT DISTINCT ON (1/(amount-7)) id FROM items WHERE hid = GUESS"),
+    (SMALL, false, "SELECT 1/(amount-7) FROM items WHERE hid = GUESS GROUP BY 1"),
+    (SMALL, false, "SELECT count(*) FROM items WHERE hid = GUESS GROUP BY GROUPING SETS ((1/(amount-7)), ())"),
+    (SMALL, false, "SELECT rank() OVER (ORDER BY 1/(amount-7)) FROM items WHERE hid = GUESS"),
+    (SMALL, false, "SELECT rank() OVER w FROM items WHERE hid = GUESS WINDOW w AS (PARTITION BY 1/(amount-7))"),
+    (SMALL, false, "SELECT array_agg(id ORDER BY 1/(amount-7)) FROM items WHERE hid = GUESS"),
+    (SMALL, false, "SELECT count(DISTINCT 1/(amount-7)) FROM items WHERE hid = GUESS"),
+    (SMALL, false, "SELECT id FROM items WHERE hid = GUESS UNION SELECT 1/(amount-7) FROM items WHERE hid = GUESS"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT amount FROM plain ORDER BY 1/(id-1) LIMIT 2)",
+    ),
+];
+
+#[test]
+fn a_subquery_view_or_sort_that_fails_tells_nothing_of_rows_outside_the_filter() {
+    let server = Server::shared().unwrap();
+    let kinds = [
+        "enable_hashjoin enable_nestloop",
+        "enable_hashjoin enable_mergejoin",
+        "enable_mergejoin enable_nestloop",
+        "enable_seqscan enable_bitmapscan",
+    ];
+    let mut told = String::new();
+    for filter in OF_FEW {
+        let spec = format!(
+            "rules:\n- {{name: all, to: {{groups: [apps]}}, allow: [Select, Insert, Update, Delete, Temp], relations: ['public.*'],\n   rowFilters: [{{relation: public.items, where: \"{filter}\"}}]}}"
+        );
+        let database = server.database_with(FEW_OF_MANY).unwrap();
+        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &spec)).unwrap();
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        wire.simple("CREATE TEMP VIEW tv AS SELECT id, 1/(id-1) AS q FROM nx").unwrap();
+        for (settings, has_parameter, statement) in FAILING_BESIDE {
+            for off in ["", kinds[0], kinds[1], kinds[2], kinds[3]] {
+                if !settings.is_empty() {
+                    assert!(error(&wire.simple(settings).unwrap()).is_none());
+                }
+                if !off.is_empty() {
+                    without(&mut wire, off);
+                }
+                let (types, value) = if has_parameter { ("text", "'x'") } else { ("", "") };
+                let [right, wrong] = [42, 99].map(|guess| prepared(&mut wire, types, statement, guess, value));
+                if right != wrong || is_refusal(&right) {
+                    told.push_str(&format!("{filter}: {settings} {off}: {statement}: {right:?}, {wrong:?}\n"));
+                }
+                wire.simple("RESET ALL").unwrap();
+            }
+        }
+    }
+    assert!(told.is_empty(), "{told}");
+}
+
+/// The second index is read for what the first finds.
+#[test]
+fn a_views_value_that_is_looked_for_in_a_second_index_tells_nothing_of_rows_outside_the_filter() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE nx(id int, amount int); INSERT INTO nx VALUES (1,7),(2,8);
+        CREATE TABLE items(id serial PRIMARY KEY, b int, s2 int, tenant int, amount int, pad text);
+        INSERT INTO items(b,s2,tenant,amount,pad) SELECT (g/7)%100, CASE WHEN g%300=42 THEN 43 ELSE g%300 END, 1, g%50, repeat('x',200) FROM generate_series(1,30000) g;
+        INSERT INTO items(b,s2,tenant,amount,pad) SELECT (g/7)%100, 42, 2, 7, repeat('x',200) FROM generate_series(1,300) g;
+        CREATE INDEX ON items(s2); CREATE INDEX ON items(b); CREATE VIEW pv AS SELECT id, 1/(id-1) AS q FROM nx; VACUUM ANALYZE;";
+    let database = server.database().unwrap();
+    for statement in schema.split_inclusive(';') {
+        server.psql(&database.name, statement).unwrap();
+    }
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Delete, Temp], relations: ['public.*'],
+        rowFilters: [{relation: public.items, where: tenant = 1}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    assert!(error(&wire.simple("CREATE TEMP VIEW tv AS SELECT id, 1/(id-1) AS q FROM nx").unwrap()).is_none());
+    wire.simple("SET plan_cache_mode = force_generic_plan").unwrap();
+    for statement in [
+        "SELECT i.id FROM items i JOIN tv ON i.b = tv.q WHERE i.s2 = $1",
+        "SELECT i.id FROM items i JOIN pv ON i.b = pv.q WHERE i.s2 = $1",
+        "DELETE FROM items i USING tv WHERE i.b = tv.q AND i.s2 = $1",
+    ] {
+        assert!(error(&wire.simple(&format!("PREPARE p (int) AS {statement}")).unwrap()).is_none());
+        let [right, wrong] = [42, 777].map(|guess| outcome(&mut wire, &format!("EXECUTE p ({guess})")));
+        assert_eq!(right, wrong, "{statement}");
+        wire.simple("DEALLOCATE ALL").unwrap();
+    }
+}

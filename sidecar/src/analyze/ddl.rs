@@ -158,6 +158,7 @@ impl Analyzer<'_> {
                 not_null: false,
                 default: None,
                 generated: None,
+                is_virtual: false,
                 identity: None,
             })
         });

@@ -35,7 +35,7 @@ impl Analyzer<'_> {
             *node = by_parts;
             self.changed = true;
         }
-        self.may_raise = self.may_raise || (!place.after_filter && self.can_raise(node));
+        self.may_raise = self.may_raise || ((!place.after_filter || place.sorts) && self.can_raise(node));
         match &mut node.node {
             None => Ok(None),
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
@@ -131,7 +131,10 @@ impl Analyzer<'_> {
                     results.push(self.expression(other, inner)?);
                 }
                 self.may_become(&results, false)?;
-                Ok(results.into_iter().fold(Some(types::UNKNOWN), merge).map(text_if_untyped))
+                let kind = results.into_iter().fold(Some(types::UNKNOWN), merge);
+                // One of several may be cast to another.
+                self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
+                Ok(kind.map(text_if_untyped))
             }
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
@@ -267,7 +270,9 @@ impl Analyzer<'_> {
         let all: Vec<Option<Oid>> =
             nodes.iter_mut().map(|node| self.expression(node, place)).collect::<Result<_, Denial>>()?;
         self.may_become(&all, false)?;
-        Ok(all.into_iter().reduce(merge).flatten().map(text_if_untyped))
+        let kind = all.into_iter().reduce(merge).flatten();
+        self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
+        Ok(kind.map(text_if_untyped))
     }
 
     fn json_output(&mut self, output: Option<&pb::JsonOutput>) -> Result<(), Denial> {
@@ -336,7 +341,8 @@ impl Analyzer<'_> {
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let items = self.scopes.star(&names);
         for id in &items {
-            self.use_whole(*id, self.seen_from(*id, place))?;
+            let place = self.seen_from(*id, place);
+            self.use_whole(*id, place)?;
         }
         if !names.is_empty() {
             self.qualify(node, &items, 1)?;
@@ -402,7 +408,8 @@ impl Analyzer<'_> {
                     self.may_call(function, &[])?;
                 }
                 for id in &whole {
-                    self.use_whole(*id, self.seen_from(*id, place))?;
+                    let place = self.seen_from(*id, place);
+                    self.use_whole(*id, place)?;
                 }
                 let [id] = whole.as_slice() else { return Ok(None) };
                 // The server's own functions are no attributes of a row.
@@ -430,7 +437,8 @@ impl Analyzer<'_> {
     }
 
     /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
-    fn seen_from(&self, id: ItemId, place: Place) -> Place {
+    fn seen_from(&mut self, id: ItemId, place: Place) -> Place {
+        self.outermost = self.outermost.min(self.scopes.depth(id));
         let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(&id));
         Place {
             from_below: self.condition_depth > 0 && !here,
@@ -442,16 +450,21 @@ impl Analyzer<'_> {
     /// Marks what a reference means as used.
     fn use_meaning(&mut self, meaning: &Meaning, place: Place) -> Result<(), Denial> {
         for (id, column) in &meaning.columns {
-            self.mark(std::slice::from_ref(column), self.seen_from(*id, place))?;
+            let place = self.seen_from(*id, place);
+            self.mark(std::slice::from_ref(column), place)?;
         }
         for id in &meaning.whole {
-            self.use_whole(*id, self.seen_from(*id, place))?;
+            let place = self.seen_from(*id, place);
+            self.use_whole(*id, place)?;
             self.use_as_row(*id);
         }
         if let Some((id, name)) = meaning.system {
             let place = self.seen_from(id, place);
             // As a column of a subquery it may stand in any condition around.
             let is_compared = place.leaky || place.condition || self.scopes.levels.len() > 1;
+            if self.scopes.is_around(id) {
+                self.below.push(id);
+            }
             if let Some(relation) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) {
                 relation.system_columns.insert(name);
                 if relation.filtered() && is_compared && !place.after_filter {
@@ -467,8 +480,14 @@ impl Analyzer<'_> {
     pub(crate) fn mark(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
         for column in columns {
             let sealed = column.sealed && place.in_call && !place.predicate;
-            let place = Place { after_own_filter: place.after_own_filter || sealed, ..place };
             for (id, number) in &column.origins {
+                // What shows it may belong to this query, and it to one around.
+                let around = self.scopes.is_around(*id);
+                let place = Place {
+                    after_own_filter: (place.after_own_filter || sealed) && !around,
+                    from_below: place.from_below || self.condition_depth > 0 && around,
+                    ..place
+                };
                 self.use_column(*id, *number, place)?;
             }
         }
@@ -485,6 +504,9 @@ impl Analyzer<'_> {
     }
 
     fn use_column(&mut self, id: ItemId, number: i16, place: Place) -> Result<(), Denial> {
+        let around = self.scopes.is_around(id);
+        let is_value = self.is_view_value(id, number);
+        self.may_raise |= is_value && (!place.after_filter || place.sorts);
         let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
         item.used.insert(number);
         if place.condition {
@@ -492,7 +514,10 @@ impl Analyzer<'_> {
         }
         let Some(view) = item.view.clone() else { return Ok(()) };
         self.filtered_reads += usize::from(view.filter.is_some());
-        if view.filter.is_some() && place.leaky && !place.after_filter && !place.after_own_filter {
+        if view.filter.is_some() && around {
+            self.below.push(id);
+        }
+        if view.filter.is_some() && (place.leaky || is_value) && !place.after_filter && !place.after_own_filter {
             item.barrier.insert(number);
             // What the server takes a subquery to cost does not hold what it reads from around it.
             item.fenced |= place.from_below;
@@ -843,11 +868,36 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Whether it is a column of a subquery that computes it: the server may put the expression in its place.
+    /// Whether it is a column of a subquery or view that computes it: the server may put the expression in its place.
     fn is_computed(&self, node: &Node) -> bool {
         let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return false };
         let names = tree::strings(&reference.fields).unwrap_or_default();
-        self.scopes.meaning(&names).columns.iter().any(|(_, column)| column.origins.is_empty() && !column.stays)
+        self.scopes.meaning(&names).columns.iter().any(|(_, column)| self.computes(column))
+    }
+
+    /// The same of a column.
+    pub(super) fn computes(&self, column: &Column) -> bool {
+        column.origins.is_empty() && !column.stays
+            || column.origins.iter().any(|(id, number)| self.is_view_value(*id, *number))
+    }
+
+    /// Whether a relation's column is a value that the server computes where it is read, as views have them.
+    fn is_view_value(&self, id: ItemId, number: i16) -> bool {
+        let Some(item) = self.scopes.get(id).and_then(Item::relation) else { return false };
+        if !self.policy.row_filters || item.system_view.is_some() {
+            return false;
+        }
+        let mut known = self.view_values.borrow_mut();
+        *known.entry((item.relation.oid, number)).or_insert_with(|| self.catalog.is_computed(&item.relation, number))
+    }
+
+    /// Whether it is such a value of a relation with a filter: reading it may fail for a hidden row.
+    fn is_value_behind_filter(&self, column: &Column) -> bool {
+        let behind = |(id, number): &(ItemId, i16)| {
+            self.scopes.get(*id).and_then(Item::relation).is_some_and(RelationItem::filtered)
+                && self.is_view_value(*id, *number)
+        };
+        column.origins.iter().any(behind)
     }
 
     pub(super) fn operand(&self, node: &Node) -> Operand {
@@ -855,7 +905,9 @@ impl Analyzer<'_> {
             let names = tree::strings(&reference.fields).unwrap_or_default();
             let meaning = self.scopes.meaning(&names);
             return match meaning.columns.as_slice() {
-                [(_, column)] if !meaning.uncertain => Operand::Column(column.type_oid),
+                [(_, column)] if !meaning.uncertain && !self.is_value_behind_filter(column) => {
+                    Operand::Column(column.type_oid)
+                }
                 _ => Operand::Other,
             };
         }
@@ -888,10 +940,49 @@ impl Analyzer<'_> {
                 Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AnySublink)
             ),
             // Arrays in an array may not fit together.
-            Some(NodeEnum::TypeCast(_) | NodeEnum::AArrayExpr(_)) => !self.is_given(node),
-            Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node),
+            Some(NodeEnum::TypeCast(_) | NodeEnum::AArrayExpr(_)) => {
+                !self.is_given(node) || !self.late_casts(node).is_empty()
+            }
+            Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node) || !self.late_casts(node).is_empty(),
+            Some(NodeEnum::FuncCall(call)) => !self.only_counts(call),
             Some(_) => true,
         }
+    }
+
+    /// Whether it is an aggregate that can't fail, of what can't.
+    fn only_counts(&self, call: &pb::FuncCall) -> bool {
+        let is_plain = call.over.is_none() && call.agg_order.is_empty() && call.agg_filter.is_none();
+        is_plain
+            && self.is_own(call, &["count", "bool_and", "bool_or", "every"])
+            && call.args.iter().all(|argument| self.is_operand(argument))
+    }
+
+    /// Whether a subquery is one that EXISTS before certainly is planned as a join: of relations, with conditions that call nothing
+    /// volatile.
+    fn is_plain_exists(&self, query: &Node) -> bool {
+        let Some(NodeEnum::SelectStmt(select)) = &query.node else { return false };
+        let of_relations = |item: &Node| matches!(item.node, Some(NodeEnum::RangeVar(_)));
+        let plain = super::view::select(select.target_list.clone(), select.from_clause.clone(), None);
+        **select == pb::SelectStmt { where_clause: select.where_clause.clone(), ..plain }
+            && !select.from_clause.is_empty()
+            && select.from_clause.iter().all(of_relations)
+            && select.target_list.iter().all(|target| match &target.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    target.val.as_deref().is_some_and(|value| is_literal(value) || star_of(value).is_some())
+                }
+                _ => false,
+            })
+            && select.where_clause.as_deref().is_some_and(|condition| !self.calls_volatile(&mut condition.clone()))
+    }
+
+    fn calls_volatile(&self, node: &mut Node) -> bool {
+        let Some(inner) = &mut node.node else { return false };
+        let mut found = matches!(inner, NodeEnum::FuncCall(call) if self.is_volatile(call));
+        let walked = each_child(inner, &mut |child| {
+            found |= self.calls_volatile(child);
+            Ok(())
+        });
+        found || walked.is_err()
     }
 
     /// Remembers which columns a comparison makes equal, and which it makes equal to something that may fail late.
@@ -1101,9 +1192,15 @@ impl Analyzer<'_> {
             Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
             _ => Receiver::Query,
         };
-        let around = self.hide_reads_of_target();
+        let is_plain = self.is_plain_exists(query);
+        let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
+        let may_raise = std::mem::take(&mut self.may_raise);
         let mut output = self.query(query, receiver)?;
-        let reads_target = self.show_reads_of_target(around);
+        let is_correlated = self.outermost <= self.scopes.levels.len();
+        self.outermost = self.outermost.min(outermost);
+        let raised = std::mem::take(&mut self.may_raise);
+        self.may_raise = may_raise || raised;
+        let read_below = std::mem::replace(&mut self.below, below);
         // Of values alone the server makes an array, or takes one for the column of which there are no others.
         if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
             output.columns.iter_mut().for_each(|column| column.stays = false);
@@ -1111,9 +1208,26 @@ impl Analyzer<'_> {
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
-        // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands.
-        let joined =
-            conjunct && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
+        let kind = pb::SubLinkType::try_from(link.sub_link_type);
+        // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands, and is
+        // taken to cost no more than what it does by itself.
+        let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
+        let of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
+        let tests_here = link.testexpr.as_deref().is_some_and(|test| self.bare_columns(test).iter().any(of_this_level));
+        let joined = conjunct
+            && is_any
+            && !is_correlated
+            && tests_here
+            && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
+        let is_join = joined || conjunct && is_plain;
+        if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
+            for id in &read_below {
+                if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                    relation.fenced = true;
+                }
+            }
+        }
+        self.below.extend(read_below);
         let mut compared = Vec::new();
         let mut left = Compared::One(None);
         if let Some(test) = link.testexpr.as_deref_mut() {
@@ -1121,7 +1235,7 @@ impl Analyzer<'_> {
             let fits = |kind: Oid| builtins::leakproof(self.catalog, "=", kind, first.unwrap_or(kind));
             let harmless = equality
                 && matches!(self.operand(test), Operand::Column(Some(kind)) if fits(kind))
-                && (joined && first.is_some() || !self.reads_behind_costly_filter(test));
+                && (joined && first.is_some() || !raised && !self.reads_behind_costly_filter(test));
             let tests = match &test.node {
                 Some(NodeEnum::RowExpr(row)) => row.args.as_slice(),
                 _ => slice::from_ref(test),
@@ -1143,7 +1257,7 @@ impl Analyzer<'_> {
             }
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
             left = self.compared(test, inner)?;
-            if harmless && joined && first.is_some() && !reads_target && link.location >= 0 {
+            if harmless && joined && first.is_some() && link.location >= 0 {
                 self.joined.insert(link.location);
             }
         }
@@ -1192,7 +1306,7 @@ impl Analyzer<'_> {
     /// Marks what a subquery of an expression gives. Of that which it takes from around it, its cost does not tell.
     fn mark_output(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
         for (id, number) in columns.iter().flat_map(|column| &column.origins) {
-            let from_below = self.scopes.levels.iter().any(|level| level.items.contains(id));
+            let from_below = self.scopes.depth(*id) <= self.scopes.levels.len();
             self.use_column(*id, *number, Place { from_below, ..place })?;
         }
         Ok(())
@@ -1320,10 +1434,12 @@ impl Analyzer<'_> {
             Place { in_call: true, after_own_filter: place.after_own_filter || self.calls_aggregate(call), ..place };
         let takes_rows = call.args.iter().any(|argument| self.whole_row(argument).is_some())
             && self.can_only_mean(call, |function| &*function.schema != "pg_catalog");
+        let sorts = Place { sorts: true, ..place };
+        let of_arguments = if call.agg_distinct { sorts } else { place };
         let mut arguments = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
             let row = if takes_rows { self.whole_row(argument) } else { None };
-            let mut kind = self.expression(argument, place)?;
+            let mut kind = self.expression(argument, of_arguments)?;
             // The server's own functions take any record.
             if let Some((row, of)) = row.map(|id| self.typed_row(id)).transpose()?.flatten() {
                 (*argument, kind) = (row, Some(of));
@@ -1332,7 +1448,7 @@ impl Analyzer<'_> {
             arguments.push(kind);
         }
         for order in &mut call.agg_order {
-            let kind = self.expression(order, place)?;
+            let kind = self.expression(order, sorts)?;
             if call.agg_within_group {
                 arguments.push(kind);
             }
@@ -1341,7 +1457,7 @@ impl Analyzer<'_> {
         let windowed = call.over.is_some();
         if let Some(over) = call.over.take() {
             let mut over = tree::node(NodeEnum::WindowDef(over));
-            self.expression(&mut over, Place { predicate: false, ..place })?;
+            self.expression(&mut over, Place { predicate: false, ..sorts })?;
             if let Some(NodeEnum::WindowDef(walked)) = over.node {
                 call.over = Some(walked);
             }

@@ -141,7 +141,10 @@ impl Analyzer<'_> {
     /// Whether the identity may run a function. `arguments` is what the client wrote, where it wrote something.
     pub(crate) fn may_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
         let full = || format!("{}.{}", function.schema, function.name);
-        match builtins::classify(function) {
+        let class = builtins::classify(function);
+        self.changes_state |=
+            function.volatility == 'v' && matches!(class, FunctionClass::Database | FunctionClass::Setting);
+        match class {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {
                 let limits = self.call_of(function)?;

@@ -22,7 +22,8 @@ mod utility_tests;
 mod view;
 mod write;
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use literals::free_literals;
@@ -323,6 +324,8 @@ pub(crate) struct Place {
     condition: bool,
     /// It is computed only for rows that passed the filter.
     after_filter: bool,
+    /// It is sorted or grouped by, maybe as soon as its relations are read: before a filter that becomes a join.
+    sorts: bool,
     /// It is computed only for rows that passed the conditions of the query that it stands in, as far as they are that query's.
     after_own_filter: bool,
     /// It is an argument of a function, so that no column takes the place of the whole.
@@ -341,6 +344,7 @@ impl Place {
         predicate: true,
         condition: false,
         after_filter: false,
+        sorts: false,
         after_own_filter: false,
         in_call: false,
         from_below: false,
@@ -395,6 +399,14 @@ pub(crate) struct Analyzer<'a> {
     late_equals: Vec<(ItemId, i16)>,
     /// Where each `column IN (SELECT …)` stands that becomes a join to which the write's target comes with its filter done.
     joined: BTreeSet<i32>,
+    /// Which columns of relations are computed where they are read, as far as it was asked.
+    view_values: RefCell<HashMap<(Oid, i16), bool>>,
+    /// Whether it calls what may change what other functions give: `set_config`, or a volatile function of the database.
+    changes_state: bool,
+    /// The outermost level, from 1, of which something was named.
+    outermost: usize,
+    /// Filtered relations of queries around that were read.
+    below: Vec<ItemId>,
     /// What is known of the parameters.
     parameters: Parameters,
     /// Parameters of `ARRAY[…]` in conditions.
@@ -583,6 +595,10 @@ impl<'a> Analyzer<'a> {
             equals: Vec::new(),
             late_equals: Vec::new(),
             joined: BTreeSet::new(),
+            view_values: RefCell::default(),
+            changes_state: false,
+            outermost: usize::MAX,
+            below: Vec::new(),
             parameters: Parameters::default(),
             array_parameters: Vec::new(),
             filtered_reads: 0,

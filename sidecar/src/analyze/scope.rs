@@ -200,9 +200,36 @@ pub(crate) struct Scopes {
     pub(crate) items: Vec<Item>,
     /// Levels, innermost last.
     pub(crate) levels: Vec<Scope>,
+    /// At how many levels each item, or what shows its columns as they are, can be named at the outermost.
+    depths: Vec<usize>,
 }
 
 impl Scopes {
+    /// Adds an item that no level offers as yet.
+    pub(crate) fn push(&mut self, item: Item) -> ItemId {
+        let (id, depth) = (self.items.len(), self.levels.len());
+        if let Source::Derived { columns, .. } = &item.source {
+            for (origin, _) in columns.iter().flat_map(|column| &column.origins) {
+                if let Some(of_origin) = self.depths.get_mut(*origin) {
+                    *of_origin = depth.min(*of_origin);
+                }
+            }
+        }
+        self.items.push(item);
+        self.depths.push(depth);
+        id
+    }
+
+    /// Number of the outermost level at which an item, or what shows its columns, can be named; from 1.
+    pub(crate) fn depth(&self, id: ItemId) -> usize {
+        self.depths.get(id).copied().unwrap_or(0)
+    }
+
+    /// Whether it belongs to a query around the one that is walked.
+    pub(crate) fn is_around(&self, id: ItemId) -> bool {
+        self.depth(id) < self.levels.len()
+    }
+
     /// The CTE of this name that is in scope.
     pub(crate) fn cte(&self, name: &str) -> Option<&Cte> {
         self.levels.iter().rev().find_map(|level| level.ctes.iter().rev().find(|cte| &*cte.name == name))
@@ -210,8 +237,7 @@ impl Scopes {
 
     /// Adds an item to the innermost level.
     pub(crate) fn add(&mut self, item: Item) -> ItemId {
-        let id = self.items.len();
-        self.items.push(item);
+        let id = self.push(item);
         if let Some(level) = self.levels.last_mut() {
             level.items.push(id);
         }

@@ -67,6 +67,9 @@ impl Analyzer<'_> {
                 column.origins.extend(more.origins);
                 // Each of several queries may be read by itself.
                 column.stays = false;
+                column.sealed &= more.sealed;
+                // One may be cast to the other's type.
+                self.may_raise |= column.type_oid != more.type_oid || column.type_oid.is_none();
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
             }
             output.complete &= other.complete;
@@ -106,27 +109,29 @@ impl Analyzer<'_> {
             ..Place::default()
         };
         self.picked_setting = super::function::picked_setting(select);
-        let mut output = self.target_list(&mut select.target_list, place)?;
+        let sorted = Place { sorts: true, ..place };
+        let of_targets = if sorts_outputs(select) { sorted } else { place };
+        let mut output = self.target_list(&mut select.target_list, of_targets)?;
         self.picked_setting = None;
         let groups = select.group_clause.len();
         for node in &mut select.group_clause {
-            self.output_or_expression(node, &output, place)?;
+            self.output_or_expression(node, &output, sorted)?;
         }
         if let Some(having) = &mut select.having_clause {
             self.expression(having, Place { leaky: true, ..Place::CONDITION })?;
         }
         for window in &mut select.window_clause {
-            self.expression(window, place)?;
+            self.expression(window, sorted)?;
         }
         for node in &mut select.distinct_clause {
             if node.node.is_some() {
-                self.output_or_expression(node, &output, place)?;
+                self.output_or_expression(node, &output, sorted)?;
             }
         }
         for node in &mut select.sort_clause {
             let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
             if let Some(inner) = sort.node.as_deref_mut() {
-                let kind = self.output_or_expression(inner, &output, Place { predicate: true, ..place })?;
+                let kind = self.output_or_expression(inner, &output, Place { predicate: true, ..sorted })?;
                 self.sort_operator(sort, kind)?;
             }
         }
@@ -146,7 +151,10 @@ impl Analyzer<'_> {
             }
             return Ok(Output { columns, complete: true });
         }
-        output.columns.iter_mut().for_each(|column| column.sealed |= limited);
+        for column in &mut output.columns {
+            // What is of a query around has not passed that one's conditions.
+            column.sealed |= limited && !column.origins.iter().any(|(id, _)| self.scopes.is_around(*id));
+        }
         Ok(output)
     }
 
@@ -241,7 +249,7 @@ impl Analyzer<'_> {
         let other = self.select(right, Receiver::Query)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
-            column.stays = false;
+            (column.stays, column.sealed) = (false, false);
         }
         if !select.all {
             self.mark(&output.columns.clone(), Place::PREDICATE)?;
@@ -641,8 +649,9 @@ impl Analyzer<'_> {
         let leaky = Place { leaky: true, ..Place::CONDITION };
         let safe = matches!((one.type_oid, other.type_oid),
             (Some(left), Some(right)) if builtins::leakproof(self.catalog, "=", left, right));
+        self.may_raise |= !safe;
         for (column, beside) in [(one, other), (other, one)] {
-            let computed = beside.origins.is_empty() && !beside.stays;
+            let computed = self.computes(beside);
             if !safe || computed {
                 self.mark(std::slice::from_ref(column), leaky)?;
             }
@@ -1034,4 +1043,24 @@ fn several_unnested(node: &mut Node) -> Option<&mut Vec<Node>> {
         }
         _ => None,
     }
+}
+
+/// Whether ORDER BY, GROUP BY or DISTINCT takes an output column, by its name or ordinal.
+fn sorts_outputs(select: &pb::SelectStmt) -> bool {
+    let names_output = |by: &Node| match &by.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::GroupingSet(_)) => true,
+        Some(NodeEnum::ColumnRef(reference)) => {
+            let names = tree::strings(&reference.fields);
+            let is_named = |target: &Node| {
+                matches!((&target.node, names.as_deref()),
+                (Some(NodeEnum::ResTarget(target)), Some([name])) if target.name == *name)
+            };
+            select.target_list.iter().any(is_named)
+        }
+        _ => false,
+    };
+    let sorts = |node: &Node| matches!(&node.node, Some(NodeEnum::SortBy(sort)) if sort.node.as_deref().is_some_and(names_output));
+    select.sort_clause.iter().any(sorts)
+        || select.group_clause.iter().any(names_output)
+        || !select.distinct_clause.is_empty()
 }

@@ -5,7 +5,7 @@
 //! outside the filter. Storing a masked column's own mask keeps what is there. A row version outside the filter is not
 //! written.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -23,7 +23,8 @@ use super::view::{fence, select, without_join};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
-use crate::catalog::{self, Relation, names};
+use crate::catalog::view_columns::ViewColumn;
+use crate::catalog::{self, Oid, Relation, RelationKind, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
 use crate::decide::expression::{instantiate, instantiate_with};
 use crate::decide::{Denial, Reason};
@@ -36,13 +37,6 @@ pub(super) struct Target {
     view: Option<Arc<RelationView>>,
     pub(super) alias: Arc<str>,
     aliased: bool,
-}
-
-/// What a statement reads of a write's target.
-pub(super) struct ReadsOfTarget {
-    id: ItemId,
-    columns: BTreeSet<i16>,
-    system_columns: BTreeSet<&'static str>,
 }
 
 impl Target {
@@ -210,28 +204,6 @@ impl Analyzer<'_> {
         let inside = self.dependants_inside(&target, &Change::Delete)?;
         self.only_where(&mut delete.where_clause, inside);
         Ok(output)
-    }
-
-    /// Forgets what is read of a write's target, for [`Self::show_reads_of_target`] to tell what a subquery reads of it.
-    pub(super) fn hide_reads_of_target(&mut self) -> Option<ReadsOfTarget> {
-        let level = self.scopes.levels.last()?;
-        let is_target = |id: &&ItemId| self.scopes.get(**id).and_then(Item::relation).is_some_and(|r| r.write_target);
-        let id = *level.items.iter().find(is_target)?;
-        let relation = self.scopes.items.get_mut(id)?.relation_mut()?;
-        let columns = std::mem::take(&mut relation.used);
-        Some(ReadsOfTarget { id, columns, system_columns: std::mem::take(&mut relation.system_columns) })
-    }
-
-    /// Whether anything was read of a write's target since then.
-    pub(super) fn show_reads_of_target(&mut self, before: Option<ReadsOfTarget>) -> bool {
-        let Some(before) = before else { return false };
-        let Some(relation) = self.scopes.items.get_mut(before.id).and_then(|item| item.relation_mut()) else {
-            return true;
-        };
-        let reads = !relation.used.is_empty() || !relation.system_columns.is_empty();
-        relation.used.extend(before.columns);
-        relation.system_columns.extend(before.system_columns);
-        reads
     }
 
     /// WHERE of an UPDATE or DELETE: inside the filter, and not by a masked column unless a key pins the row. Tells
@@ -788,11 +760,17 @@ impl Analyzer<'_> {
         filter: &RowFilter,
         other: &dyn Fn(&str) -> Node,
     ) -> Result<Option<(catalog::Column, Node)>, Denial> {
+        // What is computed of a subquery's column, the server may compute again where it is stored.
+        let is_fixed = |value: &Node| is_pure(value) && !(self.changes_state && self.reads_computed(value));
         let computed: Vec<usize> =
-            (0..).zip(&new).filter(|(_, (_, value))| !is_pure(value)).map(|(at, _)| at).collect();
+            (0..).zip(&new).filter(|(_, (_, value))| !is_fixed(value)).map(|(at, _)| at).collect();
+        let is_steady =
+            |at: &usize| new.get(*at).is_some_and(|(_, value)| self.only_steady_calls(&mut value.clone()).is_ok());
         let once = match computed.as_slice() {
             [] => None,
             [one] => Some(*one),
+            // Each gives the same wherever it is computed, as nothing happens in between.
+            several if !self.changes_state && several.iter().all(is_steady) => None,
             [_, second, ..] => {
                 let name = new.get(*second).map_or("?", |(column, _)| &*column.name);
                 return Err(filter_denial(target, name, "only one value that is computed can be checked against it"));
@@ -839,7 +817,11 @@ impl Analyzer<'_> {
     /// What is stored in a filter's column to which an INSERT or UPDATE gives no value, if that can be known: NULL, or what its default
     /// gives, which calls nothing that may give something else at each call.
     fn default_of(&self, target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
-        let is_plain = column.generated.is_none() && column.identity.is_none();
+        let stored = self.stored_column(&target.relation, column);
+        let column = stored.as_ref().unwrap_or(column);
+        let is_plain = column.generated.is_none()
+            && column.identity.is_none()
+            && (column.default.is_some() || target.relation.kind != RelationKind::View || stored.is_some());
         let default = is_plain.then(|| as_stored(column.default.as_deref().unwrap_or("NULL"))).flatten();
         default.filter(|default| is_pure(default) || self.only_steady_calls(&mut default.clone()).is_ok()).ok_or_else(
             || {
@@ -852,6 +834,23 @@ impl Analyzer<'_> {
                 .object(name)
             },
         )
+    }
+
+    /// The column of a table whose default is taken for a view's column that has none of its own.
+    fn stored_column(&self, view: &Relation, column: &catalog::Column) -> Option<catalog::Column> {
+        if view.kind != RelationKind::View || column.default.is_some() {
+            return None;
+        }
+        let is_view = |oid: &Oid| self.catalog.relations.get(oid).is_none_or(|of| of.kind == RelationKind::View);
+        // A view between them may have a default of its own.
+        if view.depends_on.iter().any(|(oid, _)| is_view(oid)) {
+            return None;
+        }
+        let place = view.columns.iter().position(|known| known.number == column.number)?;
+        match self.catalog.view_columns(view).get(place)? {
+            ViewColumn::Of(oid, number) => self.catalog.relations.get(oid)?.column_at(*number).cloned(),
+            ViewColumn::Apart | ViewColumn::Computed => None,
+        }
     }
 
     /// The same, where it has to be a constant.
@@ -916,6 +915,22 @@ impl Analyzer<'_> {
             added.push(column);
         }
         Ok(added)
+    }
+
+    /// Whether an expression names a column that the server computes where it is read.
+    fn reads_computed(&self, value: &Node) -> bool {
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_computed(node));
+        match &value.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => false,
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let columns = tree::strings(&reference.fields).map(|names| self.scopes.meaning(&names).columns);
+                columns
+                    .is_none_or(|columns| columns.is_empty() || columns.iter().any(|(_, column)| self.computes(column)))
+            }
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::AExpr(expr)) => tree::operands(expr).any(|side| self.reads_computed(side)),
+            _ => super::expression::parts(value).is_none_or(|parts| parts.iter().any(|part| self.reads_computed(part))),
+        }
     }
 
     /// Fails if an expression may call something that gives something else at each call, or any number of rows: what does not read
@@ -996,10 +1011,9 @@ impl Analyzer<'_> {
         let mut level = Scope::default();
         for name in names {
             if self.scopes.star(&[&name]).is_empty() {
-                level.items.push(self.scopes.items.len());
-                self.before_and_after.push(self.scopes.items.len());
-                let item = self.target_item(target, Arc::from(name), true);
-                self.scopes.items.push(item);
+                let id = self.scopes.push(self.target_item(target, Arc::from(name), true));
+                level.items.push(id);
+                self.before_and_after.push(id);
             }
         }
         let at = self.scopes.levels.len().saturating_sub(1);
@@ -1347,8 +1361,7 @@ impl Analyzer<'_> {
             source: Source::Derived { columns, complete: true },
         };
         let mut level = Scope::default();
-        level.items.push(self.scopes.items.len());
-        self.scopes.items.push(excluded);
+        level.items.push(self.scopes.push(excluded));
         let at = self.scopes.levels.len().saturating_sub(1);
         self.scopes.levels.insert(at, level);
         self.assignments(&mut conflict.target_list, target)?;
@@ -1465,6 +1478,12 @@ impl Analyzer<'_> {
 }
 
 fn name_of_type(kind: &catalog::Type) -> String {
+    // What is written for these is read as types of one character; a value of the other is assigned as it is.
+    match (&*kind.schema, &*kind.name) {
+        ("pg_catalog", "bpchar") => return "pg_catalog.text".to_owned(),
+        ("pg_catalog", "bit") => return "pg_catalog.varbit".to_owned(),
+        _ => {}
+    }
     format!("{}.{}", quote_name(&kind.schema), quote_name(&kind.name))
 }
 

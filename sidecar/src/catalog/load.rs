@@ -218,12 +218,13 @@ const RELATIONS: &str = "\
       AND (c.relkind NOT IN ('i', 'I') OR (c.oid >= 16384 AND n.nspname <> 'pg_toast'))";
 
 /// Columns with their types as SQL; in the order of relations, so that each one's columns come together. A default reads
-/// no column, and is deparsed without a look at its relation: that takes no lock.
+/// no column, and is deparsed without a look at its relation: that takes no lock. A domain's is that of a column without its own.
 const COLUMNS: &str = "\
     SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
            a.attcollation, a.attnotnull, a.attgenerated, a.attidentity,
-           CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, CASE WHEN a.attgenerated <> '' THEN d.adrelid ELSE 0 END) END
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+           CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, CASE WHEN a.attgenerated <> '' THEN d.adrelid ELSE 0 END)
+                WHEN t.typtype = 'd' AND a.attidentity = '' THEN pg_get_expr(t.typdefaultbin, 0) END
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON a.atthasdef AND d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't' AND c.relkind NOT IN ('i', 'I', 't')
       AND a.attrelid <> ALL ($KEPT)
@@ -852,11 +853,24 @@ pub(super) fn column(names: &mut Interner, row: &mut Row<'_>) -> Result<Column, 
     let type_sql = names.name(row.text()?);
     let collation = row.number()?;
     let not_null = row.flag()?;
-    let is_generated = row.letter()?.is_some();
+    let generation = row.letter()?;
     let identity = row.letter()?;
     let expression = names.optional(row.optional()?);
-    let (default, generated) = if is_generated { (None, expression) } else { (expression, None) };
-    Ok(Column { number, name, type_oid, type_modifier, type_sql, collation, not_null, default, generated, identity })
+    let (default, generated) = if generation.is_some() { (None, expression) } else { (expression, None) };
+    let is_virtual = generation == Some('v');
+    Ok(Column {
+        number,
+        name,
+        type_oid,
+        type_modifier,
+        type_sql,
+        collation,
+        not_null,
+        default,
+        generated,
+        is_virtual,
+        identity,
+    })
 }
 
 pub(super) fn index(names: &mut Interner, columns: &[Column], row: &mut Row<'_>) -> Result<Index, LoadError> {

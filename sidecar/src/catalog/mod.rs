@@ -11,6 +11,7 @@ pub mod names;
 pub mod overlay;
 pub mod refresh;
 pub mod snapshot;
+pub mod view_columns;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -216,6 +217,9 @@ pub struct Column {
     /// The generation expression, as SQL, for `GENERATED ALWAYS AS (…)`.
     #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
     pub generated: Option<Name>,
+    /// Whether it is generated where it is read (since Postgres 18), not stored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_virtual: bool,
     /// `a` or `d` for an identity column.
     #[serde(default, skip_serializing_if = "is_default")]
     pub identity: Option<char>,

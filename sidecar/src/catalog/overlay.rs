@@ -90,7 +90,9 @@ SELECT 'b', a.attrelid::pg_catalog.text, a.attnum::pg_catalog.text, a.attname::p
                    CASE WHEN e.oid IS NOT NULL THEN '[]' END)
        END,
        a.attcollation::pg_catalog.text, CASE WHEN a.attnotnull THEN 't' ELSE 'f' END,
-       a.attgenerated::pg_catalog.text, a.attidentity::pg_catalog.text, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+       a.attgenerated::pg_catalog.text, a.attidentity::pg_catalog.text, coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+         CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog."char" AND a.attidentity OPERATOR(pg_catalog.=) ''::pg_catalog."char"
+              THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid) END)
 FROM found f JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) f.oid
 JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
 LEFT JOIN pg_catalog.pg_type e ON e.oid OPERATOR(pg_catalog.=) t.typelem

@@ -82,6 +82,7 @@ pub(crate) fn column(_catalog: &Catalog, number: i16, name: &str, type_sql: &str
         not_null: false,
         default: None,
         generated: None,
+        is_virtual: false,
         identity: None,
     }
 }
