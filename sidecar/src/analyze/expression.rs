@@ -412,9 +412,10 @@ impl Analyzer<'_> {
                     self.use_whole(*id, place)?;
                 }
                 let [id] = whole.as_slice() else { return Ok(None) };
-                // The server's own functions are no attributes of a row.
-                let is_own = callable.iter().any(|function| &*function.schema == "pg_catalog");
-                let Some((row, _)) = self.typed_row(*id)?.filter(|_| !is_own || self.is_guarded_target(*id)) else {
+                // Other functions are no attributes of a row.
+                let of_row = |kind: &Oid| self.catalog.types.get(kind).is_some_and(|kind| kind.relation != 0);
+                let takes_row = callable.iter().any(|function| function.arguments.iter().all(of_row));
+                let Some((row, _)) = self.typed_row(*id)?.filter(|_| takes_row || self.is_guarded_target(*id)) else {
                     return Ok(None);
                 };
                 let mut call = tree::call(name, vec![row]);
