@@ -261,7 +261,20 @@ fn a_default_that_is_computed_is_checked_as_it_is_stored() {
         ("INSERT INTO notes (name) VALUES ('e')", "42501"),
         ("INSERT INTO notes DEFAULT VALUES", "42501"),
         ("SET app.tenant = 1", "SET"),
+        ("INSERT INTO notes (name) SELECT 'f'", "INSERT 0 1"),
+        (
+            "INSERT INTO notes (name) SELECT p FROM (VALUES ('f', 1), ('z', 2)) v (p, q) ORDER BY q RETURNING id",
+            "INSERT 0 2",
+        ),
+        ("INSERT INTO notes (name) SELECT set_config('app.tenant', '2', false)", "42501"),
+        ("SET app.tenant = 2", "SET"),
         ("INSERT INTO notes (name) SELECT 'f'", "42501"),
+        ("SET app.tenant = 1", "SET"),
+        // As tools that compare schemas ask; a value is nobody's who may not use the sequence.
+        (
+            "SELECT pg_sequence_last_value(c.oid::regclass) FROM pg_class c JOIN pg_sequence s ON c.oid = s.seqrelid",
+            "SELECT 1",
+        ),
         ("INSERT INTO notes (name, tenant) SELECT 'f', current_setting('app.tenant')::int", "INSERT 0 1"),
         (
             "MERGE INTO notes n USING (VALUES ('g')) v (x) ON n.name = v.x WHEN NOT MATCHED THEN INSERT (name) VALUES (v.x)",

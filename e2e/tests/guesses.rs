@@ -1193,7 +1193,47 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
             ("int, int", "7, 5", "SELECT id FROM items WHERE (amount, id) > ($1, $2) ORDER BY amount, id LIMIT 5"),
             ("", "", "SELECT id FROM items WHERE (amount, id) <= (7, 5) ORDER BY amount DESC, id DESC LIMIT 5"),
             ("", "", "SELECT id FROM items WHERE (amount, id) = (7, 5)"),
-            ("", "", "SELECT id FROM items WHERE (amount, id) IN ((7, 5), (8, 6))"),
+            (
+                "",
+                "",
+                "UPDATE items SET region = 'eu' WHERE id = (SELECT id FROM plain WHERE amount = 7 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)",
+            ),
+            (
+                "",
+                "",
+                "DELETE FROM items WHERE id = ANY (ARRAY(SELECT id FROM plain WHERE amount = 7 FOR UPDATE SKIP LOCKED))",
+            ),
+            ("", "", "SELECT id FROM items WHERE id = ANY (SELECT id FROM plain WHERE amount = 7)"),
+            (
+                "int[], int[]",
+                "'{1,2}', '{7,8}'",
+                "UPDATE items SET amount = v.x FROM unnest($1::int[], $2::int[]) v (id, x) WHERE items.id = v.id",
+            ),
+            (
+                "json",
+                "'[]'",
+                "UPDATE items SET amount = v.x FROM json_to_recordset($1) v (id int, x int) WHERE items.id = v.id",
+            ),
+            (
+                "unknown, unknown",
+                "1, 7",
+                "UPDATE items SET amount = v.x FROM (VALUES ($1::int, $2::int)) v (id, x) WHERE items.id = v.id",
+            ),
+            ("", "", "WITH p AS (SELECT 5::int AS i) SELECT items.amount FROM items, p WHERE items.id = p.i"),
+            (
+                "",
+                "",
+                "UPDATE items SET amount = 2 WHERE (id, amount) IN (SELECT id, amount FROM plain LIMIT 10 FOR UPDATE SKIP LOCKED)",
+            ),
+            ("", "", "SELECT id FROM items WHERE (id, amount) IN (SELECT id, amount FROM plain)"),
+            (
+                "",
+                "",
+                "WITH u AS (UPDATE plain SET amount = 1 WHERE id = 1 RETURNING id) SELECT i.amount FROM items i JOIN u ON i.id = u.id",
+            ),
+            ("", "", "DELETE FROM items WHERE EXISTS (SELECT 1 FROM plain p WHERE p.id = items.id)"),
+            ("", "", "UPDATE plain p SET id = i.id FROM items i WHERE i.id = p.amount AND p.id = 1"),
+            ("", "", "DELETE FROM plain p USING items i WHERE i.id = p.amount AND p.id = 1 RETURNING i.region || 'x'"),
         ] {
             let types = if types.is_empty() { String::new() } else { format!("({types})") };
             let values = if values.is_empty() { String::new() } else { format!("({values})") };
@@ -1243,7 +1283,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 58] = [
+const FAILING_BESIDE: [(&str, bool, &str); 77] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1408,6 +1448,66 @@ const FAILING_BESIDE: [(&str, bool, &str); 58] = [
         false,
         "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT amount FROM plain ORDER BY 1/(id-1) LIMIT 2)",
     ),
+    // Subqueries and sets that are joined.
+    (
+        "",
+        false,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM plain p WHERE p.id = items.id AND 1/(p.id-1) < 9)",
+    ),
+    (
+        "",
+        false,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM plain p WHERE p.id = items.id AND 1/(items.amount-7) < 9)",
+    ),
+    (
+        "",
+        true,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM plain p WHERE p.id = items.id AND p.amount = $1::int)",
+    ),
+    (
+        "",
+        true,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM plain p WHERE p.id = items.id AND items.amount = $1::int)",
+    ),
+    (
+        "",
+        false,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM pv p WHERE p.id = items.id AND p.q = items.amount)",
+    ),
+    (
+        "",
+        false,
+        "DELETE FROM items WHERE hid = GUESS AND EXISTS (SELECT FROM items o WHERE o.id = items.id AND 1/(o.amount-7) < 9)",
+    ),
+    ("", false, "DELETE FROM items WHERE hid = GUESS AND id = (SELECT 1/(id-1) FROM one)"),
+    ("", false, "UPDATE items SET amount = 2 WHERE hid = GUESS AND id = ANY (ARRAY(SELECT 1/(id-1) FROM one))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND id = (SELECT 1/(id-1) FROM one)"),
+    (
+        "",
+        false,
+        "UPDATE items SET amount = 2 WHERE hid = GUESS AND (id, amount) IN (SELECT p.id, 1/(p.id-1) FROM plain p)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND (id, amount) IN (SELECT id, amount FROM plain WHERE 1/(id-1) < 9)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND (id, amount) IN (SELECT p.id, q FROM plain p JOIN pv USING (id))",
+    ),
+    ("", false, "DELETE FROM items WHERE hid = GUESS AND id = ANY (SELECT 1/(id-1) FROM plain)"),
+    ("", false, "UPDATE items i SET amount = 1/(i.amount-7) FROM plain p WHERE p.id = i.id AND hid = GUESS"),
+    ("", false, "UPDATE plain p SET amount = 1/(i.amount-7) FROM items i WHERE i.id = p.id AND i.hid = GUESS"),
+    ("", false, "DELETE FROM plain p USING items i WHERE i.id = p.id AND i.hid = GUESS RETURNING 1/(i.amount-7)"),
+    ("", true, "UPDATE items SET amount = 2 FROM (VALUES ($1::int)) v (x) WHERE items.amount = v.x AND hid = GUESS"),
+    (
+        "",
+        true,
+        "SELECT i.id FROM items i JOIN unnest(ARRAY[1, $1::int], ARRAY[1, 2]) v (a, b) ON v.a = i.amount WHERE hid = GUESS",
+    ),
+    ("", true, "WITH p AS (SELECT $1::int AS x) SELECT i.id FROM items i, p WHERE i.amount = p.x AND hid = GUESS"),
 ];
 
 #[test]

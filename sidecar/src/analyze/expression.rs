@@ -510,6 +510,7 @@ impl Analyzer<'_> {
         self.may_raise |= is_value && (!place.after_filter || place.sorts);
         let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
         item.used.insert(number);
+        self.leaky_target |= item.write_target && (place.leaky || is_value);
         if place.condition {
             item.compared.insert(number);
         }
@@ -1178,7 +1179,11 @@ impl Analyzer<'_> {
 
     fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
-        let equality = link.oper_name.is_empty();
+        let kind = pb::SubLinkType::try_from(link.sub_link_type);
+        let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
+        // `= ANY` is IN.
+        let equality = link.oper_name.is_empty()
+            || is_any && matches!(tree::strings(&link.oper_name).as_deref(), Some(["="] | ["pg_catalog", "="]));
         let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
         self.condition_depth += usize::from(place.predicate);
         let outside = self.nullable;
@@ -1196,12 +1201,15 @@ impl Analyzer<'_> {
         let is_plain = self.is_plain_exists(query);
         let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
         let may_raise = std::mem::take(&mut self.may_raise);
+        let leaky_before = std::mem::take(&mut self.leaky_target);
         let mut output = self.query(query, receiver)?;
         let is_correlated = self.outermost <= self.scopes.levels.len();
         self.outermost = self.outermost.min(outermost);
         let raised = std::mem::take(&mut self.may_raise);
         self.may_raise = may_raise || raised;
         let read_below = std::mem::replace(&mut self.below, below);
+        let leaky_target = std::mem::replace(&mut self.leaky_target, leaky_before);
+        self.leaky_target |= leaky_target;
         // Of values alone the server makes an array, or takes one for the column of which there are no others.
         if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
             output.columns.iter_mut().for_each(|column| column.stays = false);
@@ -1209,18 +1217,26 @@ impl Analyzer<'_> {
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
         let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
-        let kind = pb::SubLinkType::try_from(link.sub_link_type);
         // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands, and is
         // taken to cost no more than what it does by itself.
-        let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
         let of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
-        let tests_here = link.testexpr.as_deref().is_some_and(|test| self.bare_columns(test).iter().any(of_this_level));
+        let tests = link.testexpr.as_deref().map(parts_of_test).unwrap_or_default();
+        let tests_here = tests.iter().all(|test| self.bare_columns(test).iter().any(of_this_level));
         let joined = conjunct
             && is_any
             && !is_correlated
             && tests_here
-            && output.columns.first().is_some_and(|column| column.stays || !column.origins.is_empty());
+            && output.columns.len() >= tests.len()
+            && output.columns.iter().take(tests.len()).all(|column| column.stays || !column.origins.is_empty());
         let is_join = joined || conjunct && is_plain;
+        let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
+        if is_exists && is_join && !raised && !leaky_target && link.location >= 0 {
+            self.joined.insert(link.location);
+        }
+        let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
+        if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
+            self.by_themselves.insert(link.location, first);
+        }
         if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
             for id in &read_below {
                 if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
@@ -1233,14 +1249,17 @@ impl Analyzer<'_> {
         let mut left = Compared::One(None);
         if let Some(test) = link.testexpr.as_deref_mut() {
             // A cast of the column to what stands beside it may fail.
-            let fits = |kind: Oid| builtins::leakproof(self.catalog, "=", kind, first.unwrap_or(kind));
-            let harmless = equality
-                && matches!(self.operand(test), Operand::Column(Some(kind)) if fits(kind))
-                && (joined && first.is_some() || !raised && !self.reads_behind_costly_filter(test));
-            let tests = match &test.node {
-                Some(NodeEnum::RowExpr(row)) => row.args.as_slice(),
-                _ => slice::from_ref(test),
+            let of_columns = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
+            let fits = |(test, of): (&Node, Option<Oid>)| {
+                matches!(self.operand(test), Operand::Column(Some(kind))
+                    if builtins::leakproof(self.catalog, "=", kind, of.unwrap_or(kind)))
             };
+            let tests = parts_of_test(test);
+            let all_typed = of_columns.clone().take(tests.len()).all(|of| of.is_some());
+            let harmless = equality
+                && output.columns.len() >= tests.len()
+                && tests.iter().zip(of_columns).all(fits)
+                && (joined && all_typed || tests.len() == 1 && !raised && !self.reads_behind_costly_filter(test));
             compared = tests.iter().map(|test| self.beside(test)).collect();
             if self.policy.row_filters {
                 let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
@@ -1257,8 +1276,14 @@ impl Analyzer<'_> {
                 }
             }
             let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
-            left = self.compared(test, inner)?;
-            if harmless && joined && first.is_some() && link.location >= 0 {
+            left = match &mut test.node {
+                Some(NodeEnum::RowExpr(row)) if harmless => {
+                    let kinds = row.args.iter_mut().map(|part| self.expression(part, inner));
+                    Compared::Row(kinds.collect::<Result<_, _>>()?)
+                }
+                _ => self.compared(test, inner)?,
+            };
+            if harmless && joined && all_typed && link.location >= 0 {
                 self.joined.insert(link.location);
             }
         }
@@ -1569,6 +1594,14 @@ impl Analyzer<'_> {
             let checked = self.catalog.types.get(&kind.element).unwrap_or(kind);
             &*checked.schema == "pg_catalog" || checked.kind == 'e'
         })
+    }
+}
+
+/// What a subquery's rows are compared with, column by column.
+fn parts_of_test(test: &Node) -> &[Node] {
+    match &test.node {
+        Some(NodeEnum::RowExpr(row)) => &row.args,
+        _ => slice::from_ref(test),
     }
 }
 

@@ -51,6 +51,13 @@ impl Analyzer<'_> {
         }
         if chosen.iter().all(|function| matches!(builtins::classify(function), FunctionClass::Sequence { .. })) {
             self.name_serial_sequence(call);
+            if name == "pg_sequence_last_value" && call.args.first().is_some_and(|sequence| text_of(sequence).is_none())
+            {
+                // As for who may not read a sequence; what it is called with was decided.
+                call.args = vec![tree::null()];
+                self.changed = true;
+                return Ok(Some(types::INT8));
+            }
         }
         for function in &chosen {
             self.may_call(function, &call.args)?;

@@ -23,7 +23,7 @@ mod view;
 mod write;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use literals::free_literals;
@@ -351,6 +351,8 @@ impl Place {
         conjunct: false,
         separate: false,
     };
+    /// Of SET and RETURNING: it is computed for rows that passed all conditions of a write, which becomes no part of another query.
+    const ASSIGNED: Place = Place { leaky: true, predicate: false, after_filter: true, ..Place::PREDICATE };
     const CONDITION: Place = Place { condition: true, separate: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
@@ -407,6 +409,10 @@ pub(crate) struct Analyzer<'a> {
     outermost: usize,
     /// Filtered relations of queries around that were read.
     below: Vec<ItemId>,
+    /// Where each `(SELECT …)` stands that reads nothing from around it, and of what type its values are.
+    by_themselves: BTreeMap<i32, Oid>,
+    /// Whether a column of a write's target was read by what may fail or show it.
+    leaky_target: bool,
     /// What is known of the parameters.
     parameters: Parameters,
     /// Parameters of `ARRAY[…]` in conditions.
@@ -597,6 +603,8 @@ impl<'a> Analyzer<'a> {
             joined: BTreeSet::new(),
             view_values: RefCell::default(),
             changes_state: false,
+            by_themselves: BTreeMap::new(),
+            leaky_target: false,
             outermost: usize::MAX,
             below: Vec::new(),
             parameters: Parameters::default(),

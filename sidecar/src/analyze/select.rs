@@ -143,10 +143,15 @@ impl Analyzer<'_> {
         }
         if !select.values_lists.is_empty() {
             // One row of them may take the place of what reads it.
-            let stays = select.values_lists.len() > 1;
+            let several = select.values_lists.len() > 1;
+            let mut only = match select.values_lists.as_slice() {
+                [Node { node: Some(NodeEnum::List(row)) }] => row.items.iter(),
+                _ => [].iter(),
+            };
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
+                let stays = several || only.next().is_some_and(|value| self.is_as_written(value));
                 columns.push(Column { name, type_oid: self.common_type(types)?, stays, ..Column::default() });
             }
             return Ok(Output { columns, complete: true });
@@ -156,6 +161,11 @@ impl Analyzer<'_> {
             column.sealed |= limited && !column.origins.iter().any(|(id, _)| self.scopes.is_around(*id));
         }
         Ok(output)
+    }
+
+    /// Whether a value is one that can stand anywhere in place of a column without a chance to fail.
+    fn is_as_written(&self, value: &Node) -> bool {
+        self.policy.row_filters && self.is_given(value) && self.late_casts(value).is_empty()
     }
 
     /// The type of a parameter that stands by itself; unknown for one that takes that of its place.
@@ -191,7 +201,9 @@ impl Analyzer<'_> {
     fn limits(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
         for limit in [&mut select.limit_count, &mut select.limit_offset].into_iter().flatten() {
             // It may be negative.
-            self.may_raise |= self.scopes.levels.len() > 1;
+            let is_plain = matches!(&limit.node, Some(NodeEnum::AConst(constant)) if constant.isnull
+                || matches!(&constant.val, Some(pb::a_const::Val::Ival(number)) if number.ival >= 0));
+            self.may_raise |= self.scopes.levels.len() > 1 && !is_plain;
             self.expression(limit, Place { after_filter: self.scopes.levels.len() == 1, ..Place::default() })?;
         }
         Ok(())
@@ -320,6 +332,7 @@ impl Analyzer<'_> {
             let mut column = self.output_column(&res.name, value);
             // A query whose targets give sets becomes no part of another.
             column.stays |= matches!(&value.node, Some(NodeEnum::FuncCall(call)) if self.gives_sets(call));
+            column.stays |= self.is_as_written(value);
             column.type_oid = self.expression(value, place)?;
             // What took the place of a column, or of a row, must keep its name; also under a cast, within a CASE and the like.
             if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
@@ -563,13 +576,13 @@ impl Analyzer<'_> {
             if let Some(arguments) = several_unnested(call) {
                 for argument in arguments {
                     let mut each = tree::call("unnest", vec![tree::take(argument)]);
-                    self.expression(&mut each, place)?;
+                    let type_oid = self.expression(&mut each, place)?;
                     if let Some(NodeEnum::FuncCall(call)) = each.node
                         && let Some(walked) = call.args.into_iter().next()
                     {
                         *argument = walked;
                     }
-                    output.columns.push(named("unnest"));
+                    output.columns.push(Column { type_oid, ..named("unnest") });
                 }
                 continue;
             }
@@ -612,8 +625,8 @@ impl Analyzer<'_> {
         let mut columns = Vec::new();
         for node in definitions {
             let Some(NodeEnum::ColumnDef(column)) = &node.node else { return Err(unsupported("a column definition")) };
-            self.type_name(column.type_name.as_ref())?;
-            columns.push(named(&column.colname));
+            let type_oid = self.type_name(column.type_name.as_ref())?;
+            columns.push(Column { type_oid, ..named(&column.colname) });
         }
         Ok(columns)
     }

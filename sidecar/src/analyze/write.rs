@@ -13,7 +13,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::each_conjunct;
+use super::expression::{Operand, each_conjunct};
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
@@ -27,7 +27,7 @@ use crate::catalog::view_columns::ViewColumn;
 use crate::catalog::{self, Oid, Relation, RelationKind, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
 use crate::decide::expression::{instantiate, instantiate_with};
-use crate::decide::{Denial, Reason};
+use crate::decide::{Denial, Reason, builtins};
 
 /// The target of a write.
 #[derive(Clone)]
@@ -257,16 +257,20 @@ impl Analyzer<'_> {
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
         let (mut beside, mut rest, mut of_rest) = (vec![first], Vec::new(), tree::Parameters::default());
         let equal_to_late = self.equal_to_late();
-        for conjunct in written.map(tree::conjuncts).unwrap_or_default() {
+        let conjuncts = written.map(tree::conjuncts).unwrap_or_default();
+        // With no other condition beside it, no guess is answered by whether it is computed.
+        let is_alone = place.conjunct && conjuncts.len() == 1;
+        for conjunct in conjuncts {
             // What was computed as the plan was made may fail when it is used again.
             // By an equality the server may compare a column with something that may fail.
             let is_tried = self.is_tried_first(&conjunct);
             let unsteady = !is_tried && (self.policy.costly_filters || !place.conjunct) && self.has_unsteady(&conjunct);
             let late = self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty()
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
-            let joined =
-                matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location));
-            let harmless = is_tried || ((joined || self.is_harmless(&conjunct)) && !unsteady && !late);
+            let joined = matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location)
+                && (link.testexpr.is_some() || self.late_equals.is_empty()));
+            let is_free = is_tried || is_alone && self.compares_with_query(&conjunct);
+            let harmless = is_free || ((joined || self.is_harmless(&conjunct)) && !unsteady && !late);
             let parameters = tree::Parameters::of(&conjunct);
             // Where a parameter stands first tells its type.
             if harmless && !of_rest.share(&parameters) {
@@ -280,6 +284,21 @@ impl Analyzer<'_> {
             beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
         }
         tree::and(beside)
+    }
+
+    /// Whether it is `column = (SELECT …)` of a query that reads nothing from around it, or the like by ANY.
+    fn compares_with_query(&self, condition: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &condition.node else { return false };
+        let is_equality = matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+        let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprOpAny];
+        let is_plain = kinds.iter().any(|kind| *kind as i32 == expr.kind);
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
+        let Some(NodeEnum::SubLink(link)) = &right.node else { return false };
+        let Operand::Column(Some(kind)) = self.operand(left) else { return false };
+        let of_query = self.by_themselves.get(&link.location);
+        is_equality
+            && is_plain
+            && of_query.is_some_and(|of_query| builtins::leakproof(self.catalog, "=", kind, *of_query))
     }
 
     /// Adds conditions to those of a write.
@@ -433,7 +452,7 @@ impl Analyzer<'_> {
         let source = group.first().and_then(row_part).and_then(|part| part.source.as_deref());
         let Some(mut source) = source.cloned() else { return Err(unsupported("SET")) };
         let before = self.masked_reads.len();
-        self.expression(&mut source, Place { leaky: true, ..Place::default() })?;
+        self.expression(&mut source, Place::ASSIGNED)?;
         let reads_masks = self.masked_reads.len() > before;
 
         let alias = &*target.other_than_alias("postern_row");
@@ -497,7 +516,7 @@ impl Analyzer<'_> {
             }
             return Ok(());
         };
-        let place = Place { leaky: true, ..Place::default() };
+        let place = Place::ASSIGNED;
         let feeds_filter = target.feeds_filter(column.number);
         let in_filter = feeds_filter || target.filters_by(column.number);
         if !res.indirection.is_empty() {
@@ -853,16 +872,6 @@ impl Analyzer<'_> {
         }
     }
 
-    /// The same, where it has to be a constant.
-    fn constant_default(&self, target: &Target, column: &catalog::Column) -> Result<Node, Denial> {
-        let default = self.default_of(target, column)?;
-        if is_pure(&default) {
-            return Ok(default);
-        }
-        Err(filter_denial(target, &column.name, "its default is computed, and would be for each row of the query")
-            .hint("Give the column in the query, as what its default says."))
-    }
-
     /// Those defaults of a filter's columns that a row has to be given: what is computed, so that what is stored is what was
     /// checked; and one in any case, so that there is a value to check.
     fn missing_defaults(
@@ -965,7 +974,7 @@ impl Analyzer<'_> {
             let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
             output.complete &= star_of(value).is_none();
             let before = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
-            let type_oid = self.expression(value, Place::default())?;
+            let type_oid = self.expression(value, Place { leaky: false, ..Place::ASSIGNED })?;
             if !set_by_trigger.is_empty() {
                 let after = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
                 let alone = was_column
@@ -994,7 +1003,8 @@ impl Analyzer<'_> {
             if res.name.is_empty() && figure_name(value) != name {
                 res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
             }
-            output.columns.push(Column { name: name.map(Arc::from), type_oid, ..Column::default() });
+            // A query around reads what was returned, as it is.
+            output.columns.push(Column { name: name.map(Arc::from), type_oid, stays: true, ..Column::default() });
         }
         Ok(output)
     }
@@ -1193,7 +1203,7 @@ impl Analyzer<'_> {
                     new.push((column.clone(), value.clone()));
                 }
                 None => {
-                    let default = tree::cast(self.constant_default(target, column)?, &column.type_sql)?;
+                    let default = tree::cast(self.default_of(target, column)?, &column.type_sql)?;
                     defaults.push((column.name.clone(), default));
                 }
             }
@@ -1227,13 +1237,25 @@ impl Analyzer<'_> {
         // has it (2.6 as 3).
         let mut defaults: Vec<(Arc<str>, Node)> = Vec::new();
         let mut stored: Vec<(Arc<str>, Node)> = Vec::new();
+        let mut computed: Vec<(Arc<str>, Node)> = Vec::new();
         for number in &filter.columns {
             let Some(column) = target.relation.column_at(*number) else { continue };
             if columns.iter().any(|given| given.number == *number) {
                 let value = tree::cast(tree::column(alias, &column.name), &column.type_sql)?;
                 stored.push((column.name.clone(), value));
             } else {
-                let default = tree::cast(self.constant_default(target, column)?, &column.type_sql)?;
+                let default = self.default_of(target, column)?;
+                // What is computed is stored as it was checked, which it is where nothing in the query changes it.
+                let is_constant = is_pure(&default);
+                if !is_constant && self.changes_state {
+                    let why = "its default may be another for each row of the query";
+                    return Err(filter_denial(target, &column.name, why)
+                        .hint("Give the column in the query, as what its default says."));
+                }
+                let default = tree::cast(default, &column.type_sql)?;
+                if !is_constant {
+                    computed.push((column.name.clone(), default.clone()));
+                }
                 defaults.push((column.name.clone(), default));
             }
         }
@@ -1257,9 +1279,16 @@ impl Analyzer<'_> {
             }
             targets.push(tree::target(&column.name, value));
         }
-        if let (Some(inside), Some((name, default))) = (inside.take(), defaults.first()) {
-            insert.cols.push(insert_column(name));
-            targets.push(tree::target(name, tree::case(inside, default.clone(), None)));
+        if computed.is_empty() && inside.is_some() {
+            computed.extend(defaults.first().cloned());
+        }
+        for (name, default) in computed {
+            let default = match inside.take() {
+                Some(inside) => tree::case(inside, default, None),
+                None => default,
+            };
+            insert.cols.push(insert_column(&name));
+            targets.push(tree::target(&name, default));
         }
         let names = columns.iter().map(|column| tree::string(&*column.name)).collect();
         let derived = tree::derived(*source, alias, names);
