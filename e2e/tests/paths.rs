@@ -138,3 +138,74 @@ fn a_function_is_found_by_the_path_that_an_end_of_the_transaction_keeps() {
         }
     }
 }
+
+/// As migration tools and REST servers send them. What the values say is decided as they are bound.
+#[test]
+fn set_config_by_parameters_is_decided_by_their_values() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE SCHEMA other; CREATE TABLE public.t AS SELECT 'public' AS v; CREATE TABLE other.t AS SELECT 'other' AS v;
+        CREATE ROLE reads_less;";
+    let database = server.database_with(schema).unwrap();
+    let spec =
+        "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Temp], relations: ['*.*'], settings: ['app.*']}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let set = "SELECT set_config('search_path', $1, false)";
+    let both = "SELECT set_config($1, $2, false), set_config($3, $4, false)";
+    let mut answer = |sql: &str, values: &[&str], format: Format| {
+        let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_bytes())).collect();
+        let answer = wire.extended_with(sql, &values, format).unwrap();
+        match wire::error(&answer) {
+            Some(error) => error.sqlstate().unwrap(),
+            None => wire::rows(&answer).into_iter().flatten().collect::<Vec<_>>().join(","),
+        }
+    };
+    for (sql, values, expected) in [
+        (set, &["other, public"] as &[&str], "other, public"),
+        ("SELECT v FROM t", &[], "other"),
+        (set, &["public"], "public"),
+        ("SELECT v FROM t", &[], "public"),
+        (set, &["\"unended"], "22023"),
+        ("SELECT set_config($1, $2, true)", &["search_path", "other"], "other"),
+        // LOCAL to a transaction of its own.
+        ("SELECT v FROM t", &[], "public"),
+        (both, &["app.tenant", "it's 7", "app.user", "a\\b"], "it's 7,a\\b"),
+        ("SELECT current_setting('app.tenant')", &[], "it's 7"),
+        (both, &["app.tenant", "8", "other.setting", "9"], "42501"),
+        (both, &["app.tenant", "8", "role", "reads_less"], "42501"),
+        (both, &["APP.tenant", "8", "session_authorization", "reads_less"], "42501"),
+        (both, &["app.tenant", "8", "standard_conforming_strings", "off"], "22023"),
+        ("SELECT set_config($1, $2, $3::text::bool)", &["app.tenant", "8", "true"], "8"),
+        ("SELECT set_config($1::text, $2::varchar, false)", &["app.tenant", "10"], "10"),
+        ("SELECT set_config($1::int::text, $2, false)", &["1", "10"], "42501"),
+        // Not by itself.
+        ("SELECT set_config($1, v, false) FROM t", &["app.tenant"], "42501"),
+        ("SELECT set_config($1, $2, false) FROM t", &["role", "reads_less"], "42501"),
+        ("SELECT (SELECT set_config($1, $2, false))", &["role", "reads_less"], "42501"),
+        ("SELECT current_setting('app.tenant')", &[], "10"),
+        ("SHOW search_path", &[], "public"),
+        ("SELECT current_user", &[], ADMIN),
+    ] {
+        assert_eq!(answer(sql, values, Format::Text), expected, "{sql} {values:?}");
+    }
+    let prepared = "PREPARE p (text, text) AS SELECT set_config($1, $2, false)";
+    assert_eq!(wire.simple(prepared).as_deref().ok().and_then(wire::error).unwrap().sqlstate().unwrap(), "42501");
+    // What was prepared by the protocol is not run by SQL.
+    wire.send(&[wire::parse("s", "SELECT set_config($1, $2, false)"), wire::sync()].concat()).unwrap();
+    wire.until_ready().unwrap();
+    let run = wire.simple("EXECUTE s ('role', 'reads_less')").unwrap();
+    assert!(wire::error(&run).is_some(), "{run:?}");
+    // In one batch what comes after is decided under the new path.
+    let batch = [
+        wire::parse("", set),
+        wire::bind("", "", &[Some(b"other")], Format::Text),
+        wire::execute("", 0),
+        wire::parse("", "SELECT v FROM t"),
+        wire::bind("", "", &[], Format::Text),
+        wire::execute("", 0),
+        wire::sync(),
+    ];
+    wire.send(&batch.concat()).unwrap();
+    let rows = wire::rows(&wire.until_ready().unwrap());
+    assert_eq!(rows, [["other"], ["other"]]);
+}

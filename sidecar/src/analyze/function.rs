@@ -234,6 +234,10 @@ impl Analyzer<'_> {
     fn setting_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
         let picked = || self.picked_setting.clone().filter(|_| arguments.first().is_some_and(is_name_column));
         let Some(name) = arguments.first().and_then(text_of).or_else(picked) else {
+            if &*function.name == "set_config" && is_parameter(arguments.first()) {
+                self.out.by_values = true;
+                return Ok(());
+            }
             // It may be the role, which does not change in mode Audit either.
             let reason = if &*function.name == "set_config" { Reason::Role } else { Reason::Setting };
             return Err(Denial::new(reason, format!("{} needs the setting's name as a literal", function.name))
@@ -247,10 +251,18 @@ impl Analyzer<'_> {
             if self.settings(|context| settings::takes_any_value(context, &name))? {
                 return Ok(());
             }
+            if is_parameter(arguments.get(1)) {
+                self.out.by_values = true;
+                return Ok(());
+            }
             return Err(Denial::new(Reason::Setting, "set_config needs the value as a literal")
                 .hint("Use SET, or write the value as a constant."));
         };
         let Some(local) = arguments.get(2).and_then(text_of).as_deref().and_then(truth) else {
+            if is_parameter(arguments.get(2)) {
+                self.out.by_values = true;
+                return Ok(());
+            }
             return Err(Denial::new(Reason::Setting, "set_config needs true or false as a literal")
                 .hint("Use SET or SET LOCAL."));
         };
@@ -354,6 +366,23 @@ impl Analyzer<'_> {
             None => Some(vec![typed(alias.unwrap_or(name), result)]),
         }
     }
+}
+
+/// Whether it is a parameter, cast to a text at most.
+fn is_parameter(argument: Option<&Node>) -> bool {
+    match argument.and_then(|argument| argument.node.as_ref()) {
+        Some(NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => {
+            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
+            matches!(name, Some("text" | "varchar")) && is_parameter(cast.arg.as_deref())
+        }
+        _ => false,
+    }
+}
+
+/// Whether a statement is a SELECT of values and nothing else.
+pub(crate) fn gives_only_targets(node: &Node) -> bool {
+    matches!(&node.node, Some(NodeEnum::SelectStmt(select)) if has_only_targets(select))
 }
 
 /// The one value of a `(SELECT value)`.

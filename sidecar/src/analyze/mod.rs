@@ -215,6 +215,8 @@ pub struct Statement {
     pub session_rewrite: bool,
     /// Whether the server reads it as it runs, and nothing of it before: a definition, say.
     pub read_late: bool,
+    /// Whether it is only decided with the values of its parameters: `SELECT set_config('search_path', $1, false)`.
+    pub by_values: bool,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
 }
@@ -665,6 +667,10 @@ impl<'a> Analyzer<'a> {
 
     /// What the search_path is must be certain: set_config sets it where it runs once and whatever the data.
     fn path_is_certain(&self, node: &Node) -> Result<(), Denial> {
+        if self.out.by_values && !function::gives_only_targets(node) {
+            return Err(Denial::new(Reason::Setting, "set_config needs the setting's name and value as literals here")
+                .hint("Use SET, or SELECT set_config(…) by itself."));
+        }
         if self.path_calls == 0 || (self.path_calls == 1 && !self.may_return_rows && function::sets_path_alone(node)) {
             return Ok(());
         }

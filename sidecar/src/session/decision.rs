@@ -14,6 +14,8 @@ use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
 use crate::analyze::{Analysis, Decided, Effect, PathEnds, SessionView, Statement};
+use crate::audit::Parameter;
+use crate::catalog::names::{quote_text, types};
 use crate::catalog::overlay::overlay_query;
 use crate::catalog::{Oid, WrittenName};
 use crate::decide::{Denial, Reason};
@@ -165,6 +167,30 @@ where
             && !prepared.lost.load(Ordering::Relaxed)
     }
 
+    /// Decides a statement with the values that are bound to it, where it depends on them: what it does then. They stand in its text
+    /// for that, which is neither sent nor recorded.
+    pub(super) async fn decide_by_values(
+        &mut self,
+        prepared: &Prepared,
+        values: &[Parameter<'_>],
+    ) -> Result<(Arc<str>, Arc<Decided>), Hindrance> {
+        let Some(text) = with_values(&prepared.text, &prepared.param_types, values) else {
+            let message = "the values of set_config's parameters can't be read: they must be text";
+            return Err(Denial::new(Reason::Setting, message).hint("Write them as constants.").into());
+        };
+        let decided = self.decide(&text, &[]).await?;
+        if let Some(denial) = &decided.denial {
+            return Err(denial.clone().into());
+        }
+        if decided.rewritten != prepared.decided.rewritten || decided.statements.iter().any(|one| one.by_values) {
+            return Err(Denial::new(Reason::Setting, "set_config can't set this to the value of a parameter")
+                .hint("Use SET, or write name and value as constants.")
+                .into());
+        }
+        let statements = Arc::clone(&decided.statements);
+        Ok((text.into(), Arc::new(Decided { statements, ..Decided::clone(&prepared.decided) })))
+    }
+
     /// Whether what was decided in another time would still be sent as it was. Names mean what they meant then.
     async fn still_allowed(&self, text: &str, types: &[Oid], meaning: &Meaning, then: &Decided) -> Result<(), Denial> {
         let mut view = SessionView {
@@ -208,7 +234,7 @@ where
         } else {
             self.renew(name, &prepared).await?
         };
-        let followed = |statement: &Statement| !matches!(statement.effect, Effect::None);
+        let followed = |statement: &Statement| statement.by_values || !matches!(statement.effect, Effect::None);
         if self.is_enforcing() && prepared.decided.statements.iter().any(followed) {
             let message = "EXECUTE of a statement that changes the session is not supported through the gate";
             return Err(Denial::new(Reason::Unsupported, message)
@@ -311,7 +337,12 @@ where
     pub(super) async fn check_portal(&self, portal: &Portal) -> Result<(), Denial> {
         let version = self.policy_version();
         if portal.checked.load(Ordering::Relaxed) != version {
-            self.still_allowed(&portal.text, &portal.param_types, &portal.meaning, &portal.decided).await?;
+            match &portal.with_values {
+                Some(text) => self.still_allowed(text, &[], &portal.meaning, &portal.decided).await?,
+                None => {
+                    self.still_allowed(&portal.text, &portal.param_types, &portal.meaning, &portal.decided).await?;
+                }
+            }
             portal.checked.store(version, Ordering::Relaxed);
         }
         Ok(())
@@ -406,6 +437,7 @@ where
                     hold: *hold,
                     described: AtomicU64::new(0),
                     parameters: None,
+                    with_values: None,
                 };
                 run.names.push(self.name_portal(name, Some(portal))?);
             }
@@ -552,6 +584,33 @@ where
             None => prepared.remove(name),
         };
     }
+}
+
+/// A statement's text with the values of its parameters as literals; None if one can't be written so.
+fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option<String> {
+    let mut written = String::with_capacity(text.len());
+    let mut at = 0;
+    for token in crate::sql::scan(text).ok()? {
+        let (start, end) = (usize::try_from(token.start).ok()?, usize::try_from(token.end).ok()?);
+        if token.token != pg_query::protobuf::Token::Param as i32 {
+            continue;
+        }
+        let number: usize = text.get(start..end)?.strip_prefix('$')?.parse().ok()?;
+        let place = number.checked_sub(1)?;
+        let value = values.get(place)?;
+        // A text is the same in both formats; what has no type is one where it decides anything.
+        let is_text =
+            matches!(declared.get(place).copied(), None | Some(0 | types::TEXT | types::VARCHAR | types::UNKNOWN));
+        written.push_str(text.get(at..start)?);
+        match value.value {
+            None => written.push_str("NULL"),
+            Some(value_of) if value.binary && (!is_text || value_of.contains(&0)) => return None,
+            Some(value) => written.push_str(&quote_text(std::str::from_utf8(value).ok()?)),
+        }
+        at = end;
+    }
+    written.push_str(text.get(at..)?);
+    Some(written)
 }
 
 /// The name of what is prepared that a statement runs.

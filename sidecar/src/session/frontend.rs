@@ -513,12 +513,29 @@ where
                 return self.refused(header, StatementKind::Execute, &prepared.text, *denial).await;
             }
         };
+        let (mut decided, mut with_values) = (Arc::clone(&prepared.decided), None);
+        if decided.statements.iter().any(|statement| statement.by_values) {
+            if header.body_len <= MAX_RECORDED && !self.up.whole(header.frame_len()) {
+                return Ok(Step::More);
+            }
+            let body = self.up.unread().get(HEADER + head_len..header.frame_len()).unwrap_or_default().to_vec();
+            let values = read_parameters(&body).unwrap_or_default();
+            match self.decide_by_values(&prepared, &values).await {
+                Ok((text, by_values)) => (decided, with_values) = (by_values, Some(text)),
+                Err(Hindrance::Barrier) => return Ok(Step::Barrier),
+                Err(Hindrance::Denied(denial)) if self.is_enforcing() => {
+                    return self.refused(header, StatementKind::Execute, &prepared.text, *denial).await;
+                }
+                Err(Hindrance::Denied(_)) => {}
+            }
+        }
         let value = Portal {
             text: Arc::clone(&prepared.text),
             param_types: Arc::clone(&prepared.param_types),
-            decided: Arc::clone(&prepared.decided),
+            chosen: Chosen { decided: Arc::clone(&decided), index: 0, inner: prepared.by_sql },
+            decided,
+            with_values,
             meaning: prepared.meaning.clone(),
-            chosen: Chosen { decided: Arc::clone(&prepared.decided), index: 0, inner: prepared.by_sql },
             checked: AtomicU64::new(prepared.decided.policy_version),
             usage: Arc::default(),
             hold: false,

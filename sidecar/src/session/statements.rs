@@ -65,6 +65,8 @@ pub(super) struct Portal {
     pub(super) hold: bool,
     /// Batch in which its columns were described last; they are checked by the second wall then.
     pub(super) described: AtomicU64,
+    /// Its text with the values that were bound, if it was decided by them.
+    pub(super) with_values: Option<Arc<str>>,
     /// Values that were bound, for the audit.
     pub(super) parameters: Option<Bound>,
 }
@@ -76,7 +78,7 @@ impl Portal {
             Some(Bound::Body(body)) => body.len(),
             Some(Bound::Streamed(_)) | None => 0,
         };
-        size_of::<Self>() + parameters
+        size_of::<Self>() + parameters + self.with_values.as_ref().map_or(0, |text| text.len())
     }
 }
 
