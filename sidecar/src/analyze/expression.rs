@@ -1,13 +1,13 @@
 //! Expressions: what each name in them means, which functions and operators they run, and what type they have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::{iter, slice};
 
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
-use super::late::{each_bare_parameter, operator_of, tried_first};
+use super::late::{each_bare_parameter, tried_first};
 use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
@@ -15,9 +15,9 @@ use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place, Receiver};
 use crate::catalog::names::{CallForm, types};
 use crate::catalog::{Function, Oid, Type};
-use crate::decide::bound::{ColumnView, RowFilter};
+use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
-use crate::decide::{Denial, Reason, builtins};
+use crate::decide::{Denial, Reason};
 use postern_crds::{OnPredicate, Verb};
 
 /// Operators beside which a parameter without a type is of the other side's, and the schema that they may be named with.
@@ -504,7 +504,7 @@ impl Analyzer<'_> {
         self.mark(&columns, place)
     }
 
-    fn use_column(&mut self, id: ItemId, number: i16, place: Place) -> Result<(), Denial> {
+    pub(super) fn use_column(&mut self, id: ItemId, number: i16, place: Place) -> Result<(), Denial> {
         let around = self.scopes.is_around(id);
         let is_value = self.is_view_value(id, number);
         self.may_raise |= is_value && (!place.after_filter || place.sorts);
@@ -687,7 +687,7 @@ impl Analyzer<'_> {
     }
 
     /// Walks an operand; of a row that is written out each part is compared by itself.
-    fn compared(&mut self, node: &mut Node, place: Place) -> Result<Compared, Denial> {
+    pub(super) fn compared(&mut self, node: &mut Node, place: Place) -> Result<Compared, Denial> {
         match &mut node.node {
             Some(NodeEnum::RowExpr(row)) => {
                 let place = Place { leaky: true, ..place };
@@ -774,335 +774,6 @@ impl Analyzer<'_> {
         self.operator_result(&[tree::string(name)], Some(left), right).map(|_| ())
     }
 
-    /// Whether a node is a comparison that can neither raise an error nor show a value, of columns with what does not
-    /// depend on the row.
-    fn is_harmless_comparison(&self, node: &Node) -> bool {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
-        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
-        let name = match tree::strings(&expr.name).as_deref() {
-            Some([name] | ["pg_catalog", name]) => (*name).to_owned(),
-            _ => return false,
-        };
-        match pb::AExprKind::try_from(expr.kind) {
-            Ok(pb::AExprKind::AexprOp) => self.is_harmless_pair(&name, left, right),
-            Ok(pb::AExprKind::AexprDistinct | pb::AExprKind::AexprNotDistinct) => {
-                self.is_harmless_pair("=", left, right)
-            }
-            Ok(pb::AExprKind::AexprIn) => match &right.node {
-                Some(NodeEnum::List(list)) => {
-                    // What is no column is a list by itself, and of one type.
-                    let is_cast = |item: &&Node| !matches!(self.operand(item), Operand::Column(_)) && !is_literal(item);
-                    let is_column = matches!(self.operand(left), Operand::Column(_));
-                    let apart = is_column || iter::once(left).chain(&list.items).filter(is_cast).count() < 2;
-                    (apart || !self.policy.costly_filters)
-                        && list.items.iter().all(|item| self.is_harmless_pair("=", left, item))
-                        && !(self.reads_behind_costly_filter(left) && self.casts_time(left, &list.items))
-                }
-                _ => false,
-            },
-            Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) => {
-                matches!(self.operand(left), Operand::Column(Some(oid)) if self.is_harmless_with(&name, left, oid, right))
-                    && matches!(self.operand(right), Operand::Constant)
-            }
-            Ok(pb::AExprKind::AexprBetween | pb::AExprKind::AexprNotBetween) => match &right.node {
-                Some(NodeEnum::List(list)) => list.items.iter().all(|item| self.is_harmless_pair("<=", left, item)),
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-
-    pub(super) fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
-        match (self.operand(left), self.operand(right)) {
-            (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
-                builtins::leakproof(self.catalog, name, one, other)
-                    && !(self.is_computed(left) && self.reads_behind_filter(right))
-                    && !(self.is_computed(right) && self.reads_behind_filter(left))
-            }
-            (Operand::Column(Some(oid)), Operand::Constant) => self.is_harmless_with(name, left, oid, right),
-            (Operand::Constant, Operand::Column(Some(oid))) => self.is_harmless_with(name, right, oid, left),
-            (Operand::Constant, Operand::Constant) => self.is_given(left) && self.is_given(right),
-            (Operand::Column(Some(oid)), Operand::Other) => {
-                self.comes_after_filter(left, right) && self.is_harmless_with(name, left, oid, right)
-            }
-            (Operand::Other, Operand::Column(Some(oid))) => {
-                self.comes_after_filter(right, left) && self.is_harmless_with(name, right, oid, left)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a comparison of a column with what is computed of parameters costs more than the filter of the column's relation: with
-    /// what it computes it costs more than a comparison by itself. Arrays are made for nothing.
-    fn comes_after_filter(&self, column: &Node, computed: &Node) -> bool {
-        !self.reads_behind_costly_filter(column) && !has_array(computed) && self.is_apart_from_rows(computed)
-    }
-
-    /// Whether a column of this type is compared with a constant without a chance to fail: neither by the comparison, nor by a cast of
-    /// the column to the constant's type before a filter that costs more.
-    fn is_harmless_with(&self, name: &str, column: &Node, kind: Oid, constant: &Node) -> bool {
-        builtins::leakproof(self.catalog, name, kind, kind)
-            && (builtins::is_cast_safely(kind)
-                || !self.reads_behind_costly_filter(column)
-                || self.leaves_as_it_is(kind, constant))
-    }
-
-    /// Whether the constant is such that the column beside it is not cast, or by a cast that can't fail.
-    fn leaves_as_it_is(&self, kind: Oid, constant: &Node) -> bool {
-        let all = |nodes: &[Node]| nodes.iter().all(|node| self.leaves_as_it_is(kind, node));
-        match &constant.node {
-            Some(NodeEnum::AConst(_)) => true,
-            // Numbers are computed of numbers.
-            Some(NodeEnum::AExpr(expr)) => {
-                operator_of(expr).is_some_and(|name| ["+", "-", "*", "/", "%"].contains(&name))
-                    && tree::sides(expr).all(is_literal)
-            }
-            Some(NodeEnum::ParamRef(parameter)) => self.parameter_fits(parameter.number, kind),
-            Some(NodeEnum::TypeCast(cast)) => self.meant_type(cast.type_name.as_ref()).is_some_and(|found| {
-                let is_array = found.element != 0 && found.category == 'A';
-                let other = if is_array { found.element } else { found.oid };
-                builtins::leakproof(self.catalog, "=", kind, other)
-            }),
-            Some(NodeEnum::AArrayExpr(array)) => all(&array.elements),
-            Some(NodeEnum::List(list)) => all(&list.items),
-            Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
-            _ => false,
-        }
-    }
-
-    /// Whether it is a column of a subquery or view that computes it: the server may put the expression in its place.
-    fn is_computed(&self, node: &Node) -> bool {
-        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return false };
-        let names = tree::strings(&reference.fields).unwrap_or_default();
-        self.scopes.meaning(&names).columns.iter().any(|(_, column)| self.computes(column))
-    }
-
-    /// The same of a column.
-    pub(super) fn computes(&self, column: &Column) -> bool {
-        column.origins.is_empty() && !column.stays
-            || column.origins.iter().any(|(id, number)| self.is_view_value(*id, *number))
-    }
-
-    /// Whether a relation's column is a value that the server computes where it is read, as views have them.
-    fn is_view_value(&self, id: ItemId, number: i16) -> bool {
-        let Some(item) = self.scopes.get(id).and_then(Item::relation) else { return false };
-        if !self.policy.row_filters || item.system_view.is_some() {
-            return false;
-        }
-        let mut known = self.view_values.borrow_mut();
-        *known.entry((item.relation.oid, number)).or_insert_with(|| self.catalog.is_computed(&item.relation, number))
-    }
-
-    /// Whether it is such a value of a relation with a filter: reading it may fail for a hidden row.
-    fn is_value_behind_filter(&self, column: &Column) -> bool {
-        let behind = |(id, number): &(ItemId, i16)| {
-            self.scopes.get(*id).and_then(Item::relation).is_some_and(RelationItem::filtered)
-                && self.is_view_value(*id, *number)
-        };
-        column.origins.iter().any(behind)
-    }
-
-    pub(super) fn operand(&self, node: &Node) -> Operand {
-        if let Some(NodeEnum::ColumnRef(reference)) = &node.node {
-            let names = tree::strings(&reference.fields).unwrap_or_default();
-            let meaning = self.scopes.meaning(&names);
-            return match meaning.columns.as_slice() {
-                [(_, column)] if !meaning.uncertain && !self.is_value_behind_filter(column) => {
-                    Operand::Column(column.type_oid)
-                }
-                _ => Operand::Other,
-            };
-        }
-        if self.is_constant(node) { Operand::Constant } else { Operand::Other }
-    }
-
-    /// Whether computing a node, apart from what stands under it, may raise an error as the statement runs.
-    fn can_raise(&self, node: &Node) -> bool {
-        match &node.node {
-            None
-            | Some(
-                NodeEnum::ColumnRef(_)
-                | NodeEnum::ParamRef(_)
-                | NodeEnum::AConst(_)
-                | NodeEnum::SqlvalueFunction(_)
-                | NodeEnum::BoolExpr(_)
-                | NodeEnum::NullTest(_)
-                | NodeEnum::BooleanTest(_)
-                | NodeEnum::CaseExpr(_)
-                | NodeEnum::CoalesceExpr(_)
-                | NodeEnum::CollateClause(_)
-                | NodeEnum::List(_)
-                | NodeEnum::RowExpr(_)
-                | NodeEnum::SortBy(_)
-                | NodeEnum::SetToDefault(_)
-                | NodeEnum::CurrentOfExpr(_),
-            ) => false,
-            Some(NodeEnum::SubLink(link)) => !matches!(
-                pb::SubLinkType::try_from(link.sub_link_type),
-                Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AnySublink)
-            ),
-            // Arrays in an array may not fit together.
-            Some(NodeEnum::TypeCast(_) | NodeEnum::AArrayExpr(_)) => {
-                !self.is_given(node) || !self.late_casts(node).is_empty()
-            }
-            Some(NodeEnum::AExpr(_)) => !self.is_harmless_comparison(node) || !self.late_casts(node).is_empty(),
-            Some(NodeEnum::FuncCall(call)) => !self.only_counts(call),
-            Some(_) => true,
-        }
-    }
-
-    /// Whether it is an aggregate that can't fail, of what can't.
-    fn only_counts(&self, call: &pb::FuncCall) -> bool {
-        let is_plain = call.over.is_none() && call.agg_order.is_empty() && call.agg_filter.is_none();
-        is_plain
-            && self.is_own(call, &["count", "bool_and", "bool_or", "every"])
-            && call.args.iter().all(|argument| self.is_operand(argument))
-    }
-
-    /// Whether a subquery is one that EXISTS before certainly is planned as a join: of relations, with conditions that call nothing
-    /// volatile.
-    fn is_plain_exists(&self, query: &Node) -> bool {
-        let Some(NodeEnum::SelectStmt(select)) = &query.node else { return false };
-        let of_relations = |item: &Node| matches!(item.node, Some(NodeEnum::RangeVar(_)));
-        let plain = super::view::select(select.target_list.clone(), select.from_clause.clone(), None);
-        **select == pb::SelectStmt { where_clause: select.where_clause.clone(), ..plain }
-            && !select.from_clause.is_empty()
-            && select.from_clause.iter().all(of_relations)
-            && select.target_list.iter().all(|target| match &target.node {
-                Some(NodeEnum::ResTarget(target)) => {
-                    target.val.as_deref().is_some_and(|value| is_literal(value) || star_of(value).is_some())
-                }
-                _ => false,
-            })
-            && select.where_clause.as_deref().is_some_and(|condition| !self.calls_volatile(&mut condition.clone()))
-    }
-
-    fn calls_volatile(&self, node: &mut Node) -> bool {
-        let Some(inner) = &mut node.node else { return false };
-        let mut found = matches!(inner, NodeEnum::FuncCall(call) if self.is_volatile(call));
-        let walked = each_child(inner, &mut |child| {
-            found |= self.calls_volatile(child);
-            Ok(())
-        });
-        found || walked.is_err()
-    }
-
-    /// Remembers which columns a comparison makes equal, and which it makes equal to something that may fail late.
-    fn note_equality(&mut self, node: &Node, late: bool) {
-        let columns = self.columns_of_comparison(node);
-        let computed = matches!(&node.node, Some(NodeEnum::AExpr(expr))
-            if tree::sides(expr).any(|side| self.is_computed(side)));
-        if late || computed {
-            self.late_equals.extend(columns);
-        } else {
-            self.equals.extend(columns.windows(2).filter_map(|pair| <[_; 2]>::try_from(pair).ok()));
-        }
-    }
-
-    /// The relation columns that stand by themselves on a side of a comparison.
-    pub(crate) fn columns_of_comparison(&self, node: &Node) -> Vec<(ItemId, i16)> {
-        match &node.node {
-            Some(NodeEnum::AExpr(expr)) => tree::sides(expr).flat_map(|side| self.bare_columns(side)).collect(),
-            Some(NodeEnum::SubLink(link)) => link.testexpr.iter().flat_map(|test| self.bare_columns(test)).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn bare_columns(&self, node: &Node) -> Vec<(ItemId, i16)> {
-        match &node.node {
-            Some(NodeEnum::ColumnRef(reference)) => {
-                let names = tree::strings(&reference.fields).unwrap_or_default();
-                self.scopes.meaning(&names).columns.into_iter().flat_map(|(_, column)| column.origins).collect()
-            }
-            Some(NodeEnum::RowExpr(row)) => row.args.iter().flat_map(|part| self.bare_columns(part)).collect(),
-            Some(NodeEnum::List(list)) => list.items.iter().flat_map(|item| self.bare_columns(item)).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The columns that are equal to something that may fail late: in place of a comparison with one the server may compare another
-    /// with that, before a filter.
-    pub(crate) fn equal_to_late(&self) -> BTreeSet<(ItemId, i16)> {
-        let mut found = BTreeSet::new();
-        if self.late_equals.is_empty() {
-            return found;
-        }
-        let mut beside: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for [one, other] in &self.equals {
-            beside.entry(*one).or_default().push(*other);
-            beside.entry(*other).or_default().push(*one);
-        }
-        let mut waiting = self.late_equals.clone();
-        while let Some(column) = waiting.pop() {
-            if found.insert(column) {
-                waiting.extend(beside.get(&column).into_iter().flatten());
-            }
-        }
-        found
-    }
-
-    /// Whether conditions joined by OR, NOT, or as a part of another can neither raise an error nor show a value.
-    ///
-    /// By itself a cast that is one function costs what a comparison does, and an OR nothing: they may come before any filter.
-    fn is_harmless_bool(&self, bool: &pb::BoolExpr) -> bool {
-        let late = |node: &Node| {
-            self.has_computed(node) || self.compares_parameters(node) || !self.late_casts(node).is_empty()
-        };
-        bool.args.iter().all(|argument| self.is_harmless(argument))
-            && !(bool.args.iter().any(late) && bool.args.iter().any(|node| self.reads_behind_filter(node)))
-    }
-
-    fn has_computed(&self, node: &Node) -> bool {
-        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.has_computed(node));
-        match &node.node {
-            Some(NodeEnum::ColumnRef(_)) => self.is_computed(node),
-            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
-            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.has_computed(node))),
-        }
-    }
-
-    pub(super) fn reads_behind_filter(&self, node: &Node) -> bool {
-        self.reads_behind(node, &|_| true)
-    }
-
-    fn reads_behind_costly_filter(&self, node: &Node) -> bool {
-        self.reads_behind(node, &|filter| filter.costly)
-    }
-
-    /// Whether it reads a column of a relation with such a filter.
-    fn reads_behind(&self, node: &Node, such: &dyn Fn(&RowFilter) -> bool) -> bool {
-        let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_behind(node, such));
-        match &node.node {
-            Some(NodeEnum::ColumnRef(reference)) => {
-                let names = tree::strings(&reference.fields).unwrap_or_default();
-                let columns = self.scopes.meaning(&names).columns;
-                columns.iter().flat_map(|(_, column)| &column.origins).any(|(id, _)| {
-                    let view =
-                        self.scopes.get(*id).and_then(Item::relation).and_then(|relation| relation.view.as_ref());
-                    view.and_then(|view| view.filter.as_ref()).is_some_and(such)
-                })
-            }
-            Some(NodeEnum::AExpr(expr)) => optional(&expr.lexpr) || optional(&expr.rexpr),
-            Some(NodeEnum::List(list)) => list.items.iter().any(|node| self.reads_behind(node, such)),
-            _ => tested(node).is_some_and(|all| all.iter().any(|node| self.reads_behind(node, such))),
-        }
-    }
-
-    /// Whether a condition can neither raise an error nor show a value.
-    pub(crate) fn is_harmless(&self, node: &Node) -> bool {
-        match &node.node {
-            Some(NodeEnum::BoolExpr(bool)) => self.is_harmless_bool(bool),
-            Some(NodeEnum::NullTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
-            Some(NodeEnum::BooleanTest(test)) => test.arg.as_deref().is_some_and(|arg| self.is_operand(arg)),
-            Some(NodeEnum::AExpr(_)) => self.is_harmless_comparison(node),
-            _ => self.is_operand(node),
-        }
-    }
-
-    pub(super) fn is_operand(&self, node: &Node) -> bool {
-        matches!(self.operand(node), Operand::Column(_)) || self.is_given(node)
-    }
-
     /// Conditions of a WHERE that bind one column by a harmless comparison: they can stand inside the inline view.
     /// What the server reads before the condition tells the types of its parameters: one that stands there, too, is not to come first.
     pub(crate) fn push_conditions<'n>(&mut self, condition: &Node, before: impl Iterator<Item = &'n Node>) {
@@ -1175,195 +846,6 @@ impl Analyzer<'_> {
         (here && origin == id && plain && !meaning.uncertain)
             .then(|| item.relation.column_at(*number).map(|column| (*id, column.name.to_string())))
             .flatten()
-    }
-
-    fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
-        let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
-        let kind = pb::SubLinkType::try_from(link.sub_link_type);
-        let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
-        // `= ANY` is IN.
-        let equality = link.oper_name.is_empty()
-            || is_any && matches!(tree::strings(&link.oper_name).as_deref(), Some(["="] | ["pg_catalog", "="]));
-        let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
-        self.condition_depth += usize::from(place.predicate);
-        let outside = self.nullable;
-        self.nullable = match pb::SubLinkType::try_from(link.sub_link_type) {
-            _ if conjunct => outside,
-            // NOT EXISTS becomes a join that leaves rows out.
-            Ok(pb::SubLinkType::ExistsSublink) => outside + 1,
-            // Any other is planned by itself.
-            _ => 0,
-        };
-        let receiver = match pb::SubLinkType::try_from(link.sub_link_type) {
-            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
-            _ => Receiver::Query,
-        };
-        let is_plain = self.is_plain_exists(query);
-        let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
-        let may_raise = std::mem::take(&mut self.may_raise);
-        let leaky_before = std::mem::take(&mut self.leaky_target);
-        let mut output = self.query(query, receiver)?;
-        let is_correlated = self.outermost <= self.scopes.levels.len();
-        self.outermost = self.outermost.min(outermost);
-        let raised = std::mem::take(&mut self.may_raise);
-        self.may_raise = may_raise || raised;
-        let read_below = std::mem::replace(&mut self.below, below);
-        let leaky_target = std::mem::replace(&mut self.leaky_target, leaky_before);
-        self.leaky_target |= leaky_target;
-        // Of values alone the server makes an array, or takes one for the column of which there are no others.
-        if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
-            output.columns.iter_mut().for_each(|column| column.stays = false);
-        }
-        self.nullable = outside;
-        self.condition_depth -= usize::from(place.predicate);
-        let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
-        // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands, and is
-        // taken to cost no more than what it does by itself.
-        let of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
-        let tests = link.testexpr.as_deref().map(parts_of_test).unwrap_or_default();
-        let tests_here = tests.iter().all(|test| self.bare_columns(test).iter().any(of_this_level));
-        let joined = conjunct
-            && is_any
-            && !is_correlated
-            && tests_here
-            && output.columns.len() >= tests.len()
-            && output.columns.iter().take(tests.len()).all(|column| column.stays || !column.origins.is_empty());
-        let is_join = joined || conjunct && is_plain;
-        let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
-        if is_exists && is_join && !raised && !leaky_target && link.location >= 0 {
-            self.joined.insert(link.location);
-        }
-        let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
-        if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
-            self.by_themselves.insert(link.location, first);
-        }
-        if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
-            for id in &read_below {
-                if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
-                    relation.fenced = true;
-                }
-            }
-        }
-        self.below.extend(read_below);
-        let mut compared = Vec::new();
-        let mut left = Compared::One(None);
-        if let Some(test) = link.testexpr.as_deref_mut() {
-            // A cast of the column to what stands beside it may fail.
-            let of_columns = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
-            let fits = |(test, of): (&Node, Option<Oid>)| {
-                matches!(self.operand(test), Operand::Column(Some(kind))
-                    if builtins::leakproof(self.catalog, "=", kind, of.unwrap_or(kind)))
-            };
-            let tests = parts_of_test(test);
-            let all_typed = of_columns.clone().take(tests.len()).all(|of| of.is_some());
-            let harmless = equality
-                && output.columns.len() >= tests.len()
-                && tests.iter().zip(of_columns).all(fits)
-                && (joined && all_typed || tests.len() == 1 && !raised && !self.reads_behind_costly_filter(test));
-            compared = tests.iter().map(|test| self.beside(test)).collect();
-            if self.policy.row_filters {
-                let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
-                for (index, columns) in columns.into_iter().enumerate() {
-                    match output.columns.get(index) {
-                        Some(other) if other.stays => {}
-                        Some(other) if !other.origins.is_empty() => {
-                            let pairs =
-                                columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
-                            self.equals.extend(pairs);
-                        }
-                        _ => self.late_equals.extend(columns),
-                    }
-                }
-            }
-            let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
-            left = match &mut test.node {
-                Some(NodeEnum::RowExpr(row)) if harmless => {
-                    let kinds = row.args.iter_mut().map(|part| self.expression(part, inner));
-                    Compared::Row(kinds.collect::<Result<_, _>>()?)
-                }
-                _ => self.compared(test, inner)?,
-            };
-            if harmless && joined && all_typed && link.location >= 0 {
-                self.joined.insert(link.location);
-            }
-        }
-        // Which of the subquery's columns are compared so that nothing fails where its rows are read.
-        let mut safe = Vec::with_capacity(output.columns.len());
-        if link.testexpr.is_some() {
-            let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
-            let left = match left {
-                Compared::One(kind) => vec![kind],
-                Compared::Row(kinds) => kinds,
-            };
-            let right = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
-            let compared = compared.into_iter().chain(std::iter::repeat(Beside::Other));
-            for ((left, right), beside) in left.into_iter().zip(right.chain(std::iter::repeat(None))).zip(compared) {
-                self.operator_result(&names, Some(left), right)?;
-                safe.push(self.compares_safely(beside, left, right));
-            }
-        }
-        match pb::SubLinkType::try_from(link.sub_link_type) {
-            Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
-                if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
-                    for (index, column) in output.columns.iter().enumerate() {
-                        let leaky = !equality || !safe.get(index).is_some_and(|safe| *safe);
-                        let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
-                        self.mark_output(slice::from_ref(column), place)?;
-                    }
-                }
-                Ok(Some(types::BOOL))
-            }
-            Ok(pb::SubLinkType::ExprSublink) => {
-                if place.leaky || place.predicate {
-                    self.mark_output(&output.columns, Place { after_filter: false, ..place })?;
-                }
-                Ok(first)
-            }
-            Ok(pb::SubLinkType::ArraySublink) => {
-                let place = Place { leaky: true, after_filter: false, ..place };
-                self.mark_output(&output.columns, place)?;
-                Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
-            }
-            Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
-            _ => Err(unsupported("a subquery of this kind")),
-        }
-    }
-
-    /// Marks what a subquery of an expression gives. Of that which it takes from around it, its cost does not tell.
-    fn mark_output(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
-        for (id, number) in columns.iter().flat_map(|column| &column.origins) {
-            let from_below = self.scopes.depth(*id) <= self.scopes.levels.len();
-            self.use_column(*id, *number, Place { from_below, ..place })?;
-        }
-        Ok(())
-    }
-
-    /// What stands beside a column of a subquery.
-    fn beside(&self, node: &Node) -> Beside {
-        match &node.node {
-            Some(NodeEnum::ParamRef(parameter)) => Beside::Parameter(parameter.number),
-            Some(NodeEnum::ColumnRef(_)) => match self.operand(node) {
-                Operand::Column(_) if !self.is_computed(node) => Beside::Value,
-                _ => Beside::Other,
-            },
-            _ if self.is_given(node) && !has_parameter(node) => Beside::Value,
-            _ => Beside::Other,
-        }
-    }
-
-    /// Whether neither what stands beside a column of a subquery nor a cast of one of both can fail.
-    fn compares_safely(&self, beside: Beside, left: Option<Oid>, right: Option<Oid>) -> bool {
-        match (beside, left, right) {
-            (Beside::Other, ..) | (.., None) => false,
-            (Beside::Parameter(number), _, Some(right)) => {
-                builtins::is_cast_safely(right) && builtins::cast_that_fails(right).is_none()
-                    || self.parameter_fits(number, right)
-            }
-            (Beside::Value, Some(left), Some(right)) => {
-                left == right || left == types::UNKNOWN || builtins::leakproof(self.catalog, "=", left, right)
-            }
-            (Beside::Value, None, Some(right)) => builtins::is_cast_safely(right),
-        }
     }
 
     /// The type that a name means; a type that isn't known is refused, its input function can't be decided.
@@ -1560,7 +1042,7 @@ impl Analyzer<'_> {
     /// Whether the value is the same for every row, and computed without a chance to fail, or before any row is looked
     /// at: that is where the server estimates how many rows a comparison of a column with it finds. What the list does
     /// not name counts as depending on the row.
-    fn is_constant(&self, node: &Node) -> bool {
+    pub(super) fn is_constant(&self, node: &Node) -> bool {
         // Parameters have no value yet in a plan for all.
         self.is_given(node) || (!has_parameter(node) && self.is_apart_from_rows(node))
     }
@@ -1597,37 +1079,8 @@ impl Analyzer<'_> {
     }
 }
 
-/// What a subquery's rows are compared with, column by column.
-fn parts_of_test(test: &Node) -> &[Node] {
-    match &test.node {
-        Some(NodeEnum::RowExpr(row)) => &row.args,
-        _ => slice::from_ref(test),
-    }
-}
-
-/// What stands beside a comparison.
-pub(super) enum Operand {
-    /// A bare column, of this type where known.
-    Column(Option<Oid>),
-    /// Something that does not depend on a row.
-    Constant,
-    /// Anything else.
-    Other,
-}
-
-/// What stands beside a column of a subquery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
-    /// A column, or a literal.
-    Value,
-    /// The parameter of this number.
-    Parameter(i32),
-    /// What may fail.
-    Other,
-}
-
 /// The type of what is compared, or the types of the parts of a row.
-enum Compared {
+pub(super) enum Compared {
     One(Option<Oid>),
     Row(Vec<Option<Oid>>),
 }
@@ -1688,18 +1141,13 @@ pub(super) fn parts(node: &Node) -> Option<&[Node]> {
     }
 }
 
-/// Whether a value, in the sense of `is_apart_from_rows`, makes an array.
-fn has_array(value: &Node) -> bool {
-    consists_of(value, &|node| matches!(node, NodeEnum::AArrayExpr(_)))
-}
-
 /// Whether a value, in the sense of `is_apart_from_rows`, holds a parameter.
 pub(super) fn has_parameter(value: &Node) -> bool {
     consists_of(value, &|node| matches!(node, NodeEnum::ParamRef(_)))
 }
 
 /// Whether such a value is, or holds, one of these; it may where it holds what is not known.
-fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool {
+pub(super) fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(|node| consists_of(node, one));
     let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| consists_of(node, one));
     match &value.node {

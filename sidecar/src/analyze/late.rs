@@ -9,7 +9,8 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
-use super::expression::{Operand, has_parameter, is_literal, parts, tested};
+use super::expression::{has_parameter, is_literal, parts, tested};
+use super::harmless::Operand;
 use super::parameters::{ParameterType, Reliance, bare_parameter, is_integer};
 use super::time::is_date;
 use super::tree;

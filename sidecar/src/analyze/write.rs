@@ -13,7 +13,8 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::{Operand, each_conjunct};
+use super::expression::each_conjunct;
+use super::harmless::Operand;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};

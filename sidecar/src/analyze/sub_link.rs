@@ -1,0 +1,258 @@
+//! Subqueries of expressions: which the server makes a join of, and which it runs where they stand.
+//!
+//! A relation comes to a join with its filter done. What is run where it stands may come before the filter, as the server takes it
+//! to cost no more than it does by itself: what it compares so that something may fail stands behind the barrier, and relations
+//! around it that it reads are fenced.
+
+use std::slice;
+
+use pg_query::protobuf as pb;
+use pg_query::{Node, NodeEnum};
+
+use super::expression::{Compared, has_parameter, is_literal};
+use super::harmless::Operand;
+use super::scope::{Column, ItemId};
+use super::select::star_of;
+use super::tree::{self, each_child, unsupported};
+use super::{Analyzer, Place, Receiver};
+use crate::catalog::Oid;
+use crate::catalog::names::types;
+use crate::decide::{Denial, builtins};
+
+impl Analyzer<'_> {
+    pub(super) fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
+        let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
+        let kind = pb::SubLinkType::try_from(link.sub_link_type);
+        let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
+        // `= ANY` is IN.
+        let equality = link.oper_name.is_empty()
+            || is_any && matches!(tree::strings(&link.oper_name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+        let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
+        self.condition_depth += usize::from(place.predicate);
+        let outside = self.nullable;
+        self.nullable = match pb::SubLinkType::try_from(link.sub_link_type) {
+            _ if conjunct => outside,
+            // NOT EXISTS becomes a join that leaves rows out.
+            Ok(pb::SubLinkType::ExistsSublink) => outside + 1,
+            // Any other is planned by itself.
+            _ => 0,
+        };
+        let receiver = match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
+            _ => Receiver::Query,
+        };
+        let is_plain = self.is_plain_exists(query);
+        let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
+        let may_raise = std::mem::take(&mut self.may_raise);
+        let leaky_before = std::mem::take(&mut self.leaky_target);
+        let mut output = self.query(query, receiver)?;
+        let is_correlated = self.outermost <= self.scopes.levels.len();
+        self.outermost = self.outermost.min(outermost);
+        let raised = std::mem::take(&mut self.may_raise);
+        self.may_raise = may_raise || raised;
+        let read_below = std::mem::replace(&mut self.below, below);
+        let leaky_target = std::mem::replace(&mut self.leaky_target, leaky_before);
+        self.leaky_target |= leaky_target;
+        // Of values alone the server makes an array, or takes one for the column of which there are no others.
+        if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
+            output.columns.iter_mut().for_each(|column| column.stays = false);
+        }
+        self.nullable = outside;
+        self.condition_depth -= usize::from(place.predicate);
+        let first = output.columns.first().and_then(|column| column.type_oid).filter(|_| output.complete);
+        // It becomes a join, to which the scan of the relation is done with its filter; any other is run where it stands, and is
+        // taken to cost no more than what it does by itself.
+        let of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
+        let tests = link.testexpr.as_deref().map(parts_of_test).unwrap_or_default();
+        let tests_here = tests.iter().all(|test| self.bare_columns(test).iter().any(of_this_level));
+        let joined = conjunct
+            && is_any
+            && !is_correlated
+            && tests_here
+            && output.columns.len() >= tests.len()
+            && output.columns.iter().take(tests.len()).all(|column| column.stays || !column.origins.is_empty());
+        let is_join = joined || conjunct && is_plain;
+        let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
+        if is_exists && is_join && !raised && !leaky_target && link.location >= 0 {
+            self.joined.insert(link.location);
+        }
+        let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
+        if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
+            self.by_themselves.insert(link.location, first);
+        }
+        if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
+            for id in &read_below {
+                if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                    relation.fenced = true;
+                }
+            }
+        }
+        self.below.extend(read_below);
+        let mut compared = Vec::new();
+        let mut left = Compared::One(None);
+        if let Some(test) = link.testexpr.as_deref_mut() {
+            // A cast of the column to what stands beside it may fail.
+            let of_columns = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
+            let fits = |(test, of): (&Node, Option<Oid>)| {
+                matches!(self.operand(test), Operand::Column(Some(kind))
+                    if builtins::leakproof(self.catalog, "=", kind, of.unwrap_or(kind)))
+            };
+            let tests = parts_of_test(test);
+            let all_typed = of_columns.clone().take(tests.len()).all(|of| of.is_some());
+            let harmless = equality
+                && output.columns.len() >= tests.len()
+                && tests.iter().zip(of_columns).all(fits)
+                && (joined && all_typed || tests.len() == 1 && !raised && !self.reads_behind_costly_filter(test));
+            compared = tests.iter().map(|test| self.beside(test)).collect();
+            if self.policy.row_filters {
+                let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
+                for (index, columns) in columns.into_iter().enumerate() {
+                    match output.columns.get(index) {
+                        Some(other) if other.stays => {}
+                        Some(other) if !other.origins.is_empty() => {
+                            let pairs =
+                                columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
+                            self.equals.extend(pairs);
+                        }
+                        _ => self.late_equals.extend(columns),
+                    }
+                }
+            }
+            let inner = Place { leaky: !harmless || place.leaky, predicate: true, ..place };
+            left = match &mut test.node {
+                Some(NodeEnum::RowExpr(row)) if harmless => {
+                    let kinds = row.args.iter_mut().map(|part| self.expression(part, inner));
+                    Compared::Row(kinds.collect::<Result<_, _>>()?)
+                }
+                _ => self.compared(test, inner)?,
+            };
+            if harmless && joined && all_typed && link.location >= 0 {
+                self.joined.insert(link.location);
+            }
+        }
+        // Which of the subquery's columns are compared so that nothing fails where its rows are read.
+        let mut safe = Vec::with_capacity(output.columns.len());
+        if link.testexpr.is_some() {
+            let names = if equality { vec![tree::string("=")] } else { link.oper_name.clone() };
+            let left = match left {
+                Compared::One(kind) => vec![kind],
+                Compared::Row(kinds) => kinds,
+            };
+            let right = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
+            let compared = compared.into_iter().chain(std::iter::repeat(Beside::Other));
+            for ((left, right), beside) in left.into_iter().zip(right.chain(std::iter::repeat(None))).zip(compared) {
+                self.operator_result(&names, Some(left), right)?;
+                safe.push(self.compares_safely(beside, left, right));
+            }
+        }
+        match pb::SubLinkType::try_from(link.sub_link_type) {
+            Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
+                if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
+                    for (index, column) in output.columns.iter().enumerate() {
+                        let leaky = !equality || !safe.get(index).is_some_and(|safe| *safe);
+                        let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
+                        self.mark_output(slice::from_ref(column), place)?;
+                    }
+                }
+                Ok(Some(types::BOOL))
+            }
+            Ok(pb::SubLinkType::ExprSublink) => {
+                if place.leaky || place.predicate {
+                    self.mark_output(&output.columns, Place { after_filter: false, ..place })?;
+                }
+                Ok(first)
+            }
+            Ok(pb::SubLinkType::ArraySublink) => {
+                let place = Place { leaky: true, after_filter: false, ..place };
+                self.mark_output(&output.columns, place)?;
+                Ok(first.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.array).filter(|oid| *oid != 0))
+            }
+            Ok(pb::SubLinkType::MultiexprSublink | pb::SubLinkType::RowcompareSublink) => Ok(None),
+            _ => Err(unsupported("a subquery of this kind")),
+        }
+    }
+
+    /// Marks what a subquery of an expression gives. Of that which it takes from around it, its cost does not tell.
+    fn mark_output(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
+        for (id, number) in columns.iter().flat_map(|column| &column.origins) {
+            let from_below = self.scopes.depth(*id) <= self.scopes.levels.len();
+            self.use_column(*id, *number, Place { from_below, ..place })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a subquery is one that EXISTS before certainly is planned as a join: of relations, with conditions that call nothing
+    /// volatile.
+    fn is_plain_exists(&self, query: &Node) -> bool {
+        let Some(NodeEnum::SelectStmt(select)) = &query.node else { return false };
+        let of_relations = |item: &Node| matches!(item.node, Some(NodeEnum::RangeVar(_)));
+        let plain = super::view::select(select.target_list.clone(), select.from_clause.clone(), None);
+        **select == pb::SelectStmt { where_clause: select.where_clause.clone(), ..plain }
+            && !select.from_clause.is_empty()
+            && select.from_clause.iter().all(of_relations)
+            && select.target_list.iter().all(|target| match &target.node {
+                Some(NodeEnum::ResTarget(target)) => {
+                    target.val.as_deref().is_some_and(|value| is_literal(value) || star_of(value).is_some())
+                }
+                _ => false,
+            })
+            && select.where_clause.as_deref().is_some_and(|condition| !self.calls_volatile(&mut condition.clone()))
+    }
+
+    fn calls_volatile(&self, node: &mut Node) -> bool {
+        let Some(inner) = &mut node.node else { return false };
+        let mut found = matches!(inner, NodeEnum::FuncCall(call) if self.is_volatile(call));
+        let walked = each_child(inner, &mut |child| {
+            found |= self.calls_volatile(child);
+            Ok(())
+        });
+        found || walked.is_err()
+    }
+
+    /// What stands beside a column of a subquery.
+    fn beside(&self, node: &Node) -> Beside {
+        match &node.node {
+            Some(NodeEnum::ParamRef(parameter)) => Beside::Parameter(parameter.number),
+            Some(NodeEnum::ColumnRef(_)) => match self.operand(node) {
+                Operand::Column(_) if !self.is_computed(node) => Beside::Value,
+                _ => Beside::Other,
+            },
+            _ if self.is_given(node) && !has_parameter(node) => Beside::Value,
+            _ => Beside::Other,
+        }
+    }
+
+    /// Whether neither what stands beside a column of a subquery nor a cast of one of both can fail.
+    fn compares_safely(&self, beside: Beside, left: Option<Oid>, right: Option<Oid>) -> bool {
+        match (beside, left, right) {
+            (Beside::Other, ..) | (.., None) => false,
+            (Beside::Parameter(number), _, Some(right)) => {
+                builtins::is_cast_safely(right) && builtins::cast_that_fails(right).is_none()
+                    || self.parameter_fits(number, right)
+            }
+            (Beside::Value, Some(left), Some(right)) => {
+                left == right || left == types::UNKNOWN || builtins::leakproof(self.catalog, "=", left, right)
+            }
+            (Beside::Value, None, Some(right)) => builtins::is_cast_safely(right),
+        }
+    }
+}
+
+/// What a subquery's rows are compared with, column by column.
+fn parts_of_test(test: &Node) -> &[Node] {
+    match &test.node {
+        Some(NodeEnum::RowExpr(row)) => &row.args,
+        _ => slice::from_ref(test),
+    }
+}
+
+/// What stands beside a column of a subquery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// A column, or a literal.
+    Value,
+    /// The parameter of this number.
+    Parameter(i32),
+    /// What may fail.
+    Other,
+}
