@@ -1266,6 +1266,16 @@ CREATE FUNCTION visible(r text) RETURNS bool LANGUAGE plpgsql IMMUTABLE COST 200
 CREATE VIEW pv AS SELECT id, 1/(id-1) AS q FROM nx;
 CREATE VIEW ppv AS SELECT p.id, p.q FROM pv p JOIN one ON true;
 CREATE VIEW cview AS SELECT id, hid, amount, region, tenant, 1/(amount-7) AS q FROM items;
+CREATE VIEW wv AS SELECT id, amount FROM nx WHERE 1/(id-1) < 9;
+CREATE VIEW jv AS SELECT nx.id, o.amount FROM nx LEFT JOIN one o ON 1/(nx.id-1) = o.id;
+CREATE VIEW lv AS SELECT id, 1/(id-1) AS q FROM nx LIMIT 10;
+CREATE FUNCTION fi(r items) RETURNS int LANGUAGE sql STABLE AS $$SELECT 1/(r.amount-7)$$;
+CREATE FUNCTION fb(r nx) RETURNS bool LANGUAGE sql STABLE AS $$SELECT 1/(r.id-1) < 9$$;
+CREATE FUNCTION fpv() RETURNS TABLE(id int, q int) LANGUAGE sql STABLE AS 'SELECT id, 1/(id-1) FROM nx';
+CREATE FUNCTION sqf(int) RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT $1';
+CREATE TABLE ci(id int, hid int, region text, amount int, tenant int, code text COLLATE \"C\", code2 text COLLATE \"POSIX\", nm name, vc varchar COLLATE \"POSIX\", ta text[] COLLATE \"C\", tb text[] COLLATE \"POSIX\");
+INSERT INTO ci VALUES (1, 42, 'us', 7, 2, 'a', 'b', 'c', 'd', '{a}', '{b}'), (2, 43, 'eu', 7, 1, NULL, NULL, NULL, NULL, NULL, NULL);
+CREATE TABLE cp(id int, t text COLLATE \"POSIX\"); INSERT INTO cp VALUES (1, 'x');
 CREATE VIEW iv AS SELECT id, secret AS s, hid, region, tenant, amount, amount::noseven AS q FROM items;
 ANALYZE;";
 
@@ -1278,12 +1288,15 @@ const OF_FEW: [&str; 5] = [
     "EXISTS (SELECT FROM public.grants g WHERE g.tenant = items.tenant AND g.who = 'app')",
 ];
 
+/// What is compared costs nothing.
+const NOTHING: &str =
+    "SET seq_page_cost = 0; SET random_page_cost = 0; SET cpu_tuple_cost = 0; SET cpu_index_tuple_cost = 0";
 const SMALL: &str = "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0";
 const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1";
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 77] = [
+const FAILING_BESIDE: [(&str, bool, &str); 105] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1508,6 +1521,42 @@ const FAILING_BESIDE: [(&str, bool, &str); 77] = [
         "SELECT i.id FROM items i JOIN unnest(ARRAY[1, $1::int], ARRAY[1, 2]) v (a, b) ON v.a = i.amount WHERE hid = GUESS",
     ),
     ("", true, "WITH p AS (SELECT $1::int AS x) SELECT i.id FROM items i, p WHERE i.amount = p.x AND hid = GUESS"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND code = code2"),
+    ("", false, "DELETE FROM ci WHERE hid = GUESS AND code = code2"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND vc = 'x'::name"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND vc = current_user"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND (code, 1) = (code2, 1)"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND nm = code2"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND ta = tb"),
+    ("", false, "SELECT i.id FROM ci i, cp t WHERE t.id = i.id AND i.hid = GUESS AND i.code = t.t"),
+    ("", false, "SELECT i.id FROM ci i WHERE i.hid = GUESS AND i.code IN (SELECT t FROM cp)"),
+    ("", false, "DELETE FROM ci i WHERE i.hid = GUESS AND i.code IN (SELECT t FROM cp)"),
+    ("", false, "SELECT i.id FROM ci i WHERE i.hid = GUESS AND EXISTS (SELECT FROM cp WHERE t = i.code)"),
+    ("", false, "SELECT i.id FROM (SELECT id, code AS t, hid FROM ci) i JOIN cp USING (t) WHERE i.hid = GUESS"),
+    ("", false, "SELECT id FROM items i WHERE hid = GUESS AND i.fi IS NULL"),
+    ("", false, "SELECT s.id FROM (SELECT id, i.fi AS q FROM items i WHERE hid = GUESS) s WHERE q = 7"),
+    ("", false, "SELECT id FROM items i WHERE hid = GUESS AND EXISTS (SELECT FROM nx WHERE i.fi IS NULL)"),
+    ("", false, "SELECT nx.id FROM nx LEFT JOIN items i ON nx.id = i.id AND hid = GUESS AND i.fi IS NULL"),
+    ("", false, "SELECT 1 FROM items i, nx n WHERE i.hid = GUESS AND n.id = i.id AND n.fb"),
+    ("", false, "SELECT 1 FROM items i JOIN fpv() f ON f.id = i.id AND f.q = i.amount WHERE i.hid = GUESS"),
+    ("", false, "DELETE FROM items i USING fpv() f WHERE f.id = i.id AND f.q = i.amount AND i.hid = GUESS"),
+    ("", false, "SELECT 1 FROM items i, nx p, sqf(1/(p.id-1)) g WHERE i.hid = GUESS AND p.id = i.id AND g = i.amount"),
+    (
+        NOTHING,
+        false,
+        "SELECT p.id FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id AND i.hid = GUESS AND EXISTS (SELECT FROM nx x WHERE x.id = p.id AND x.amount = i.amount AND 1/(x.id-1) < 9))",
+    ),
+    (
+        NOTHING,
+        false,
+        "DELETE FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id AND i.hid = GUESS AND EXISTS (SELECT FROM nx x WHERE x.id = p.id AND x.amount = i.amount AND 1/(x.id-1) < 9))",
+    ),
+    ("", false, "SELECT 1 FROM items i JOIN nx p TABLESAMPLE BERNOULLI (101) ON p.id = i.id WHERE i.hid = GUESS"),
+    ("", false, "SELECT 1 FROM items i JOIN wv v ON v.id = i.id WHERE i.hid = GUESS"),
+    ("", false, "DELETE FROM items i USING jv v WHERE v.id = i.id AND i.hid = GUESS"),
+    ("", false, "SELECT 1 FROM items i JOIN lv v ON v.id = i.id WHERE i.hid = GUESS"),
+    (SMALL, false, "SELECT id FROM items i WHERE hid IN (GUESS, 43) ORDER BY ROW(amount, '1'::json)"),
+    (SMALL, false, "SELECT DISTINCT ROW(amount, '1'::json) FROM items i WHERE hid IN (GUESS, 43)"),
 ];
 
 #[test]
@@ -1522,14 +1571,17 @@ fn a_subquery_view_or_sort_that_fails_tells_nothing_of_rows_outside_the_filter()
     let mut told = String::new();
     for filter in OF_FEW {
         let spec = format!(
-            "rules:\n- {{name: all, to: {{groups: [apps]}}, allow: [Select, Insert, Update, Delete, Temp], relations: ['public.*'],\n   rowFilters: [{{relation: public.items, where: \"{filter}\"}}]}}"
+            "rules:\n- {{name: all, to: {{groups: [apps]}}, allow: [Select, Insert, Update, Delete, Temp], relations: ['public.*'], functions: ['public.*'],\n   rowFilters: [{{relation: public.items, where: \"{filter}\"}}, {{relation: public.ci, where: \"{}\"}}]}}",
+            filter.replace("items.", "ci.")
         );
         let database = server.database_with(FEW_OF_MANY).unwrap();
         let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &spec)).unwrap();
         let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
         wire.simple("CREATE TEMP VIEW tv AS SELECT id, 1/(id-1) AS q FROM nx").unwrap();
         for (settings, has_parameter, statement) in FAILING_BESIDE {
-            for off in ["", kinds[0], kinds[1], kinds[2], kinds[3]] {
+            // Those that cost much, or become a join, are what plans differ by.
+            let is_plain = filter.starts_with("region") || filter.starts_with("length");
+            for off in ["", kinds[3], kinds[0], kinds[1], kinds[2]].into_iter().take(if is_plain { 2 } else { 5 }) {
                 if !settings.is_empty() {
                     assert!(error(&wire.simple(settings).unwrap()).is_none());
                 }
@@ -1538,7 +1590,9 @@ fn a_subquery_view_or_sort_that_fails_tells_nothing_of_rows_outside_the_filter()
                 }
                 let (types, value) = if has_parameter { ("text", "'x'") } else { ("", "") };
                 let [right, wrong] = [42, 99].map(|guess| prepared(&mut wire, types, statement, guess, value));
-                if right != wrong || is_refusal(&right) {
+                // Collations that can't be compared are found as it runs, too.
+                let is_refused = is_refusal(&right) && right != Err("42P22".to_owned());
+                if right != wrong || is_refused {
                     told.push_str(&format!("{filter}: {settings} {off}: {statement}: {right:?}, {wrong:?}\n"));
                 }
                 wire.simple("RESET ALL").unwrap();

@@ -24,6 +24,7 @@ use crate::decide::{Denial, Reason};
 
 /// Options of LIKE that copy expressions, as `TableLikeOption` of the server numbers them.
 const LIKE_CONSTRAINTS: u32 = 1 << 2;
+const LIKE_DEFAULTS: u32 = 1 << 3;
 const LIKE_GENERATED: u32 = 1 << 4;
 const LIKE_INDEXES: u32 = 1 << 6;
 /// All options that there are, and what ALL is read as.
@@ -393,6 +394,35 @@ impl Analyzer<'_> {
             .hint(format!("Add EXCLUDING {option}, or leave INCLUDING {option} out.")))
     }
 
+    /// What LIKE copies of expressions is decided as if it were written: it runs on rows of the identity's own.
+    fn decide_copied(&mut self, source: &Relation, options: u32) -> Result<(), Denial> {
+        let includes = |option: u32| options & option != 0;
+        let mut alone = Vec::new();
+        let mut of_columns = Vec::new();
+        for column in &source.columns {
+            alone.extend(column.default.as_deref().filter(|_| includes(LIKE_DEFAULTS)));
+            of_columns.extend(column.generated.as_deref().filter(|_| includes(LIKE_GENERATED)));
+        }
+        if includes(LIKE_CONSTRAINTS) {
+            of_columns.extend(source.checks.iter().map(|check| &*check.expression));
+        }
+        if includes(LIKE_INDEXES) {
+            let texts = |index: &'_ Index| [index.expressions.clone(), index.predicate.clone()];
+            let texts: Vec<_> = source.indexes.iter().flat_map(texts).flatten().collect();
+            for text in texts {
+                let mut list = tree::parse_expression(&format!("ROW({text})"))?;
+                self.over(plain_columns(source), true, &source.name, &mut list)?;
+            }
+        }
+        for text in alone {
+            self.alone(&mut tree::parse_expression(text)?)?;
+        }
+        for text in of_columns {
+            self.over(plain_columns(source), true, &source.name, &mut tree::parse_expression(text)?)?;
+        }
+        Ok(())
+    }
+
     /// Nothing that was read is masked or filtered: what is defined over it would hold that view for everyone.
     fn read_only_plain(&self) -> Result<(), Denial> {
         for oid in &self.out.touched {
@@ -492,6 +522,7 @@ impl Analyzer<'_> {
                     let source = self.relation_at(range)?;
                     self.reads(&source, Verb::Select)?;
                     self.may_be_like(&source, like.options)?;
+                    self.decide_copied(&source, like.options)?;
                     // ALL but some is read as all there may ever be, and written as those that there are.
                     if like.options != LIKE_ALL {
                         like.options &= LIKE_KNOWN;

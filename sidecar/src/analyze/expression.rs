@@ -36,6 +36,9 @@ impl Analyzer<'_> {
             self.changed = true;
         }
         self.may_raise = self.may_raise || ((!place.after_filter || place.sorts) && self.can_raise(node));
+        // A row without a type is only found to have no order as it is sorted.
+        let is_row = place.sorts && (matches!(node.node, Some(NodeEnum::RowExpr(_))) || self.whole_row(node).is_some());
+        self.may_raise |= is_row;
         match &mut node.node {
             None => Ok(None),
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
@@ -109,7 +112,15 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::TypeCast(cast)) => {
                 let target = self.type_name(cast.type_name.as_ref())?;
-                let source = self.optional(&mut cast.arg, inner)?;
+                let row = cast.arg.as_deref().and_then(|arg| self.whole_row(arg));
+                let mut source = self.optional(&mut cast.arg, inner)?;
+                // To a row type fields go by their places, of which a hidden column is one.
+                if target.is_some_and(|kind| self.catalog.types.get(&kind).is_some_and(|kind| kind.relation != 0))
+                    && let Some((row, of)) = row.map(|id| self.typed_row(id)).transpose()?.flatten()
+                {
+                    (cast.arg, source) = (tree::boxed(row), Some(of));
+                    self.changed = true;
+                }
                 self.user_cast(source, target)?;
                 Ok(target)
             }
@@ -407,6 +418,8 @@ impl Analyzer<'_> {
                 for function in &callable {
                     self.may_call(function, &[])?;
                 }
+                self.may_raise |= !place.after_filter || place.sorts;
+                let place = Place { leaky: true, ..place };
                 for id in &whole {
                     let place = self.seen_from(*id, place);
                     self.use_whole(*id, place)?;
@@ -979,6 +992,12 @@ impl Analyzer<'_> {
         };
         self.free_condition |= place.predicate && self.filtered_reads == before && self.is_volatile(call);
         self.decide_call(call, &arguments, form, windowed)
+    }
+
+    /// Whether a call in FROM may mean a function that the server puts its SQL in place of.
+    pub(super) fn may_be_in_sql(&self, call: &Node) -> bool {
+        matches!(&call.node, Some(NodeEnum::FuncCall(call))
+            if !self.can_only_mean(call, |function| &*function.language != "sql" || function.volatility == 'v'))
     }
 
     /// Whether it can only mean an aggregate.

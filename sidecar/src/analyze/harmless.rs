@@ -8,13 +8,24 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
-use super::expression::{consists_of, is_literal, tested};
+use super::expression::{consists_of, is_literal, parts, tested};
 use super::late::operator_of;
+use super::parameters::ParameterType;
 use super::scope::{Column, Item, ItemId, RelationItem};
 use super::tree;
 use crate::catalog::Oid;
 use crate::decide::bound::RowFilter;
 use crate::decide::builtins;
+
+/// `name`, whose collation is not the default, and that.
+const NAME: Oid = 19;
+const COLLATION_OF_NAME: Oid = 950;
+const DEFAULT_COLLATION: Oid = 100;
+
+/// Whether values of these collations can't be compared.
+pub(super) fn clash(one: Option<Oid>, other: Option<Oid>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other || one == 0)
+}
 
 impl Analyzer<'_> {
     /// Whether a node is a comparison that can neither raise an error nor show a value, of columns with what does not
@@ -43,6 +54,7 @@ impl Analyzer<'_> {
                 }
                 _ => false,
             },
+            Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) if self.compares_collations(left, right) => false,
             Ok(pb::AExprKind::AexprOpAny | pb::AExprKind::AexprOpAll) => {
                 matches!(self.operand(left), Operand::Column(Some(oid)) if self.is_harmless_with(&name, left, oid, right))
                     && matches!(self.operand(right), Operand::Constant)
@@ -56,6 +68,9 @@ impl Analyzer<'_> {
     }
 
     pub(super) fn is_harmless_pair(&self, name: &str, left: &Node, right: &Node) -> bool {
+        if self.compares_collations(left, right) {
+            return false;
+        }
         match (self.operand(left), self.operand(right)) {
             (Operand::Column(Some(one)), Operand::Column(Some(other))) => {
                 builtins::leakproof(self.catalog, name, one, other)
@@ -111,6 +126,70 @@ impl Analyzer<'_> {
             Some(NodeEnum::CoalesceExpr(coalesce)) => all(&coalesce.args),
             _ => false,
         }
+    }
+
+    /// The collation of a value, if it is another than the default: texts of two such can't be compared, which is found as it is done.
+    /// 0 for one that is not known.
+    pub(super) fn collation(&self, node: &Node) -> Option<Oid> {
+        match &node.node {
+            Some(NodeEnum::ColumnRef(reference)) => {
+                let columns = self.scopes.meaning(&tree::strings(&reference.fields).unwrap_or_default()).columns;
+                let mut each = columns.iter().map(|(_, column)| self.column_collation(column));
+                each.next().map_or(Some(0), |first| if each.all(|other| other == first) { first } else { Some(0) })
+            }
+            Some(NodeEnum::AConst(_)) => None,
+            Some(NodeEnum::ParamRef(parameter)) => match self.parameters.kind(parameter.number) {
+                ParameterType::Given(NAME) => Some(COLLATION_OF_NAME),
+                _ => None,
+            },
+            Some(NodeEnum::SqlvalueFunction(_)) => Some(COLLATION_OF_NAME),
+            Some(NodeEnum::TypeCast(cast)) => match self.cast_type(cast) {
+                Some(NAME) => Some(COLLATION_OF_NAME),
+                Some(kind) if !self.is_collatable(kind) => None,
+                _ => cast.arg.as_deref().and_then(|arg| self.collation(arg)),
+            },
+            _ => match parts(node) {
+                Some(parts) if !matches!(node.node, Some(NodeEnum::CollateClause(_))) => {
+                    parts.iter().any(|part| self.collation(part).is_some()).then_some(0)
+                }
+                _ => Some(0),
+            },
+        }
+    }
+
+    /// Whether a comparison with a column fails for the collations of its sides.
+    fn compares_collations(&self, left: &Node, right: &Node) -> bool {
+        let is_other =
+            |node: &Node| matches!(node.node, Some(NodeEnum::ColumnRef(_))) && self.collation(node).is_some();
+        self.policy.row_filters
+            && (is_other(left) || is_other(right))
+            && clash(self.collation(left), self.collation(right))
+    }
+
+    /// The same of a column.
+    pub(super) fn column_collation(&self, column: &Column) -> Option<Oid> {
+        if column.type_oid.is_some_and(|kind| !self.is_collatable(kind)) {
+            return None;
+        }
+        let of_origin = |(id, number): &(ItemId, i16)| {
+            let relation = self.scopes.get(*id).and_then(Item::relation)?;
+            relation.relation.column_at(*number).map(|column| column.collation)
+        };
+        let mut each = column.origins.iter().map(of_origin);
+        let first = each.next().flatten().filter(|first| each.all(|other| other == Some(*first)));
+        match first {
+            Some(DEFAULT_COLLATION) => None,
+            other => Some(other.unwrap_or(0)),
+        }
+    }
+
+    /// Whether two columns are of collations that can't be compared.
+    pub(super) fn have_other_collations(&self, one: &Column, other: &Column) -> bool {
+        clash(self.column_collation(one), self.column_collation(other))
+    }
+
+    fn is_collatable(&self, kind: Oid) -> bool {
+        self.catalog.types.get(&kind).is_none_or(|kind| kind.collation != 0)
     }
 
     /// Whether it is a column of a subquery or view that computes it: the server may put the expression in its place.

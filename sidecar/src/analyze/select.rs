@@ -11,8 +11,8 @@ use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
 use super::{Analyzer, Place, Receiver};
-use crate::catalog::Oid;
 use crate::catalog::names::types;
+use crate::catalog::{Oid, RelationKind};
 use crate::decide::{Denial, Reason, builtins};
 
 /// What comes out of a query: its columns, and whether these are all.
@@ -428,6 +428,8 @@ impl Analyzer<'_> {
                         ));
                     }
                 }
+                // What they say is looked at as it runs.
+                self.may_raise = true;
                 for argument in &mut sample.args {
                     self.expression(argument, Place::default())?;
                 }
@@ -513,6 +515,8 @@ impl Analyzer<'_> {
         }
         let relation = self.relation_at(range)?;
         let (view, system_view) = self.reads(&relation, Verb::Select)?;
+        // Its conditions and joins may fail, too.
+        self.may_raise |= relation.kind == RelationKind::View;
         let whole = !alias_columns.is_empty();
         let item = RelationItem {
             relation,
@@ -617,7 +621,13 @@ impl Analyzer<'_> {
             })?;
             Some(pb::Alias { aliasname: figure_name(first)?, colnames: Vec::new() })
         });
-        output.columns.iter_mut().for_each(|column| column.stays = true);
+        // A function in SQL may become a part of the query.
+        let in_sql = |node: &Node| match &node.node {
+            Some(NodeEnum::List(list)) => list.items.iter().any(|call| self.may_be_in_sql(call)),
+            _ => true,
+        };
+        let stays = !function.functions.iter().any(in_sql);
+        output.columns.iter_mut().for_each(|column| column.stays = stays);
         Ok(vec![self.derived(alias.as_ref(), &mut output)])
     }
 
@@ -662,6 +672,7 @@ impl Analyzer<'_> {
         let leaky = Place { leaky: true, ..Place::CONDITION };
         let safe = matches!((one.type_oid, other.type_oid),
             (Some(left), Some(right)) if builtins::leakproof(self.catalog, "=", left, right));
+        let safe = safe && !self.have_other_collations(one, other);
         self.may_raise |= !safe;
         for (column, beside) in [(one, other), (other, one)] {
             let computed = self.computes(beside);
@@ -773,6 +784,8 @@ impl Analyzer<'_> {
 
     /// FOR UPDATE and its kin lock rows, which takes a right to change them or to lock.
     fn locking(&mut self, clauses: &mut [Node]) -> Result<(), Denial> {
+        // Another session sees what is locked.
+        self.may_raise |= !clauses.is_empty() && self.scopes.levels.len() > 1;
         for clause in clauses {
             let Some(NodeEnum::LockingClause(clause)) = &mut clause.node else { return Err(unsupported("FOR UPDATE")) };
             let level = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();

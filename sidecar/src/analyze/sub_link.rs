@@ -10,7 +10,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::expression::{Compared, has_parameter, is_literal};
-use super::harmless::Operand;
+use super::harmless::{Operand, clash};
 use super::scope::{Column, ItemId};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
@@ -47,6 +47,8 @@ impl Analyzer<'_> {
         let leaky_before = std::mem::take(&mut self.leaky_target);
         let mut output = self.query(query, receiver)?;
         let is_correlated = self.outermost <= self.scopes.levels.len();
+        // What names two levels around may fit into none of the joins that these become.
+        let is_plain = is_plain && self.outermost >= self.scopes.levels.len();
         self.outermost = self.outermost.min(outermost);
         let raised = std::mem::take(&mut self.may_raise);
         self.may_raise = may_raise || raised;
@@ -88,11 +90,14 @@ impl Analyzer<'_> {
             }
         }
         self.below.extend(read_below);
+        let mut has_clash = false;
         let mut compared = Vec::new();
         let mut left = Compared::One(None);
         if let Some(test) = link.testexpr.as_deref_mut() {
             // A cast of the column to what stands beside it may fail.
             let of_columns = output.columns.iter().map(|column| column.type_oid.filter(|_| output.complete));
+            let clashes = |(test, column): (&Node, &Column)| clash(self.collation(test), self.column_collation(column));
+            let clashes = parts_of_test(test).iter().zip(&output.columns).any(clashes);
             let fits = |(test, of): (&Node, Option<Oid>)| {
                 matches!(self.operand(test), Operand::Column(Some(kind))
                     if builtins::leakproof(self.catalog, "=", kind, of.unwrap_or(kind)))
@@ -100,9 +105,11 @@ impl Analyzer<'_> {
             let tests = parts_of_test(test);
             let all_typed = of_columns.clone().take(tests.len()).all(|of| of.is_some());
             let harmless = equality
+                && !clashes
                 && output.columns.len() >= tests.len()
                 && tests.iter().zip(of_columns).all(fits)
                 && (joined && all_typed || tests.len() == 1 && !raised && !self.reads_behind_costly_filter(test));
+            has_clash = clashes;
             compared = tests.iter().map(|test| self.beside(test)).collect();
             if self.policy.row_filters {
                 let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
@@ -142,7 +149,7 @@ impl Analyzer<'_> {
             let compared = compared.into_iter().chain(std::iter::repeat(Beside::Other));
             for ((left, right), beside) in left.into_iter().zip(right.chain(std::iter::repeat(None))).zip(compared) {
                 self.operator_result(&names, Some(left), right)?;
-                safe.push(self.compares_safely(beside, left, right));
+                safe.push(!has_clash && self.compares_safely(beside, left, right));
             }
         }
         match pb::SubLinkType::try_from(link.sub_link_type) {

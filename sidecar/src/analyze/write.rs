@@ -13,7 +13,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::each_conjunct;
+use super::expression::{each_conjunct, parts};
 use super::harmless::Operand;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
@@ -676,7 +676,7 @@ impl Analyzer<'_> {
     /// Builds on a value that must be computed once: one that calls functions goes through a subquery.
     fn evaluated_once(&self, value: Node, target: &Target, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
         let alias = target.other_than_alias("postern_new");
-        if is_pure(&value) {
+        if self.is_fixed(&value) {
             return Ok(build(value));
         }
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
@@ -781,16 +781,14 @@ impl Analyzer<'_> {
         other: &dyn Fn(&str) -> Node,
     ) -> Result<Option<(catalog::Column, Node)>, Denial> {
         // What is computed of a subquery's column, the server may compute again where it is stored.
-        let is_fixed = |value: &Node| is_pure(value) && !(self.changes_state && self.reads_computed(value));
         let computed: Vec<usize> =
-            (0..).zip(&new).filter(|(_, (_, value))| !is_fixed(value)).map(|(at, _)| at).collect();
-        let is_steady =
-            |at: &usize| new.get(*at).is_some_and(|(_, value)| self.only_steady_calls(&mut value.clone()).is_ok());
+            (0..).zip(&new).filter(|(_, (_, value))| !self.is_fixed(value)).map(|(at, _)| at).collect();
+        let is_same = |at: &usize| new.get(*at).is_some_and(|(_, value)| self.is_same_throughout(value));
         let once = match computed.as_slice() {
             [] => None,
             [one] => Some(*one),
             // Each gives the same wherever it is computed, as nothing happens in between.
-            several if !self.changes_state && several.iter().all(is_steady) => None,
+            several if !self.changes_state && several.iter().all(is_same) => None,
             [_, second, ..] => {
                 let name = new.get(*second).map_or("?", |(column, _)| &*column.name);
                 return Err(filter_denial(target, name, "only one value that is computed can be checked against it"));
@@ -927,6 +925,32 @@ impl Analyzer<'_> {
         Ok(added)
     }
 
+    /// Whether computing a value twice for a row gives the same.
+    fn is_fixed(&self, value: &Node) -> bool {
+        is_pure(value) && !self.reads_computed(value)
+    }
+
+    /// Whether a value is the same wherever in a statement it is computed that calls nothing volatile: of constants, settings and the
+    /// clock that stands still. A subquery may lock, sample, or read in another order.
+    fn is_same_throughout(&self, value: &Node) -> bool {
+        let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_same_throughout(node));
+        match &value.node {
+            Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
+            Some(NodeEnum::ColumnRef(_)) => !self.reads_computed(value),
+            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::AExpr(expr)) => tree::operands(expr).all(|side| self.is_same_throughout(side)),
+            Some(NodeEnum::FuncCall(call)) => {
+                // These look at what the statement itself may change, such as whether the transaction has an id.
+                let name = call.funcname.last().and_then(tree::string_of).unwrap_or_default();
+                let looks = name.starts_with("pg_") || name.starts_with("txid_") || name == "age";
+                (self.is_immutable(call) || !looks && self.is_own(call, &[name]) && self.is_steady_call(call))
+                    && call.over.is_none()
+                    && call.args.iter().all(|argument| self.is_same_throughout(argument))
+            }
+            _ => parts(value).is_some_and(|parts| parts.iter().all(|part| self.is_same_throughout(part))),
+        }
+    }
+
     /// Whether an expression names a column that the server computes where it is read.
     fn reads_computed(&self, value: &Node) -> bool {
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_some_and(|node| self.reads_computed(node));
@@ -939,7 +963,7 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
             Some(NodeEnum::AExpr(expr)) => tree::operands(expr).any(|side| self.reads_computed(side)),
-            _ => super::expression::parts(value).is_none_or(|parts| parts.iter().any(|part| self.reads_computed(part))),
+            _ => parts(value).is_none_or(|parts| parts.iter().any(|part| self.reads_computed(part))),
         }
     }
 
@@ -1262,6 +1286,13 @@ impl Analyzer<'_> {
         }
         let Some(mut source) = insert.select_stmt.take() else { return Ok(()) };
         self.give_types(&mut source, columns)?;
+        // What is checked is stored: the query is not merged into what reads its columns for both.
+        if let Some(NodeEnum::SelectStmt(query)) = &mut source.node
+            && query.limit_count.is_none()
+            && query.limit_offset.is_none()
+        {
+            fence(query);
+        }
         let mut inside = Some(tree::or(vec![
             instantiate_with(&filter.expression, &mut |name| {
                 let value = defaults.iter().chain(&stored).find(|(column, _)| &**column == name);
@@ -1383,8 +1414,8 @@ impl Analyzer<'_> {
             self.record(&target.relation.clone(), &grant, Verb::Update);
         }
         // The row that was to be inserted: the client's own values.
-        let columns =
-            target.relation.columns.iter().filter(|column| !target.hides(column.number)).map(plain_column).collect();
+        let columns = target.relation.columns.iter().filter(|column| !target.hides(column.number)).map(plain_column);
+        let columns = columns.map(|column| Column { stays: true, ..column }).collect();
         let excluded = Item {
             alias: Some(Arc::from("excluded")),
             aliased: true,
