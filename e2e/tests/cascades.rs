@@ -365,9 +365,7 @@ fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {
         format!("UPDATE w2 SET a = 1, note = {changes}, b = s.t FROM (SELECT {setting} AS t) s WHERE id = 2"),
         format!("UPDATE w2 SET b = s.x FROM (SELECT {lock} AS x) s WHERE id = 2"),
         format!("UPDATE w2 SET a = 1, b = s.x FROM (SELECT {lock} AS x) s WHERE id = 2"),
-        format!(
-            "UPDATE w2 SET a = CASE WHEN txid_current_if_assigned() IS NULL THEN 1 ELSE 2 END, b = (SELECT 1 FROM vals LIMIT 1 FOR UPDATE) WHERE id = 2"
-        ),
+        "UPDATE w2 SET a = CASE WHEN txid_current_if_assigned() IS NULL THEN 1 ELSE 2 END, b = (SELECT 1 FROM vals LIMIT 1 FOR UPDATE) WHERE id = 2".to_owned(),
         format!("INSERT INTO w2 (id, a, b) SELECT 8, 1, {lock}"),
         format!("INSERT INTO w2 (id, a, b) SELECT 9, 1, {lock} UNION ALL SELECT 10, 1, {lock}"),
         format!("INSERT INTO w2 (id, a, b) VALUES (2, 1, 1) ON CONFLICT (id) DO UPDATE SET b = {lock}"),
