@@ -539,6 +539,8 @@ fn who_locks_a_table_or_what_replicas_wait_for_each_other_by_keeps_no_grant_aliv
     // Any login may.
     assert_eq!(sqlstate(&mut thief, &format!("SELECT pg_advisory_lock(hashtextextended('{holder}', 0))")), None);
     let mut lock = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &shop.database).unwrap();
+    // Its CHECK is deparsed with the table open.
+    assert_eq!(sqlstate(&mut lock, "ALTER TABLE app.orders ADD CHECK (orders IS NOT NULL) NOT VALID"), None);
     assert_eq!(sqlstate(&mut lock, "BEGIN; LOCK TABLE app.orders"), None);
     let mut less = spec();
     less["rules"].as_array_mut().unwrap().pop();
