@@ -209,3 +209,61 @@ fn set_config_by_parameters_is_decided_by_their_values() {
     let rows = wire::rows(&wire.until_ready().unwrap());
     assert_eq!(rows, [["other"], ["other"]]);
 }
+
+/// By the wrong path a function of the same name as a built-in one is left as written, and is not the one that was decided.
+#[test]
+fn the_path_that_is_followed_is_the_servers_whatever_a_value_is_cast_to_and_however_a_portal_is_run() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE SCHEMA z; CREATE TABLE z.t AS SELECT 'z' AS v; CREATE TABLE public.t AS SELECT 'public' AS v;
+        CREATE FUNCTION public.abs(text) RETURNS text LANGUAGE sql AS $$SELECT 'RAW'$$;";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Temp], relations: ['*.*']}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let connect = || Wire::connect(gate.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let told = |wire: &mut Wire| {
+        let answer = wire.simple("SELECT abs('5')").unwrap();
+        assert!(!wire::rows(&answer).iter().flatten().any(|cell| cell == "RAW"), "{answer:?}");
+    };
+    for sql in [
+        "SELECT set_config('search_path', 'public_zz'::varchar(6), false)",
+        "SELECT set_config('search_path', '2200'::regnamespace::text, false)",
+        "SELECT set_config('default_transaction_isolation', 'serializable_x'::varchar(12), false)",
+    ] {
+        let mut wire = connect();
+        wire.simple("SET search_path = z").unwrap();
+        wire.simple(sql).unwrap();
+        told(&mut wire);
+    }
+    for (sql, values) in [
+        ("SELECT set_config('search_path', $1::varchar(6), false)", &["public_zz"] as &[&str]),
+        ("SELECT set_config($1, $2::varchar(6), $3)", &["search_path", "public_zz", "f"]),
+        ("SELECT $1::regnamespace, set_config('search_path', $1::text, false)", &["2200"]),
+        ("SELECT $1::jsonb, set_config('search_path', $1::text, false)", &["\"\\u0070ublic\""]),
+    ] {
+        let mut wire = connect();
+        wire.simple("SET search_path = z").unwrap();
+        let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_bytes())).collect();
+        wire.extended_with(sql, &values, Format::Text).unwrap();
+        told(&mut wire);
+    }
+    let prepare = |value: &[u8]| {
+        let set = "SELECT set_config('search_path', $1, false)";
+        [wire::parse("a", set), wire::bind("p", "a", &[Some(value)], Format::Text)].concat()
+    };
+    // Run again it sets nothing.
+    let mut wire = connect();
+    wire.simple("BEGIN; SET search_path = public").unwrap();
+    wire.send(&[prepare(b"z"), wire::execute("p", 0), wire::sync()].concat()).unwrap();
+    wire.until_ready().unwrap();
+    wire.simple("SET search_path = public").unwrap();
+    wire.send(&[wire::execute("p", 0), wire::sync()].concat()).unwrap();
+    wire.until_ready().unwrap();
+    told(&mut wire);
+    // Run for one row it has set.
+    let mut wire = connect();
+    wire.simple("SET search_path = z").unwrap();
+    wire.send(&[prepare(b"public"), wire::execute("p", 1), wire::sync()].concat()).unwrap();
+    let answer = wire.until_ready().unwrap();
+    assert_eq!(wire::rows(&answer), [["public"]]);
+    told(&mut wire);
+}

@@ -27,9 +27,9 @@ const LIKE_CONSTRAINTS: u32 = 1 << 2;
 const LIKE_DEFAULTS: u32 = 1 << 3;
 const LIKE_GENERATED: u32 = 1 << 4;
 const LIKE_INDEXES: u32 = 1 << 6;
-/// All options that there are, and what ALL is read as.
+const LIKE_STATISTICS: u32 = 1 << 7;
+/// All options that there are: ALL is read as all that there may ever be, and written as these.
 const LIKE_KNOWN: u32 = (1 << 9) - 1;
-const LIKE_ALL: u32 = i32::MAX as u32;
 
 /// A schema that the session made stands in its overlay as a relation of no name, which nothing can be called.
 const NO_NAME: &str = "";
@@ -523,10 +523,12 @@ impl Analyzer<'_> {
                     self.reads(&source, Verb::Select)?;
                     self.may_be_like(&source, like.options)?;
                     self.decide_copied(&source, like.options)?;
-                    // ALL but some is read as all there may ever be, and written as those that there are.
-                    if like.options != LIKE_ALL {
-                        like.options &= LIKE_KNOWN;
+                    if like.options & LIKE_STATISTICS != 0 {
+                        // Their expressions are not known here, and would run as the new table is analysed.
+                        like.options &= !LIKE_STATISTICS;
+                        self.changed = true;
                     }
+                    like.options &= LIKE_KNOWN;
                     columns.extend(plain_columns(&source));
                 }
                 _ => {}

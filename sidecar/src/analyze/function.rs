@@ -372,10 +372,7 @@ impl Analyzer<'_> {
 fn is_parameter(argument: Option<&Node>) -> bool {
     match argument.and_then(|argument| argument.node.as_ref()) {
         Some(NodeEnum::ParamRef(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => {
-            let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
-            matches!(name, Some("text" | "varchar")) && is_parameter(cast.arg.as_deref())
-        }
+        Some(NodeEnum::TypeCast(cast)) => is_cast_to(cast, &["text", "varchar"]) && is_parameter(cast.arg.as_deref()),
         _ => false,
     }
 }
@@ -421,9 +418,26 @@ pub(crate) fn text_of(node: &Node) -> Option<String> {
             Some(pb::a_const::Val::Boolval(value)) => Some(if value.boolval { "on" } else { "off" }.to_owned()),
             _ => None,
         },
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().and_then(text_of),
+        // Any other cast may make another text of it.
+        Some(NodeEnum::TypeCast(cast)) => {
+            let arg = cast.arg.as_deref()?;
+            let of_text =
+                matches!(&arg.node, Some(NodeEnum::TypeCast(inner)) if is_cast_to(inner, &["text", "varchar"]));
+            let is_plain = is_cast_to(cast, &["text", "varchar", "bool", "regclass"]);
+            (is_plain && (of_text || matches!(arg.node, Some(NodeEnum::AConst(_))))).then(|| text_of(arg)).flatten()
+        }
         _ => None,
     }
+}
+
+/// Whether it is a cast to one of the server's own types of these names, without a modifier.
+fn is_cast_to(cast: &pb::TypeCast, names: &[&str]) -> bool {
+    let Some(name) = cast.type_name.as_ref() else { return false };
+    let is_named = match tree::strings(&name.names).as_deref() {
+        Some([name] | ["pg_catalog", name]) => names.contains(name),
+        _ => false,
+    };
+    is_named && name.typmods.is_empty() && name.array_bounds.is_empty() && !name.setof && !name.pct_type
 }
 
 /// What a literal of type boolean means.

@@ -139,8 +139,12 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::AConst(_)) => None,
             Some(NodeEnum::ParamRef(parameter)) => match self.parameters.kind(parameter.number) {
-                ParameterType::Given(NAME) => Some(COLLATION_OF_NAME),
-                _ => None,
+                ParameterType::Given(kind) => match self.catalog.types.get(&kind).map_or(0, |kind| kind.collation) {
+                    0 | DEFAULT_COLLATION => None,
+                    other => Some(other),
+                },
+                ParameterType::OfItsPlace => None,
+                ParameterType::OfAPlace => Some(0),
             },
             Some(NodeEnum::SqlvalueFunction(_)) => Some(COLLATION_OF_NAME),
             Some(NodeEnum::TypeCast(cast)) => match self.cast_type(cast) {

@@ -239,7 +239,12 @@ impl Analyzer<'_> {
         let kind = Kind::try_from(set.kind).unwrap_or(Kind::Undefined);
         let values: Option<Vec<String>> = match kind {
             Kind::VarSetValue => {
-                let values = set.args.iter().map(function::text_of).collect::<Option<Vec<String>>>();
+                // TIME ZONE may be given as an interval, all else as what it is.
+                let of_each = |value: &Node| match &value.node {
+                    Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().and_then(function::text_of),
+                    _ => function::text_of(value),
+                };
+                let values = set.args.iter().map(of_each).collect::<Option<Vec<String>>>();
                 Some(values.ok_or_else(|| unsupported("the value of this setting"))?)
             }
             Kind::VarSetDefault | Kind::VarReset => None,

@@ -296,7 +296,7 @@ impl Analyzer<'_> {
         let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
         let Some(NodeEnum::SubLink(link)) = &right.node else { return false };
         let Operand::Column(Some(kind)) = self.operand(left) else { return false };
-        let of_query = self.by_themselves.get(&link.location);
+        let of_query = self.by_themselves.get(&link.location).filter(|_| self.collation(left).is_none());
         is_equality
             && is_plain
             && of_query.is_some_and(|of_query| builtins::leakproof(self.catalog, "=", kind, *of_query))
@@ -927,12 +927,16 @@ impl Analyzer<'_> {
 
     /// Whether computing a value twice for a row gives the same.
     fn is_fixed(&self, value: &Node) -> bool {
-        is_pure(value) && !self.reads_computed(value)
+        is_pure(value) && !self.reads_computed(value) && !looks_up(value)
     }
 
     /// Whether a value is the same wherever in a statement it is computed that calls nothing volatile: of constants, settings and the
     /// clock that stands still. A subquery may lock, sample, or read in another order.
     fn is_same_throughout(&self, value: &Node) -> bool {
+        const STANDING: [&str; 4] = ["current_setting", "now", "transaction_timestamp", "statement_timestamp"];
+        if looks_up(value) {
+            return false;
+        }
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_same_throughout(node));
         match &value.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
@@ -940,10 +944,8 @@ impl Analyzer<'_> {
             Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
             Some(NodeEnum::AExpr(expr)) => tree::operands(expr).all(|side| self.is_same_throughout(side)),
             Some(NodeEnum::FuncCall(call)) => {
-                // These look at what the statement itself may change, such as whether the transaction has an id.
-                let name = call.funcname.last().and_then(tree::string_of).unwrap_or_default();
-                let looks = name.starts_with("pg_") || name.starts_with("txid_") || name == "age";
-                (self.is_immutable(call) || !looks && self.is_own(call, &[name]) && self.is_steady_call(call))
+                // Others may look at what the statement, or another session, changes meanwhile.
+                (self.is_immutable(call) || self.is_own(call, &STANDING))
                     && call.over.is_none()
                     && call.args.iter().all(|argument| self.is_same_throughout(argument))
             }
@@ -1622,6 +1624,23 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
             .object(name);
     denial.rule = rule;
     denial
+}
+
+/// Whether a value is cast to or from a name in the catalogs, which another session may change: `regclass` and its like.
+fn looks_up(value: &Node) -> bool {
+    let mut value = value.clone();
+    let is_name = |cast: &pb::TypeCast| {
+        let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
+        name.is_none_or(|name| name.starts_with("reg"))
+    };
+    let mut found = matches!(&value.node, Some(NodeEnum::TypeCast(cast)) if is_name(cast));
+    let walked = value.node.as_mut().map(|inner| {
+        tree::each_child(inner, &mut |child| {
+            found |= looks_up(child);
+            Ok(())
+        })
+    });
+    found || walked.is_some_and(|walked| walked.is_err())
 }
 
 /// Whether computing the value twice gives the same: no function, no subquery.

@@ -435,6 +435,7 @@ where
                     checked: AtomicU64::new(decided.policy_version),
                     usage: Arc::default(),
                     hold: *hold,
+                    ran: AtomicBool::new(false),
                     described: AtomicU64::new(0),
                     parameters: None,
                     with_values: None,
@@ -589,6 +590,7 @@ where
 /// A statement's text with the values of its parameters as literals; None if one can't be written so.
 fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option<String> {
     let mut written = String::with_capacity(text.len());
+    let mut seen = Vec::new();
     let mut at = 0;
     for token in crate::sql::scan(text).ok()? {
         let (start, end) = (usize::try_from(token.start).ok()?, usize::try_from(token.end).ok()?);
@@ -597,6 +599,11 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
         }
         let number: usize = text.get(start..end)?.strip_prefix('$')?.parse().ok()?;
         let place = number.checked_sub(1)?;
+        // Another place could make it of another type, which has another text.
+        if seen.contains(&place) {
+            return None;
+        }
+        seen.push(place);
         let value = values.get(place)?;
         // A text is the same in both formats; what has no type is one where it decides anything.
         let is_text =
@@ -604,7 +611,7 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
         written.push_str(text.get(at..start)?);
         match value.value {
             None => written.push_str("NULL"),
-            Some(value_of) if value.binary && (!is_text || value_of.contains(&0)) => return None,
+            Some(value) if !is_text || value.contains(&0) => return None,
             Some(value) => written.push_str(&quote_text(std::str::from_utf8(value).ok()?)),
         }
         at = end;

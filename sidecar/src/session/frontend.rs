@@ -539,6 +539,7 @@ where
             checked: AtomicU64::new(prepared.decided.policy_version),
             usage: Arc::default(),
             hold: false,
+            ran: AtomicBool::new(false),
             described: AtomicU64::new(0),
             parameters,
         };
@@ -565,7 +566,10 @@ where
             return self.refused(header, StatementKind::Execute, &portal.text, denial).await;
         }
         // A cursor that SQL declared gives rows here; its DECLARE does not happen again.
-        let declared = portal.chosen.inner;
+        // A row of `SELECT set_config('search_path', …)` sets it; the server gives it once, however often it is asked for more.
+        let sets = |statement: &Statement| matches!(statement.effect, Effect::SearchPath { .. });
+        let has_effect = portal.decided.statements.iter().any(sets);
+        let declared = portal.chosen.inner || has_effect && portal.ran.load(Ordering::Relaxed);
         let run = if declared {
             Ok(self.plan_rows(&portal))
         } else {
@@ -596,7 +600,14 @@ where
         let decided = if declared { chosen_only(&portal.chosen) } else { Arc::clone(&portal.decided) };
         let runs = vec![run];
         self.foresee(&decided, &runs);
-        self.up.pass(header.frame_len());
+        portal.ran.store(true, Ordering::Relaxed);
+        if has_effect && !declared {
+            // All at once: what it does is done when it has ended, which a limit of rows would leave open.
+            Execute { portal: &name, max_rows: 0 }.write(self.up.out())?;
+            self.up.skip(header.frame_len());
+        } else {
+            self.up.pass(header.frame_len());
+        }
         self.push(Kind::Execute(Box::new(Running::new(decided, runs, audit))));
         Ok(Step::Done)
     }

@@ -63,6 +63,8 @@ pub(super) struct Portal {
     pub(super) usage: Arc<Usage>,
     /// WITH HOLD: it outlives its transaction.
     pub(super) hold: bool,
+    /// Whether it was executed: what it does to the session it does once.
+    pub(super) ran: AtomicBool,
     /// Batch in which its columns were described last; they are checked by the second wall then.
     pub(super) described: AtomicU64,
     /// Its text with the values that were bound, if it was decided by them.
