@@ -1296,7 +1296,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 105] = [
+const FAILING_BESIDE: [(&str, bool, &str); 107] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1557,6 +1557,17 @@ const FAILING_BESIDE: [(&str, bool, &str); 105] = [
     ("", false, "SELECT 1 FROM items i JOIN lv v ON v.id = i.id WHERE i.hid = GUESS"),
     (SMALL, false, "SELECT id FROM items i WHERE hid IN (GUESS, 43) ORDER BY ROW(amount, '1'::json)"),
     (SMALL, false, "SELECT DISTINCT ROW(amount, '1'::json) FROM items i WHERE hid IN (GUESS, 43)"),
+    // Subqueries with the form of one under EXISTS, which are none.
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT 7 FROM nx p WHERE p.id = items.id AND 1/(p.id-1) < 9)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND (SELECT true FROM nx p WHERE p.id = items.id AND 1/(p.id-1) < 9)",
+    ),
 ];
 
 #[test]

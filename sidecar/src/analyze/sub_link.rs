@@ -30,18 +30,17 @@ impl Analyzer<'_> {
         let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
         self.condition_depth += usize::from(place.predicate);
         let outside = self.nullable;
-        self.nullable = match pb::SubLinkType::try_from(link.sub_link_type) {
+        self.nullable = match kind {
             _ if conjunct => outside,
             // NOT EXISTS becomes a join that leaves rows out.
             Ok(pb::SubLinkType::ExistsSublink) => outside + 1,
             // Any other is planned by itself.
             _ => 0,
         };
-        let receiver = match pb::SubLinkType::try_from(link.sub_link_type) {
-            Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink) => Receiver::Expression,
-            _ => Receiver::Query,
-        };
-        let is_plain = self.is_plain_exists(query);
+        let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
+        let receiver = if is_value { Receiver::Expression } else { Receiver::Query };
+        let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
+        let is_plain = is_exists && conjunct && self.is_plain_exists(query);
         let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
         let may_raise = std::mem::take(&mut self.may_raise);
         let leaky_before = std::mem::take(&mut self.leaky_target);
@@ -73,12 +72,10 @@ impl Analyzer<'_> {
             && tests_here
             && output.columns.len() >= tests.len()
             && output.columns.iter().take(tests.len()).all(|column| column.stays || !column.origins.is_empty());
-        let is_join = joined || conjunct && is_plain;
-        let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
-        if is_exists && is_join && !raised && !leaky_target && link.location >= 0 {
+        let is_join = joined || is_plain;
+        if is_plain && !raised && !leaky_target && link.location >= 0 {
             self.joined.insert(link.location);
         }
-        let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
         if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
             self.by_themselves.insert(link.location, first);
         }
@@ -152,9 +149,9 @@ impl Analyzer<'_> {
                 safe.push(!has_clash && self.compares_safely(beside, left, right));
             }
         }
-        match pb::SubLinkType::try_from(link.sub_link_type) {
+        match kind {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
-                if !matches!(pb::SubLinkType::try_from(link.sub_link_type), Ok(pb::SubLinkType::ExistsSublink)) {
+                if !is_exists {
                     for (index, column) in output.columns.iter().enumerate() {
                         let leaky = !equality || !safe.get(index).is_some_and(|safe| *safe);
                         let place = Place { predicate: true, condition: place.condition, leaky, ..Place::default() };
