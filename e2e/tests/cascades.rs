@@ -79,6 +79,13 @@ fn outcome(answer: &[Message]) -> String {
     String::from_utf8_lossy(&done.body).trim_end_matches('\0').to_owned()
 }
 
+/// A gate before a database with this policy, and a client through it.
+fn through_a_gate(server: &Server, database: &str, policy: &str) -> (Gate, Wire) {
+    let gate = Gate::start(&GateOptions::new(server, database, ADMIN, policy)).unwrap();
+    let wire = Wire::connect(gate.port(), "anyone", "", database).unwrap();
+    (gate, wire)
+}
+
 /// Runs each statement and holds what comes of it, a SQLSTATE or the command's tag, against what is expected; and what
 /// is outside the filter against what it was.
 fn hold(cases: &[(&str, &str)]) {
@@ -167,8 +174,7 @@ fn what_a_query_inserts_is_checked_as_it_is_stored() {
     let database = server.database_with(schema).unwrap();
     let policy = "rules: [{name: low, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.levels],
         rowFilters: [{relation: public.levels, where: level < 3 AND price < 3}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     for (sql, sqlstate) in [
         ("INSERT INTO levels (level) SELECT 2.6", Some("42501")),
         ("INSERT INTO levels (level) SELECT 2.4", None),
@@ -215,9 +221,8 @@ fn what_a_query_inserts_without_a_type_is_of_its_columns_type() {
     ];
     let directly = server.database_with(schema).unwrap();
     let gated = server.database_with(schema).unwrap();
-    let gate = Gate::start(&GateOptions::new(server, &gated.name, ADMIN, policy)).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &gated.name, policy);
     let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &directly.name).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &gated.name).unwrap();
     for sql in literals {
         let (expected, found) = (direct.simple(sql).unwrap(), wire.simple(sql).unwrap());
         assert_eq!(outcome(&found), outcome(&expected), "{sql}");
@@ -245,8 +250,7 @@ fn a_default_that_is_computed_is_checked_as_it_is_stored() {
     let database = server.database_with(schema).unwrap();
     let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: [public.notes],
         settings: [app.*], rowFilters: [{relation: public.notes, where: tenant = current_setting('app.tenant')::int AND tenant = 1}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     for (sql, expected) in [
         ("SET app.tenant = 1", "SET"),
         ("INSERT INTO notes (name) VALUES ('a'), ('b')", "INSERT 0 2"),
@@ -301,8 +305,7 @@ fn a_default_that_is_computed_is_checked_as_it_is_stored() {
 
     let two = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.notes],
         rowFilters: [{relation: public.notes, where: at < '2999-01-01' AND key < 9}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, two)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, two);
     assert_eq!(outcome(&wire.simple("INSERT INTO notes (key, tenant, other) VALUES (1, 1, 1)").unwrap()), "INSERT 0 1");
     // What is another at each call can't be checked.
     assert_eq!(outcome(&wire.simple("INSERT INTO notes (tenant, other) VALUES (1, 1)").unwrap()), "42501");
@@ -322,8 +325,7 @@ fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
     let policy = "masks: [{columns: [public.stock.card], mask: {partial: {keepLast: 2}}}]\nrules: [{name: own, to: {groups: [apps]},
         allow: [Select, Insert, Update, Temp, CopyIn], relations: ['public.*'], hideColumns: [public.hides.secret],
         rowFilters: [{relation: public.stock, where: tenant = 1}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     for (sql, expected) in [
         ("CREATE TEMP TABLE whole (LIKE stock INCLUDING ALL)", "42501"),
         ("CREATE TEMP TABLE hidden (LIKE hides)", "42501"),
@@ -355,8 +357,7 @@ fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {
     let database = server.database_with(schema).unwrap();
     let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
         rowFilters: [{relation: public.w2, where: a = 1 AND b = 1}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     let lock =
         "CASE WHEN pg_current_xact_id_if_assigned() IS NULL THEN (SELECT 1 FROM vals LIMIT 1 FOR UPDATE) ELSE 2 END";
     let setting = "current_setting('extra_float_digits')::int";
@@ -416,8 +417,7 @@ fn the_default_that_is_checked_is_the_one_that_is_stored() {
     let database = server.database_with(schema).unwrap();
     let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
         rowFilters: [{relation: public.dd, where: a = 1 AND (r IS NULL OR r = 'eu')}, {relation: public.vb, where: a = 1 AND (b IS NULL OR b = 1)}]}]";
-    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     for (write, expected) in [
         ("INSERT INTO dd (id, a) VALUES (5, 1)", "42501"),
         ("INSERT INTO dd (id, a) SELECT 5, 1", "42501"),
@@ -466,8 +466,7 @@ fn a_filters_column_of_any_type_is_written() {
         let policy =
             "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
             rowFilters: [{relation: public.t, where: id = 1 AND v IS NOT NULL}]}]";
-        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
-        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
         for (write, expected) in [
             (format!("INSERT INTO t VALUES (1, {value}, {value})"), "INSERT 0 1"),
             (format!("INSERT INTO t SELECT 1, {value}, {value}"), "INSERT 0 1"),

@@ -397,28 +397,23 @@ impl Analyzer<'_> {
     /// What LIKE copies of expressions is decided as if it were written: it runs on rows of the identity's own.
     fn decide_copied(&mut self, source: &Relation, options: u32) -> Result<(), Denial> {
         let includes = |option: u32| options & option != 0;
-        let mut alone = Vec::new();
-        let mut of_columns = Vec::new();
+        let mut of_columns: Vec<String> = Vec::new();
         for column in &source.columns {
-            alone.extend(column.default.as_deref().filter(|_| includes(LIKE_DEFAULTS)));
-            of_columns.extend(column.generated.as_deref().filter(|_| includes(LIKE_GENERATED)));
+            if let Some(default) = column.default.as_deref().filter(|_| includes(LIKE_DEFAULTS)) {
+                self.alone(&mut tree::parse_expression(default)?)?;
+            }
+            of_columns.extend(column.generated.as_deref().filter(|_| includes(LIKE_GENERATED)).map(str::to_owned));
         }
         if includes(LIKE_CONSTRAINTS) {
-            of_columns.extend(source.checks.iter().map(|check| &*check.expression));
+            of_columns.extend(source.checks.iter().map(|check| check.expression.to_string()));
         }
         if includes(LIKE_INDEXES) {
-            let texts = |index: &'_ Index| [index.expressions.clone(), index.predicate.clone()];
-            let texts: Vec<_> = source.indexes.iter().flat_map(texts).flatten().collect();
-            for text in texts {
-                let mut list = tree::parse_expression(&format!("ROW({text})"))?;
-                self.over(plain_columns(source), true, &source.name, &mut list)?;
-            }
-        }
-        for text in alone {
-            self.alone(&mut tree::parse_expression(text)?)?;
+            // Expressions of an index are a list.
+            let texts = source.indexes.iter().flat_map(|index| [&index.expressions, &index.predicate]).flatten();
+            of_columns.extend(texts.map(|text| format!("ROW({text})")));
         }
         for text in of_columns {
-            self.over(plain_columns(source), true, &source.name, &mut tree::parse_expression(text)?)?;
+            self.over(plain_columns(source), true, &source.name, &mut tree::parse_expression(&text)?)?;
         }
         Ok(())
     }

@@ -479,8 +479,7 @@ pub(crate) fn picked_setting(select: &pb::SelectStmt) -> Option<String> {
     let Some(NodeEnum::RangeVar(range)) = &from.node else { return None };
     let settings = range.relname == "pg_settings" && matches!(range.schemaname.as_str(), "" | "pg_catalog");
     let Some(NodeEnum::AExpr(expr)) = &select.where_clause.as_deref()?.node else { return None };
-    let equality = expr.kind == pb::AExprKind::AexprOp as i32
-        && matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+    let equality = expr.kind == pb::AExprKind::AexprOp as i32 && tree::is_equality(&expr.name);
     let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
     (settings && equality && is_name_column(left)).then(|| text_of(right)).flatten()
 }

@@ -13,7 +13,8 @@ use super::late::operator_of;
 use super::parameters::ParameterType;
 use super::scope::{Column, Item, ItemId, RelationItem};
 use super::tree;
-use crate::catalog::Oid;
+use crate::catalog::view_columns::ViewColumn;
+use crate::catalog::{Oid, Relation, RelationKind};
 use crate::decide::bound::RowFilter;
 use crate::decide::builtins;
 
@@ -215,8 +216,18 @@ impl Analyzer<'_> {
         if !self.policy.row_filters || item.system_view.is_some() {
             return false;
         }
-        let mut known = self.view_values.borrow_mut();
-        *known.entry((item.relation.oid, number)).or_insert_with(|| self.catalog.is_computed(&item.relation, number))
+        match item.relation.kind {
+            RelationKind::View => self.view_column(&item.relation, number) == ViewColumn::Computed,
+            _ => item.relation.column_at(number).is_some_and(|column| column.is_virtual),
+        }
+    }
+
+    /// What a column of a view is.
+    pub(super) fn view_column(&self, view: &Relation, number: i16) -> ViewColumn {
+        let mut known = self.view_columns.borrow_mut();
+        let columns = known.entry(view.oid).or_insert_with(|| self.catalog.view_columns(view));
+        let place = view.columns.iter().position(|column| column.number == number);
+        place.and_then(|place| columns.get(place)).copied().unwrap_or(ViewColumn::Computed)
     }
 
     /// Whether it is such a value of a relation with a filter: reading it may fail for a hidden row.

@@ -36,6 +36,7 @@ use scope::{ItemId, RelationItem, Scopes};
 
 use crate::audit::Said;
 use crate::catalog::names::Resolution;
+use crate::catalog::view_columns::ViewColumn;
 use crate::catalog::{Catalog, RelationKind, WrittenName};
 use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationView};
 use crate::decide::{Reason, system};
@@ -405,8 +406,8 @@ pub(crate) struct Analyzer<'a> {
     late_equals: Vec<(ItemId, i16)>,
     /// Where each `column IN (SELECT …)` stands that becomes a join to which the write's target comes with its filter done.
     joined: BTreeSet<i32>,
-    /// Which columns of relations are computed where they are read, as far as it was asked.
-    view_values: RefCell<HashMap<(Oid, i16), bool>>,
+    /// What the columns of views are, as far as it was asked.
+    view_columns: RefCell<HashMap<Oid, Vec<ViewColumn>>>,
     /// Whether it calls what may change what other functions give: `set_config`, or a volatile function of the database.
     changes_state: bool,
     /// The outermost level, from 1, of which something was named.
@@ -605,7 +606,7 @@ impl<'a> Analyzer<'a> {
             equals: Vec::new(),
             late_equals: Vec::new(),
             joined: BTreeSet::new(),
-            view_values: RefCell::default(),
+            view_columns: RefCell::default(),
             changes_state: false,
             by_themselves: BTreeMap::new(),
             leaky_target: false,

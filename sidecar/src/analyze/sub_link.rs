@@ -13,7 +13,7 @@ use super::expression::{Compared, has_parameter, is_literal};
 use super::harmless::{Operand, clash};
 use super::scope::{Column, ItemId};
 use super::select::star_of;
-use super::tree::{self, each_child, unsupported};
+use super::tree::{self, unsupported};
 use super::{Analyzer, Place, Receiver};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
@@ -25,8 +25,7 @@ impl Analyzer<'_> {
         let kind = pb::SubLinkType::try_from(link.sub_link_type);
         let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
         // `= ANY` is IN.
-        let equality = link.oper_name.is_empty()
-            || is_any && matches!(tree::strings(&link.oper_name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+        let equality = link.oper_name.is_empty() || is_any && tree::is_equality(&link.oper_name);
         let Some(query) = link.subselect.as_deref_mut() else { return Err(unsupported("a subquery")) };
         self.condition_depth += usize::from(place.predicate);
         let outside = self.nullable;
@@ -190,6 +189,7 @@ impl Analyzer<'_> {
     fn is_plain_exists(&self, query: &Node) -> bool {
         let Some(NodeEnum::SelectStmt(select)) = &query.node else { return false };
         let of_relations = |item: &Node| matches!(item.node, Some(NodeEnum::RangeVar(_)));
+        let is_volatile = |node: &NodeEnum| matches!(node, NodeEnum::FuncCall(call) if self.is_volatile(call));
         let plain = super::view::select(select.target_list.clone(), select.from_clause.clone(), None);
         **select == pb::SelectStmt { where_clause: select.where_clause.clone(), ..plain }
             && !select.from_clause.is_empty()
@@ -200,17 +200,7 @@ impl Analyzer<'_> {
                 }
                 _ => false,
             })
-            && select.where_clause.as_deref().is_some_and(|condition| !self.calls_volatile(&mut condition.clone()))
-    }
-
-    fn calls_volatile(&self, node: &mut Node) -> bool {
-        let Some(inner) = &mut node.node else { return false };
-        let mut found = matches!(inner, NodeEnum::FuncCall(call) if self.is_volatile(call));
-        let walked = each_child(inner, &mut |child| {
-            found |= self.calls_volatile(child);
-            Ok(())
-        });
-        found || walked.is_err()
+            && select.where_clause.as_deref().is_some_and(|condition| !tree::holds(condition, &is_volatile))
     }
 
     /// What stands beside a column of a subquery.

@@ -510,6 +510,29 @@ pub(crate) fn call(name: &str, args: Vec<Node>) -> Node {
     })))
 }
 
+/// Whether a node or anything within it is such; what can't be walked may be.
+pub(crate) fn holds(node: &Node, such: &dyn Fn(&NodeEnum) -> bool) -> bool {
+    holds_within(&mut node.clone(), such)
+}
+
+fn holds_within(node: &mut Node, such: &dyn Fn(&NodeEnum) -> bool) -> bool {
+    let Some(inner) = &mut node.node else { return false };
+    let mut found = such(inner);
+    if !found {
+        let walked = each_child(inner, &mut |child| {
+            found = found || holds_within(child, such);
+            Ok(())
+        });
+        found |= walked.is_err();
+    }
+    found
+}
+
+/// Whether an operator's name is that of equality.
+pub(crate) fn is_equality(name: &[Node]) -> bool {
+    matches!(strings(name).as_deref(), Some(["="] | ["pg_catalog", "="]))
+}
+
 /// Splits a condition at its top-level ANDs.
 pub(crate) fn conjuncts(condition: Node) -> Vec<Node> {
     match condition.node {

@@ -114,11 +114,7 @@ impl Analyzer<'_> {
             .visible()
             .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
             .collect();
-        let is_there = self
-            .before_and_after
-            .contains(&id)
-            .then(|| tree::parse_expression(&format!("({}.*) IS DISTINCT FROM NULL", quote_name(&alias))));
-        Ok(row_of(targets, is_there.transpose()?, relation))
+        Ok(row_of(targets, self.row_is_there(id, &alias, relation)?, relation))
     }
 
     /// The row of an item of which the identity sees another one than is stored, as a value of the relation's own type, and that
@@ -143,13 +139,21 @@ impl Analyzer<'_> {
             ..pb::RowExpr::default()
         })));
         let row = tree::cast(row, &format!("{}.{}", quote_name(&of.schema), quote_name(&of.name)))?;
-        // No row at all, as an outer join gives, is none here.
-        let is_there = match relation.write_target {
-            true if !self.before_and_after.contains(&id) => return Ok(Some((row, of.row_type))),
-            true => format!("({}.*) IS DISTINCT FROM NULL", quote_name(alias)),
-            false => format!("{} IS DISTINCT FROM NULL", quote_name(alias)),
+        let row = match self.row_is_there(id, alias, relation)? {
+            Some(is_there) => tree::case(is_there, row, None),
+            None => row,
         };
-        Ok(Some((tree::case(tree::parse_expression(&is_there)?, row, None), of.row_type)))
+        Ok(Some((row, of.row_type)))
+    }
+
+    /// The condition that there is a row of an item, if there may be none: an outer join gives none, nor is one before an INSERT.
+    fn row_is_there(&self, id: ItemId, alias: &str, relation: &RelationItem) -> Result<Option<Node>, Denial> {
+        let alias = quote_name(alias);
+        match relation.write_target {
+            true if !self.before_and_after.contains(&id) => Ok(None),
+            true => tree::parse_expression(&format!("({alias}.*) IS DISTINCT FROM NULL")).map(Some),
+            false => tree::parse_expression(&format!("{alias} IS DISTINCT FROM NULL")).map(Some),
+        }
     }
 
     /// The row of a relation whose alias renames its columns: fields of the server's row type keep their names, those of
@@ -162,9 +166,7 @@ impl Analyzer<'_> {
             Ok(tree::target(&column.name, tree::column(alias, known)))
         };
         let fields = relation.visible().map(field).collect::<Result<_, Denial>>()?;
-        // No row at all, as an outer join gives, is none here.
-        let is_there = tree::parse_expression(&format!("{} IS DISTINCT FROM NULL", quote_name(alias)))?;
-        Ok(Some(row_of(fields, Some(is_there), relation)))
+        Ok(Some(row_of(fields, self.row_is_there(*item, alias, relation)?, relation)))
     }
 
     /// A relation behind a view, with the alias that renames its columns.
@@ -304,20 +306,7 @@ pub(crate) fn fence(subquery: &mut pb::SelectStmt) {
 }
 
 fn has_subquery(expression: &Node) -> bool {
-    let mut node = expression.clone();
-    let is_link = matches!(node.node, Some(NodeEnum::SubLink(_)));
-    let mut found = is_link;
-    if let Some(inner) = &mut node.node
-        && !is_link
-    {
-        let walked = each_child(inner, &mut |child| {
-            found |= has_subquery(child);
-            Ok(())
-        });
-        // What can't be walked may hold one.
-        found |= walked.is_err();
-    }
-    found
+    tree::holds(expression, &|node| matches!(node, NodeEnum::SubLink(_)))
 }
 
 fn system_subquery(sql: &str, item: &RelationItem) -> Result<Node, Denial> {

@@ -290,14 +290,13 @@ impl Analyzer<'_> {
     /// Whether it is `column = (SELECT …)` of a query that reads nothing from around it, or the like by ANY.
     fn compares_with_query(&self, condition: &Node) -> bool {
         let Some(NodeEnum::AExpr(expr)) = &condition.node else { return false };
-        let is_equality = matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
         let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprOpAny];
         let is_plain = kinds.iter().any(|kind| *kind as i32 == expr.kind);
         let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
         let Some(NodeEnum::SubLink(link)) = &right.node else { return false };
         let Operand::Column(Some(kind)) = self.operand(left) else { return false };
         let of_query = self.by_themselves.get(&link.location).filter(|_| self.collation(left).is_none());
-        is_equality
+        tree::is_equality(&expr.name)
             && is_plain
             && of_query.is_some_and(|of_query| builtins::leakproof(self.catalog, "=", kind, *of_query))
     }
@@ -317,8 +316,7 @@ impl Analyzer<'_> {
         let mut pinned = HashSet::new();
         each_conjunct(condition, &mut |conjunct| {
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
-            let equality = expr.kind == pb::AExprKind::AexprOp as i32
-                && matches!(tree::strings(&expr.name).as_deref(), Some(["="] | ["pg_catalog", "="]));
+            let equality = expr.kind == pb::AExprKind::AexprOp as i32 && tree::is_equality(&expr.name);
             let (Some(left), Some(right), true) = (expr.lexpr.as_deref(), expr.rexpr.as_deref(), equality) else {
                 return;
             };
@@ -795,7 +793,7 @@ impl Analyzer<'_> {
             }
         };
         let Some((column, value)) = new.get(once.unwrap_or(0)).cloned() else { return Ok(None) };
-        if once.is_some() && self.only_steady_calls(&mut value.clone()).is_err() {
+        if once.is_some() && !self.calls_only_steady(&value) {
             let why = "only what is the same at each call can be checked against it";
             return Err(filter_denial(target, &column.name, why));
         }
@@ -841,17 +839,15 @@ impl Analyzer<'_> {
             && column.identity.is_none()
             && (column.default.is_some() || target.relation.kind != RelationKind::View || stored.is_some());
         let default = is_plain.then(|| as_stored(column.default.as_deref().unwrap_or("NULL"))).flatten();
-        default.filter(|default| is_pure(default) || self.only_steady_calls(&mut default.clone()).is_ok()).ok_or_else(
-            || {
-                let name = format!("{}.{}", target.name(), column.name);
-                Denial::new(
-                    Reason::RowFilter,
-                    format!("the default of {name} can't be checked: it is computed anew for each row"),
-                )
-                .hint("Give it a value.")
-                .object(name)
-            },
-        )
+        default.filter(|default| is_pure(default) || self.calls_only_steady(default)).ok_or_else(|| {
+            let name = format!("{}.{}", target.name(), column.name);
+            Denial::new(
+                Reason::RowFilter,
+                format!("the default of {name} can't be checked: it is computed anew for each row"),
+            )
+            .hint("Give it a value.")
+            .object(name)
+        })
     }
 
     /// The column of a table whose default is taken for a view's column that has none of its own.
@@ -864,9 +860,8 @@ impl Analyzer<'_> {
         if view.depends_on.iter().any(|(oid, _)| is_view(oid)) {
             return None;
         }
-        let place = view.columns.iter().position(|known| known.number == column.number)?;
-        match self.catalog.view_columns(view).get(place)? {
-            ViewColumn::Of(oid, number) => self.catalog.relations.get(oid)?.column_at(*number).cloned(),
+        match self.view_column(view, column.number) {
+            ViewColumn::Of(oid, number) => self.catalog.relations.get(&oid)?.column_at(number).cloned(),
             ViewColumn::Apart | ViewColumn::Computed => None,
         }
     }
@@ -934,14 +929,11 @@ impl Analyzer<'_> {
     /// clock that stands still. A subquery may lock, sample, or read in another order.
     fn is_same_throughout(&self, value: &Node) -> bool {
         const STANDING: [&str; 4] = ["current_setting", "now", "transaction_timestamp", "statement_timestamp"];
-        if looks_up(value) {
-            return false;
-        }
         let optional = |node: &Option<Box<Node>>| node.as_deref().is_none_or(|node| self.is_same_throughout(node));
         match &value.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
             Some(NodeEnum::ColumnRef(_)) => !self.reads_computed(value),
-            Some(NodeEnum::TypeCast(cast)) => optional(&cast.arg),
+            Some(NodeEnum::TypeCast(cast)) => !is_cast_by_name(cast) && optional(&cast.arg),
             Some(NodeEnum::AExpr(expr)) => tree::operands(expr).all(|side| self.is_same_throughout(side)),
             Some(NodeEnum::FuncCall(call)) => {
                 // Others may look at what the statement, or another session, changes meanwhile.
@@ -969,15 +961,14 @@ impl Analyzer<'_> {
         }
     }
 
-    /// Fails if an expression may call something that gives something else at each call, or any number of rows: what does not read
-    /// the row is computed once for all rows of a statement.
-    fn only_steady_calls(&self, node: &mut Node) -> Result<(), Denial> {
-        match &mut node.node {
-            Some(NodeEnum::FuncCall(call)) if !self.is_steady_call(call) => Err(unsupported("a volatile function")),
-            Some(NodeEnum::SetToDefault(_) | NodeEnum::MultiAssignRef(_)) => Err(unsupported("DEFAULT")),
-            Some(inner) => tree::each_child(inner, &mut |child| self.only_steady_calls(child)),
-            None => Ok(()),
-        }
+    /// Whether an expression calls nothing that may give something else at each call, or any number of rows: what does not read the
+    /// row is computed once for all rows of a statement.
+    fn calls_only_steady(&self, value: &Node) -> bool {
+        !tree::holds(value, &|node| match node {
+            NodeEnum::FuncCall(call) => !self.is_steady_call(call),
+            NodeEnum::SetToDefault(_) | NodeEnum::MultiAssignRef(_) => true,
+            _ => false,
+        })
     }
 
     /// RETURNING: what is masked is returned masked, `*` is written out where not all of the target is shown as it is.
@@ -1628,19 +1619,12 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
 
 /// Whether a value is cast to or from a name in the catalogs, which another session may change: `regclass` and its like.
 fn looks_up(value: &Node) -> bool {
-    let mut value = value.clone();
-    let is_name = |cast: &pb::TypeCast| {
-        let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
-        name.is_none_or(|name| name.starts_with("reg"))
-    };
-    let mut found = matches!(&value.node, Some(NodeEnum::TypeCast(cast)) if is_name(cast));
-    let walked = value.node.as_mut().map(|inner| {
-        tree::each_child(inner, &mut |child| {
-            found |= looks_up(child);
-            Ok(())
-        })
-    });
-    found || walked.is_some_and(|walked| walked.is_err())
+    tree::holds(value, &|node| matches!(node, NodeEnum::TypeCast(cast) if is_cast_by_name(cast)))
+}
+
+fn is_cast_by_name(cast: &pb::TypeCast) -> bool {
+    let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
+    name.is_none_or(|name| name.starts_with("reg"))
 }
 
 /// Whether computing the value twice gives the same: no function, no subquery.

@@ -30,18 +30,6 @@ impl Catalog {
         self.traced(view, 0).unwrap_or_else(|| vec![ViewColumn::Computed; view.columns.len()])
     }
 
-    /// Whether the server computes a column wherever it is read, so that reading it can fail.
-    pub fn is_computed(&self, relation: &Relation, number: i16) -> bool {
-        match relation.kind {
-            RelationKind::View => {
-                let place = relation.columns.iter().position(|column| column.number == number);
-                let columns = self.view_columns(relation);
-                place.and_then(|place| columns.get(place)).is_none_or(|column| *column == ViewColumn::Computed)
-            }
-            _ => relation.column_at(number).is_some_and(|column| column.is_virtual),
-        }
-    }
-
     fn traced(&self, view: &Relation, depth: usize) -> Option<Vec<ViewColumn>> {
         let definition = view.definition.as_deref().filter(|_| depth < MAX_DEPTH)?;
         let measure = sql::measure(definition, &ParseLimits::default()).ok()?;

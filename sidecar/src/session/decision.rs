@@ -337,12 +337,11 @@ where
     pub(super) async fn check_portal(&self, portal: &Portal) -> Result<(), Denial> {
         let version = self.policy_version();
         if portal.checked.load(Ordering::Relaxed) != version {
-            match &portal.with_values {
-                Some(text) => self.still_allowed(text, &[], &portal.meaning, &portal.decided).await?,
-                None => {
-                    self.still_allowed(&portal.text, &portal.param_types, &portal.meaning, &portal.decided).await?;
-                }
-            }
+            let (text, types): (_, &[Oid]) = match &portal.with_values {
+                Some(text) => (text, &[]),
+                None => (&portal.text, &portal.param_types),
+            };
+            self.still_allowed(text, types, &portal.meaning, &portal.decided).await?;
             portal.checked.store(version, Ordering::Relaxed);
         }
         Ok(())
