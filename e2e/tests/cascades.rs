@@ -348,6 +348,54 @@ fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
     assert_eq!(stored.trim(), "1|1|CARDZQX81-1|6\n2|2|CARDZQX81-2|5\n3|1||7");
 }
 
+/// In a table of the client's own the domain's default and CHECK would run where its owner never meant them to.
+#[test]
+fn a_new_column_of_a_domain_runs_no_function_that_no_rule_allows() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE hides (id int, secret text); INSERT INTO hides VALUES (1, 'HIDDENZQX');
+        CREATE FUNCTION tell() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT secret FROM hides';
+        CREATE FUNCTION knows(text) RETURNS bool LANGUAGE sql SECURITY DEFINER AS 'SELECT EXISTS (SELECT FROM hides WHERE secret = $1)';
+        CREATE DOMAIN told AS text DEFAULT tell();
+        CREATE DOMAIN again AS told;
+        CREATE DOMAIN known AS text CHECK (knows(VALUE));
+        CREATE DOMAIN word AS text DEFAULT upper('x') CHECK (VALUE <> '');
+        CREATE TABLE tells (id int, told told);
+        CREATE TABLE knows (id int, known known);
+        CREATE TABLE words (id int, word word);
+        CREATE TYPE pair AS (id int, told told);
+        INSERT INTO tells VALUES (1, 'x'); INSERT INTO words VALUES (1, 'x');";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp], relations: ['public.*'],
+        hideColumns: [public.hides.secret]}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    for (sql, expected) in [
+        ("CREATE TEMP TABLE a (told told)", "42501"),
+        ("CREATE TEMP TABLE a (told again)", "42501"),
+        ("CREATE TEMP TABLE a (known known)", "42501"),
+        ("CREATE TEMP TABLE a OF pair", "42501"),
+        ("CREATE TEMP TABLE a (LIKE tells)", "42501"),
+        ("CREATE TEMP TABLE a (LIKE knows)", "42501"),
+        ("CREATE TEMP TABLE a AS SELECT * FROM tells", "42501"),
+        ("CREATE TEMP TABLE a AS SELECT COALESCE(told, told) FROM tells", "42501"),
+        ("CREATE TEMP TABLE a AS SELECT max FROM (SELECT CASE WHEN id = 1 THEN told END FROM tells) s (max)", "42501"),
+        ("CREATE TEMP TABLE a AS TABLE knows WITH NO DATA", "42501"),
+        ("SELECT told INTO TEMP a FROM tells", "42501"),
+        ("PREPARE p AS SELECT told FROM tells", "PREPARE"),
+        ("CREATE TEMP TABLE a AS EXECUTE p", "42501"),
+        ("CREATE TEMP TABLE a (id int)", "CREATE TABLE"),
+        ("ALTER TABLE a ADD COLUMN told told", "42501"),
+        ("ALTER TABLE a ALTER COLUMN id TYPE told", "42501"),
+        // What calls functions of the server's only, or is of no domain.
+        ("CREATE TEMP TABLE b (LIKE words)", "CREATE TABLE"),
+        ("CREATE TEMP TABLE c AS SELECT id, COALESCE(word, word) FROM words", "SELECT 1"),
+        ("CREATE TEMP TABLE d AS SELECT id, told::text FROM tells", "SELECT 1"),
+        ("CREATE TEMP TABLE e (id int, word word)", "CREATE TABLE"),
+        ("INSERT INTO e DEFAULT VALUES", "INSERT 0 1"),
+    ] {
+        assert_eq!(outcome(&wire.simple(sql).unwrap()), expected, "{sql}");
+    }
+}
+
 /// Where its value is checked, and where it is stored.
 #[test]
 fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {

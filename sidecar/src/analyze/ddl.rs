@@ -5,7 +5,7 @@
 //! has some, is not touched by any of it, nor does a view or index come to hold raw values of one; but a foreign key may
 //! point at a key of one that is seen as it is, with all its rows. Expressions in definitions are decided like any other.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -435,6 +435,7 @@ impl Analyzer<'_> {
         let temporary = self.new_relation(range, names)?;
         let output = self.select(select, Receiver::Query)?;
         no_rows_as_columns(&output.columns)?;
+        self.may_hold_all(&output.columns)?;
         self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
         self.put_views(node)?;
         if let Some(NodeEnum::SelectStmt(select)) = &mut node.node {
@@ -452,12 +453,16 @@ impl Analyzer<'_> {
             Some(NodeEnum::SelectStmt(select)) => {
                 let output = self.select(select, Receiver::Query)?;
                 no_rows_as_columns(&output.columns)?;
+                self.may_hold_all(&output.columns)?;
                 if !create.if_not_exists || self.may_be_there(names) {
                     self.will_make(names, RelationKind::Table, &output.columns, &into.col_names);
                 }
                 self.put_views(query)?;
             }
-            Some(NodeEnum::ExecuteStmt(execute)) => self.execute_within(execute)?,
+            Some(NodeEnum::ExecuteStmt(execute)) => {
+                self.execute_within(execute)?;
+                self.may_hold_all(&[named("")])?;
+            }
             _ => return Err(unsupported("CREATE TABLE AS")),
         }
         if create.objtype == pb::ObjectType::ObjectMatview as i32 {
@@ -498,12 +503,16 @@ impl Analyzer<'_> {
     fn create_table(&mut self, create: &mut pb::CreateStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
-        self.type_name(create.of_typename.as_ref())?;
+        if let Some(kind) = self.type_name(create.of_typename.as_ref())? {
+            let row = self.catalog.types.get(&kind).and_then(|kind| self.catalog.relations.get(&kind.relation));
+            self.may_hold_all(&row.map_or_else(|| vec![named("")], |row| plain_columns(row)))?;
+        }
         let complete = create.of_typename.is_none();
         let (mut columns, mut parents) = (Vec::<Column>::new(), Vec::new());
         for parent in &mut create.inh_relations {
             let Some(NodeEnum::RangeVar(parent)) = &mut parent.node else { return Err(unsupported("INHERITS")) };
             if let Some(parent) = self.defined(parent, false, &mut Vec::new())? {
+                self.may_hold_all(&plain_columns(&parent))?;
                 columns.extend(plain_columns(&parent));
                 parents.push(parent.oid);
             }
@@ -518,6 +527,7 @@ impl Analyzer<'_> {
                     self.reads(&source, Verb::Select)?;
                     self.may_be_like(&source, like.options)?;
                     self.decide_copied(&source, like.options)?;
+                    self.may_hold_all(&plain_columns(&source))?;
                     if like.options & LIKE_STATISTICS != 0 {
                         // Their expressions are not known here, and would run as the new table is analysed.
                         like.options &= !LIKE_STATISTICS;
@@ -594,7 +604,26 @@ impl Analyzer<'_> {
 
     /// The type of a new column. `serial` is none: the server makes an integer of it, with a sequence.
     fn column_type(&mut self, name: Option<&pb::TypeName>) -> Result<(), Denial> {
-        if is_serial(name) { Ok(()) } else { self.type_name(name).map(|_| ()) }
+        match name {
+            Some(_) if !is_serial(name) => self.type_name(name)?.map_or(Ok(()), |kind| self.may_hold(kind)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a new column of a type runs as it is written: CHECKs, and the default of its domain, as if it were written here.
+    fn may_hold(&mut self, kind: Oid) -> Result<(), Denial> {
+        self.may_make(kind)?;
+        let default = self.catalog.types.get(&kind).and_then(|kind| kind.default.as_deref());
+        default.map_or(Ok(()), |default| self.alone(&mut tree::parse_expression(default)?))
+    }
+
+    /// The same for what a query gives; a column of a type that is not known has that of any that was read.
+    fn may_hold_all(&mut self, columns: &[Column]) -> Result<(), Denial> {
+        let read = self.out.touched.iter().filter_map(|oid| self.catalog.relations.get(oid));
+        let of_read = read.flat_map(|relation| &relation.columns).map(|column| column.type_oid);
+        let of_read = of_read.filter(|_| columns.iter().any(|column| column.type_oid.is_none()));
+        let kinds: BTreeSet<Oid> = columns.iter().filter_map(|column| column.type_oid).chain(of_read).collect();
+        kinds.into_iter().try_for_each(|kind| self.may_hold(kind))
     }
 
     fn column_definition(&mut self, node: &mut Node, columns: &[Column], complete: bool) -> Result<(), Denial> {
@@ -942,7 +971,7 @@ impl Analyzer<'_> {
                 let Some(NodeEnum::ColumnDef(column)) = definition.and_then(|def| def.node.as_mut()) else {
                     return Err(unsupported("ALTER COLUMN TYPE"));
                 };
-                self.type_name(column.type_name.as_ref())?;
+                self.column_type(column.type_name.as_ref())?;
                 match column.raw_default.as_deref_mut() {
                     Some(using) => self.over(columns.to_vec(), true, "", using),
                     None => Ok(()),

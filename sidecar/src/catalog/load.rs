@@ -178,7 +178,8 @@ const TYPES: &str = "\
     SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory,
            CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END, t.typarray, t.typbasetype, t.typrelid,
            t.typcollation, t.typispreferred, coalesce(r.rngsubtype, m.rngsubtype, 0), t.typtypmod, t.typnotnull,
-           t.typtype = 'd' AND EXISTS (SELECT FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')
+           t.typtype = 'd' AND EXISTS (SELECT FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'),
+           pg_get_expr(t.typdefaultbin, 0)
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     LEFT JOIN pg_range r ON r.rngtypid = t.oid
     LEFT JOIN pg_range m ON m.rngmultitypid = t.oid
@@ -555,6 +556,7 @@ impl Loader {
             labels: Vec::new(),
             not_null: row.flag()?,
             has_checks: row.flag()?,
+            default: self.names.optional(row.optional()?),
         };
         self.catalog.add_type(found);
         Ok(())
@@ -775,6 +777,7 @@ impl Loader {
         self.close_columns();
         let mut catalog = self.catalog;
         inherit_domain_constraints(&mut catalog.types);
+        read_all_as_server_does(catalog.types.values_mut().filter_map(|kind| kind.default.as_mut()), catalog.server_version);
         for (_, mut relation) in self.relations.drain() {
             read_as_server_does(&mut relation, catalog.server_version);
             relation.indexes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -821,7 +824,12 @@ fn read_as_server_does(relation: &mut Relation, server_version: u32) {
     let columns = relation.columns.iter_mut().flat_map(|column| [&mut column.default, &mut column.generated]);
     let indexes = relation.indexes.iter_mut().flat_map(|index| [&mut index.expressions, &mut index.predicate]);
     let texts = columns.chain(indexes).chain([&mut relation.definition]).flatten();
-    for text in texts.chain(relation.checks.iter_mut().map(|check| &mut check.expression)) {
+    let checks = relation.checks.iter_mut().map(|check| &mut check.expression);
+    read_all_as_server_does(texts.chain(checks), server_version);
+}
+
+fn read_all_as_server_does<'a>(texts: impl Iterator<Item = &'a mut Name>, server_version: u32) {
+    for text in texts {
         if let Ok(Cow::Owned(read)) = as_server_reads(text, server_version) {
             *text = read.into();
         }

@@ -362,6 +362,9 @@ pub struct Type {
     /// Whether it is a domain (over a domain …) with a CHECK.
     #[serde(default, skip_serializing_if = "is_default")]
     pub has_checks: bool,
+    /// What a domain gives a column without a default of its own, as SQL.
+    #[serde(with = "snapshot::maybe", default, skip_serializing_if = "is_default")]
+    pub default: Option<Name>,
 }
 
 /// A function, procedure or aggregate.

@@ -1220,6 +1220,7 @@ mod tests {
             labels: Vec::new(),
             not_null: false,
             has_checks: false,
+            default: None,
         });
         let overlay = [Arc::new(relation(9, PG_TEMP, "word"))];
         assert!(catalog.resolve_type(&path(&["a"]), &[], None, "word").is_some());

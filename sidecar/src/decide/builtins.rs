@@ -514,6 +514,7 @@ mod tests {
             labels: Vec::new(),
             not_null: false,
             has_checks: false,
+            default: None,
         }
     }
 

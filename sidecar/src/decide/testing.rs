@@ -51,6 +51,7 @@ pub(crate) fn catalog() -> Catalog {
             labels: Vec::new(),
             not_null: false,
             has_checks: false,
+            default: None,
         });
     }
     catalog
