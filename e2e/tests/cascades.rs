@@ -317,6 +317,7 @@ fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
     let server = Server::shared().unwrap();
     let schema =
         "CREATE TABLE stock (id int PRIMARY KEY, tenant int NOT NULL DEFAULT 1, card text, n int CHECK (n > 0));
+        CREATE STATISTICS of_stock ON (n / (id + 1)), (n + 1) FROM stock;
         CREATE TABLE hides (id int, secret text);
         CREATE FUNCTION tell() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT secret FROM hides';
         CREATE TABLE tells (id int, told text DEFAULT tell());
@@ -344,6 +345,8 @@ fn a_temporary_table_like_a_filtered_one_takes_rows_that_are_then_inserted() {
     assert_eq!(outcome(&wire.simple(upsert).unwrap()), "INSERT 0 2");
     wire.simple("INSERT INTO bare VALUES (4, 2, 'x', 1)").unwrap();
     assert_eq!(outcome(&wire.simple("INSERT INTO stock SELECT * FROM bare").unwrap()), "42501");
+    let statistics = server.psql(&database.name, "SELECT count(*) FROM pg_statistic_ext").unwrap();
+    assert_eq!(statistics.trim(), "1", "what is copied of statistics is computed over rows of the client's own");
     let stored = server.psql(&database.name, "SELECT id, tenant, card, n FROM stock ORDER BY id").unwrap();
     assert_eq!(stored.trim(), "1|1|CARDZQX81-1|6\n2|2|CARDZQX81-2|5\n3|1||7");
 }
@@ -365,7 +368,8 @@ fn a_new_column_of_a_domain_runs_no_function_that_no_rule_allows() {
         CREATE TYPE pair AS (id int, told told);
         INSERT INTO tells VALUES (1, 'x'); INSERT INTO words VALUES (1, 'x');";
     let database = server.database_with(schema).unwrap();
-    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp], relations: ['public.*'],
+    let policy =
+        "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp], relations: ['public.*'],
         hideColumns: [public.hides.secret]}]";
     let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     for (sql, expected) in [
@@ -401,9 +405,12 @@ fn a_new_column_of_a_domain_runs_no_function_that_no_rule_allows() {
 fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {
     let server = Server::shared().unwrap();
     let schema =
-        "CREATE TABLE w2(id int PRIMARY KEY, a int, note text, b int, c int); INSERT INTO w2 VALUES (2,1,'y',1,1);";
+        "CREATE TABLE w2(id int PRIMARY KEY, a int, note text, b int, c int); INSERT INTO w2 VALUES (2,1,'y',1,1);
+        CREATE DOMAIN place AS regclass; CREATE DOMAIN small AS int; CREATE TYPE odd AS ENUM ('1');
+        CREATE FUNCTION odd_number(odd) RETURNS bigint LANGUAGE sql AS 'SELECT (random() * 9)::bigint';
+        CREATE CAST (odd AS bigint) WITH FUNCTION odd_number(odd);";
     let database = server.database_with(schema).unwrap();
-    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'], functions: [public.odd_number],
         rowFilters: [{relation: public.w2, where: a = 1 AND b = 1}]}]";
     let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
     let lock =
@@ -446,6 +453,12 @@ fn what_is_computed_of_a_subquery_is_stored_as_it_was_checked() {
         ("UPDATE w2 SET a = abs(1), b = abs(-2) WHERE id = 2", "42501"),
         // What a subquery gives may be another the second time.
         ("UPDATE w2 SET a = length('x'), b = (SELECT 1) WHERE id = 2", "42501"),
+        // What is looked up by a name is another once that was made anew, elsewhere.
+        ("UPDATE w2 SET a = 'w2'::regclass::oid::int, b = 1 WHERE id = 2", "42501"),
+        ("UPDATE w2 SET a = 'w2'::place::oid::int, b = 1 WHERE id = 2", "42501"),
+        ("UPDATE w2 SET a = 1, b = ('{w2}'::regclass[])[1]::oid::int WHERE id = 2", "42501"),
+        ("UPDATE w2 SET a = '1'::odd::bigint, b = 1 WHERE id = 2", "42501"),
+        ("UPDATE w2 SET a = '1'::small::int, b = '1'::int WHERE id = 2", "UPDATE 1"),
         ("INSERT INTO w2 (id, a, b) VALUES (5, abs(1), abs(-1))", "INSERT 0 1"),
         ("INSERT INTO w2 (id, a, b) VALUES (6, abs(1), abs(-2))", "42501"),
     ] {

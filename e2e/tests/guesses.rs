@@ -1296,7 +1296,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 107] = [
+const FAILING_BESIDE: [(&str, bool, &str); 109] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1523,6 +1523,8 @@ const FAILING_BESIDE: [(&str, bool, &str); 107] = [
     ("", true, "WITH p AS (SELECT $1::int AS x) SELECT i.id FROM items i, p WHERE i.amount = p.x AND hid = GUESS"),
     ("", false, "SELECT id FROM ci WHERE hid = GUESS AND code = code2"),
     ("", false, "DELETE FROM ci WHERE hid = GUESS AND code = code2"),
+    ("", false, "SELECT id FROM ci WHERE hid = GUESS AND code = (SELECT t FROM cp)"),
+    ("", false, "DELETE FROM ci WHERE hid = GUESS AND code = (SELECT t FROM cp)"),
     ("", false, "SELECT id FROM ci WHERE hid = GUESS AND vc = 'x'::name"),
     ("", false, "SELECT id FROM ci WHERE hid = GUESS AND vc = current_user"),
     ("", false, "SELECT id FROM ci WHERE hid = GUESS AND (code, 1) = (code2, 1)"),
@@ -1611,6 +1613,37 @@ fn a_subquery_view_or_sort_that_fails_tells_nothing_of_rows_outside_the_filter()
         }
     }
     assert!(told.is_empty(), "{told}");
+}
+
+/// Which is found as the statement runs, for the first row that is looked at.
+#[test]
+fn a_parameter_of_a_type_with_another_collation_tells_nothing_of_rows_outside_the_filter() {
+    let server = Server::shared().unwrap();
+    let schema = format!("CREATE DOMAIN posix AS text COLLATE \"POSIX\"; {FEW_OF_MANY}");
+    for filter in [OF_FEW[0], OF_FEW[1]] {
+        let spec = format!(
+            "rules:\n- {{name: all, to: {{groups: [apps]}}, allow: [Select, Delete], relations: ['public.*'],\n   rowFilters: [{{relation: public.ci, where: \"{filter}\"}}]}}"
+        );
+        let database = server.database_with(&schema).unwrap();
+        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, &spec)).unwrap();
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        for (kind, value, condition) in [
+            ("posix", "'x'", "code = $1"),
+            ("posix", "'x'", "$1 > code"),
+            ("posix", "'x'", "code IN ('a', $1)"),
+            ("posix", "'x'", "code = COALESCE($1, 'a')"),
+            ("posix", "'x'", "(code, 1) = ($1, amount)"),
+            ("posix[]", "'{x}'", "code = ANY ($1)"),
+            ("name", "'x'", "vc = $1"),
+            ("name[]", "'{x}'", "vc = ANY ($1)"),
+            ("text", "'x'", "nm = $1 COLLATE \"POSIX\" AND vc = nm"),
+        ] {
+            for verb in ["SELECT id", "DELETE"] {
+                let statement = format!("{verb} FROM ci WHERE hid = GUESS AND {condition}");
+                told_nothing(&mut wire, kind, &statement, value, filter).unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// The second index is read for what the first finds.

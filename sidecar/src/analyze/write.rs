@@ -25,7 +25,7 @@ use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, 
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::view_columns::ViewColumn;
-use crate::catalog::{self, Oid, Relation, RelationKind, names};
+use crate::catalog::{self, Oid, Relation, RelationKind, Type, names};
 use crate::decide::bound::{BoundMask, ColumnView, RelationView, RowFilter};
 use crate::decide::expression::{instantiate, instantiate_with};
 use crate::decide::{Denial, Reason, builtins};
@@ -922,7 +922,7 @@ impl Analyzer<'_> {
 
     /// Whether computing a value twice for a row gives the same.
     fn is_fixed(&self, value: &Node) -> bool {
-        is_pure(value) && !self.reads_computed(value) && !looks_up(value)
+        is_pure(value) && !self.reads_computed(value) && !self.casts_unsteadily(value)
     }
 
     /// Whether a value is the same wherever in a statement it is computed that calls nothing volatile: of constants, settings and the
@@ -933,7 +933,7 @@ impl Analyzer<'_> {
         match &value.node {
             Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_) | NodeEnum::SqlvalueFunction(_)) => true,
             Some(NodeEnum::ColumnRef(_)) => !self.reads_computed(value),
-            Some(NodeEnum::TypeCast(cast)) => !is_cast_by_name(cast) && optional(&cast.arg),
+            Some(NodeEnum::TypeCast(cast)) => self.is_steady_cast(cast) && optional(&cast.arg),
             Some(NodeEnum::AExpr(expr)) => tree::operands(expr).all(|side| self.is_same_throughout(side)),
             Some(NodeEnum::FuncCall(call)) => {
                 // Others may look at what the statement, or another session, changes meanwhile.
@@ -943,6 +943,25 @@ impl Analyzer<'_> {
             }
             _ => parts(value).is_some_and(|parts| parts.iter().all(|part| self.is_same_throughout(part))),
         }
+    }
+
+    fn casts_unsteadily(&self, value: &Node) -> bool {
+        tree::holds(value, &|node| matches!(node, NodeEnum::TypeCast(cast) if !self.is_steady_cast(cast)))
+    }
+
+    /// Whether a cast gives the same each time: it looks no name up in the catalogs, as those to `regclass` and its like do, where
+    /// another session may have changed it, and calls nothing of the database's own that may give something else.
+    fn is_steady_cast(&self, cast: &pb::TypeCast) -> bool {
+        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
+        let kind = cast.type_name.as_ref().and_then(|name| self.catalog.resolve_type_name(path, overlay, name));
+        let Some(kind) = kind else { return false };
+        let base = self.catalog.element_type(kind.oid).unwrap_or(kind.oid);
+        let base = self.catalog.base_type(base);
+        let is_name = |kind: &Type| &*kind.schema == "pg_catalog" && kind.name.starts_with("reg");
+        let by_functions = self.catalog.user_casts.iter().filter(|((_, to), _)| *to == kind.oid || *to == base);
+        let mut functions = by_functions.map(|(_, function)| self.catalog.function(*function));
+        self.catalog.types.get(&base).is_some_and(|base| base.kind != 'c' && !is_name(base))
+            && functions.all(|function| function.is_some_and(|function| function.volatility == 'i'))
     }
 
     /// Whether an expression names a column that the server computes where it is read.
@@ -1615,16 +1634,6 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
             .object(name);
     denial.rule = rule;
     denial
-}
-
-/// Whether a value is cast to or from a name in the catalogs, which another session may change: `regclass` and its like.
-fn looks_up(value: &Node) -> bool {
-    tree::holds(value, &|node| matches!(node, NodeEnum::TypeCast(cast) if is_cast_by_name(cast)))
-}
-
-fn is_cast_by_name(cast: &pb::TypeCast) -> bool {
-    let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
-    name.is_none_or(|name| name.starts_with("reg"))
 }
 
 /// Whether computing the value twice gives the same: no function, no subquery.

@@ -777,7 +777,10 @@ impl Loader {
         self.close_columns();
         let mut catalog = self.catalog;
         inherit_domain_constraints(&mut catalog.types);
-        read_all_as_server_does(catalog.types.values_mut().filter_map(|kind| kind.default.as_mut()), catalog.server_version);
+        read_all_as_server_does(
+            catalog.types.values_mut().filter_map(|kind| kind.default.as_mut()),
+            catalog.server_version,
+        );
         for (_, mut relation) in self.relations.drain() {
             read_as_server_does(&mut relation, catalog.server_version);
             relation.indexes.sort_by(|a, b| a.name.cmp(&b.name));
