@@ -1234,6 +1234,19 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
             ("", "", "DELETE FROM items WHERE EXISTS (SELECT 1 FROM plain p WHERE p.id = items.id)"),
             ("", "", "UPDATE plain p SET id = i.id FROM items i WHERE i.id = p.amount AND p.id = 1"),
             ("", "", "DELETE FROM plain p USING items i WHERE i.id = p.amount AND p.id = 1 RETURNING i.region || 'x'"),
+            ("", "", "SELECT region FROM items WHERE id IN (SELECT max(id) FROM plain GROUP BY amount)"),
+            ("", "", "SELECT region FROM items WHERE id = (SELECT max(id) FROM plain)"),
+            ("", "", "SELECT region FROM items WHERE id = (SELECT p.id FROM plain p ORDER BY p.amount LIMIT 1)"),
+            ("", "", "SELECT i.region FROM items i JOIN (SELECT min(id) AS m FROM plain GROUP BY amount) s ON s.m = i.id"),
+            ("", "", "SELECT region FROM items WHERE id IN (VALUES (1), (2), (3))"),
+            ("", "", "SELECT region FROM items WHERE id IN (SELECT 2 * id FROM plain WHERE id < 5)"),
+            ("", "", "UPDATE items SET region = 'eu' FROM plain p WHERE p.id = items.id AND lower(p.amount::text) = '7'"),
+            ("", "", "DELETE FROM items USING plain p WHERE p.id = items.id AND p.amount % 7 = 0"),
+            (
+                "",
+                "",
+                "SELECT * FROM (SELECT region, row_number() OVER (PARTITION BY id ORDER BY items.amount) AS n, id FROM items) s WHERE id = 5 AND n = 1",
+            ),
         ] {
             let types = if types.is_empty() { String::new() } else { format!("({types})") };
             let values = if values.is_empty() { String::new() } else { format!("({values})") };
@@ -1296,7 +1309,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 109] = [
+const FAILING_BESIDE: [(&str, bool, &str); 139] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1570,6 +1583,81 @@ const FAILING_BESIDE: [(&str, bool, &str); 109] = [
         false,
         "SELECT id FROM items WHERE hid = GUESS AND (SELECT true FROM nx p WHERE p.id = items.id AND 1/(p.id-1) < 9)",
     ),
+    // What is grouped, or computed within a subquery, and compared as a column is; windows; conditions on other relations.
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT max(1/(id-1)) FROM nx)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT max(1/(id-1)) FROM nx GROUP BY amount)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT max(1/(id-1)) FROM nx)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM nx ORDER BY id LIMIT 1)"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT max(p.amount) FROM nx p WHERE 1/(p.id-items.id) < 9)",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT 1/(id-1) FROM nx)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT DISTINCT 1/(id-1) FROM nx)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT 1/(id-1) FROM nx ORDER BY id LIMIT 2)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (amount, id) IN (SELECT 1/(id-1), id FROM nx)"),
+    ("", false, "DELETE FROM items WHERE hid = GUESS AND amount IN (SELECT 1/(id-1) FROM nx)"),
+    ("", false, "UPDATE items SET region = 'us' WHERE hid = GUESS AND amount = (SELECT max(1/(id-1)) FROM nx)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount IN (SELECT $1::int FROM nx)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount IN (VALUES (1), ($1::int))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (VALUES (1), (1/(id-1)))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount IN (VALUES (1), ((SELECT max(1/(id-1)) FROM nx)))"),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN (SELECT id, max(1/(id-1)) AS q FROM nx GROUP BY id) s ON s.id = i.id AND s.q = i.amount WHERE hid = GUESS",
+    ),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN (SELECT 1/(id-1) AS q FROM nx GROUP BY 1) s ON s.q = i.amount WHERE hid = GUESS",
+    ),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT id, max(i.amount) AS m, i.amount FROM items i WHERE hid = GUESS GROUP BY id, i.amount) s JOIN nx p ON p.id = s.id WHERE 1/(s.amount-7) < 9",
+    ),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT *, row_number() OVER (PARTITION BY amount ORDER BY id) rn FROM items) s WHERE hid = GUESS AND 1/(amount-7) < 9",
+    ),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT *, row_number() OVER (PARTITION BY 1/(amount-7) ORDER BY id) rn FROM items) s WHERE hid = GUESS",
+    ),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT *, row_number() OVER (PARTITION BY hid ORDER BY 1/(amount-7)) rn FROM items) s WHERE hid = GUESS",
+    ),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT *, max(1/(amount-7)) OVER (PARTITION BY hid) m FROM items) s WHERE hid = GUESS",
+    ),
+    (
+        SMALL,
+        false,
+        "SELECT s.id FROM (SELECT *, row_number() OVER (PARTITION BY hid ORDER BY ROW(amount, '1'::json)) rn FROM items) s WHERE hid IN (GUESS, 43)",
+    ),
+    (
+        SMALL,
+        false,
+        "SELECT s.id FROM (SELECT *, row_number() OVER w rn FROM items WINDOW w AS (PARTITION BY hid ORDER BY ROW(amount, '1'::json))) s WHERE hid IN (GUESS, 43)",
+    ),
+    ("", false, "UPDATE items SET amount = 2 FROM nx p WHERE p.id = items.id AND hid = GUESS AND 1/(p.id-1) < 9"),
+    ("", false, "DELETE FROM items USING nx p WHERE p.id = items.id AND hid = GUESS AND 1/(p.id-1) < 9"),
+    ("", false, "DELETE FROM items USING nx p WHERE p.amount = items.amount AND hid = GUESS AND p.amount = 1/(p.id-1)"),
+    (
+        "",
+        false,
+        "DELETE FROM items USING nx p LEFT JOIN one o ON o.id = p.id WHERE p.id = items.id AND hid = GUESS AND 1/(coalesce(o.id, 1)-1) < 9",
+    ),
+    ("", false, "DELETE FROM items USING pv p WHERE p.id = items.id AND hid = GUESS AND p.q < 9"),
+    ("", true, "DELETE FROM items USING nx p WHERE p.id = items.id AND hid = GUESS AND p.amount = $1::int"),
 ];
 
 #[test]

@@ -30,7 +30,8 @@ impl Analyzer<'_> {
         let place = Place { conjunct: false, separate: false, ..place };
         let inner = Place { leaky: true, ..place };
         if !place.leaky
-            && let Some(by_parts) = self.policy.row_filters.then(|| self.by_parts(node)).flatten()
+            && self.policy.row_filters
+            && let Some(by_parts) = self.by_parts(node).or_else(|| self.is_one_of(node).filter(|_| conjunct))
         {
             *node = by_parts;
             self.changed = true;
@@ -184,7 +185,7 @@ impl Analyzer<'_> {
             Some(NodeEnum::SqlvalueFunction(_)) => Ok(None),
             Some(NodeEnum::SetToDefault(_) | NodeEnum::CurrentOfExpr(_) | NodeEnum::MergeSupportFunc(_)) => Ok(None),
             Some(NodeEnum::SortBy(sort)) => {
-                let kind = self.optional(&mut sort.node, Place { predicate: true, ..inner })?;
+                let kind = self.optional(&mut sort.node, Place { predicate: true, ..place })?;
                 self.sort_operator(sort, kind)?;
                 Ok(kind)
             }
@@ -240,6 +241,7 @@ impl Analyzer<'_> {
                 self.type_name(type_name.as_ref())?;
                 self.children(node, inner)
             }
+            Some(NodeEnum::WindowDef(_)) => self.children(node, place),
             Some(NodeEnum::RowExpr(row)) => {
                 self.write_out_rows(&mut row.args)?;
                 self.children(node, inner)
@@ -251,7 +253,6 @@ impl Analyzer<'_> {
                 | NodeEnum::NamedArgExpr(_)
                 | NodeEnum::List(_)
                 | NodeEnum::ResTarget(_)
-                | NodeEnum::WindowDef(_)
                 | NodeEnum::MultiAssignRef(_)
                 | NodeEnum::JsonValueExpr(_)
                 | NodeEnum::JsonArgument(_)
@@ -978,7 +979,7 @@ impl Analyzer<'_> {
         let windowed = call.over.is_some();
         if let Some(over) = call.over.take() {
             let mut over = tree::node(NodeEnum::WindowDef(over));
-            self.expression(&mut over, Place { predicate: false, ..sorts })?;
+            self.expression(&mut over, Place { predicate: false, leaky: false, ..sorts })?;
             if let Some(NodeEnum::WindowDef(walked)) = over.node {
                 call.over = Some(walked);
             }

@@ -291,9 +291,14 @@ impl Analyzer<'_> {
     /// Whether it is an aggregate that can't fail, of what can't.
     fn only_counts(&self, call: &pb::FuncCall) -> bool {
         let is_plain = call.over.is_none() && call.agg_order.is_empty() && call.agg_filter.is_none();
+        let is_ordered = |argument: &Node| {
+            matches!(self.operand(argument), Operand::Column(Some(kind))
+                if !self.is_collatable(kind) && builtins::leakproof(self.catalog, "<", kind, kind))
+        };
         is_plain
-            && self.is_own(call, &["count", "bool_and", "bool_or", "every"])
-            && call.args.iter().all(|argument| self.is_operand(argument))
+            && (self.is_own(call, &["count", "bool_and", "bool_or", "every"])
+                && call.args.iter().all(|argument| self.is_operand(argument))
+                || self.is_own(call, &["max", "min"]) && call.args.iter().all(is_ordered))
     }
 
     /// Remembers which columns a comparison makes equal, and which it makes equal to something that may fail late.

@@ -6,6 +6,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
+use super::expression::is_literal;
 use super::parameters::{ParameterType, bare_parameter};
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
@@ -144,23 +145,46 @@ impl Analyzer<'_> {
         if !select.values_lists.is_empty() {
             // One row of them may take the place of what reads it.
             let several = select.values_lists.len() > 1;
-            let mut only = match select.values_lists.as_slice() {
-                [Node { node: Some(NodeEnum::List(row)) }] => row.items.iter(),
-                _ => [].iter(),
-            };
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
-                let stays = several || only.next().is_some_and(|value| self.is_as_written(value));
+                let stays = several || self.all_as_written(select, index);
                 columns.push(Column { name, type_oid: self.common_type(types)?, stays, ..Column::default() });
             }
             return Ok(Output { columns, complete: true });
         }
+        let is_apart = limited || !select.distinct_clause.is_empty() || self.is_grouped(select);
         for column in &mut output.columns {
+            column.stays |= is_apart && column.origins.is_empty();
             // What is of a query around has not passed that one's conditions.
             column.sealed |= limited && !column.origins.iter().any(|(id, _)| self.scopes.is_around(*id));
         }
         Ok(output)
+    }
+
+    /// Whether it groups rows, and so is planned by itself; an aggregate of columns of a query around would be that one's.
+    fn is_grouped(&self, select: &pb::SelectStmt) -> bool {
+        let is_of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
+        let reads_this_level = |argument: &Node| {
+            let columns = self.bare_columns(argument);
+            is_literal(argument) || !columns.is_empty() && columns.iter().all(is_of_this_level)
+        };
+        let is_aggregate = |target: &Node| match &target.node {
+            Some(NodeEnum::ResTarget(res)) => matches!(
+                res.val.as_deref().and_then(|value| value.node.as_ref()),
+                Some(NodeEnum::FuncCall(call)) if self.calls_aggregate(call) && call.args.iter().all(reads_this_level)
+            ),
+            _ => false,
+        };
+        !select.group_clause.is_empty() || select.target_list.iter().any(is_aggregate)
+    }
+
+    /// Whether all values of a column of VALUES are as written.
+    pub(super) fn all_as_written(&self, select: &pb::SelectStmt, column: usize) -> bool {
+        select.values_lists.iter().all(|row| match &row.node {
+            Some(NodeEnum::List(row)) => row.items.get(column).is_some_and(|value| self.is_as_written(value)),
+            _ => false,
+        })
     }
 
     /// Whether a value is one that can stand anywhere in place of a column without a chance to fail.

@@ -10,10 +10,12 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::expression::{Compared, has_parameter, is_literal};
+use super::function::text_of;
 use super::harmless::{Operand, clash};
 use super::scope::{Column, ItemId};
-use super::select::star_of;
+use super::select::{Output, star_of};
 use super::tree::{self, unsupported};
+use super::view::fence;
 use super::{Analyzer, Place, Receiver};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
@@ -54,8 +56,12 @@ impl Analyzer<'_> {
         let leaky_target = std::mem::replace(&mut self.leaky_target, leaky_before);
         self.leaky_target |= leaky_target;
         // Of values alone the server makes an array, or takes one for the column of which there are no others.
-        if matches!(&query.node, Some(NodeEnum::SelectStmt(select)) if !select.values_lists.is_empty()) {
-            output.columns.iter_mut().for_each(|column| column.stays = false);
+        if let Some(NodeEnum::SelectStmt(select)) = &query.node
+            && !select.values_lists.is_empty()
+        {
+            for (index, column) in output.columns.iter_mut().enumerate() {
+                column.stays = self.all_as_written(select, index);
+            }
         }
         self.nullable = outside;
         self.condition_depth -= usize::from(place.predicate);
@@ -65,10 +71,11 @@ impl Analyzer<'_> {
         let of_this_level = |id: &(ItemId, i16)| self.scopes.depth(id.0) == self.scopes.levels.len();
         let tests = link.testexpr.as_deref().map(parts_of_test).unwrap_or_default();
         let tests_here = tests.iter().all(|test| self.bare_columns(test).iter().any(of_this_level));
-        let joined = conjunct
-            && is_any
-            && !is_correlated
-            && tests_here
+        let may_join = conjunct && is_any && !is_correlated && tests_here;
+        if may_join && equality && output.complete && tests.iter().any(|test| self.reads_behind_filter(test)) {
+            self.compute_apart(query, &mut output);
+        }
+        let joined = may_join
             && output.columns.len() >= tests.len()
             && output.columns.iter().take(tests.len()).all(|column| column.stays || !column.origins.is_empty());
         let is_join = joined || is_plain;
@@ -175,6 +182,52 @@ impl Analyzer<'_> {
         }
     }
 
+    /// `column = (SELECT …)` as `column IN (SELECT …)` where that certainly gives one row at most, and the column is behind a row filter:
+    /// as a condition it is the same, and the server makes a join of it.
+    pub(super) fn is_one_of(&self, node: &Node) -> Option<Node> {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return None };
+        let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+        let Some(NodeEnum::SubLink(link)) = &right.node else { return None };
+        let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_deref().and_then(|query| query.node.as_ref()) else {
+            return None;
+        };
+        let is_value = link.sub_link_type == pb::SubLinkType::ExprSublink as i32;
+        let is_equal = expr.kind == pb::AExprKind::AexprOp as i32 && tree::is_equality(&expr.name);
+        let is_column = matches!(left.node, Some(NodeEnum::ColumnRef(_))) && self.reads_behind_filter(left);
+        // What a join asks again must be the same again.
+        let is_unsteady = |node: &NodeEnum| match node {
+            NodeEnum::FuncCall(call) => self.is_volatile(call),
+            NodeEnum::LockingClause(_) | NodeEnum::RangeTableSample(_) => true,
+            _ => false,
+        };
+        if !is_value || !is_equal || !is_column || !is_one_value(select) || tree::holds(right, &is_unsteady) {
+            return None;
+        }
+        let test = tree::boxed(left.clone());
+        let link = pb::SubLink {
+            sub_link_type: pb::SubLinkType::AnySublink as i32,
+            testexpr: test,
+            ..pb::SubLink::clone(link)
+        };
+        Some(tree::node(NodeEnum::SubLink(Box::new(link))))
+    }
+
+    /// Has what a query computes of columns computed within it, so that it is compared as a column is.
+    fn compute_apart(&mut self, query: &mut Node, output: &mut Output) {
+        let Some(NodeEnum::SelectStmt(select)) = &mut query.node else { return };
+        let is_computed = |column: &Column| !column.stays && column.origins.is_empty() && column.type_oid.is_some();
+        if select.op == pb::SetOperation::SetopNone as i32
+            && select.values_lists.is_empty()
+            && select.limit_offset.is_none()
+            && select.limit_count.is_none()
+            && output.columns.iter().any(is_computed)
+        {
+            fence(select);
+            output.columns.iter_mut().filter(|column| column.origins.is_empty()).for_each(|column| column.stays = true);
+            self.changed = true;
+        }
+    }
+
     /// Marks what a subquery of an expression gives. Of that which it takes from around it, its cost does not tell.
     fn mark_output(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
         for (id, number) in columns.iter().flat_map(|column| &column.origins) {
@@ -230,6 +283,21 @@ impl Analyzer<'_> {
             (Beside::Value, None, Some(right)) => builtins::is_cast_safely(right),
         }
     }
+}
+
+/// Whether a query gives a column, and one row at most: the first in an order, or a `max` or `min` of all.
+fn is_one_value(select: &pb::SelectStmt) -> bool {
+    let [Node { node: Some(NodeEnum::ResTarget(target)) }] = select.target_list.as_slice() else { return false };
+    let value = target.val.as_deref().and_then(|value| value.node.as_ref());
+    let limit = select.limit_count.as_deref().and_then(text_of);
+    let is_limited = !select.sort_clause.is_empty()
+        && select.limit_option == pb::LimitOption::Count as i32
+        && limit.as_deref() == Some("1");
+    let is_extreme = matches!(value, Some(NodeEnum::FuncCall(call)) if call.over.is_none()
+        && matches!(tree::strings(&call.funcname).as_deref(), Some(["max" | "min"] | ["pg_catalog", "max" | "min"])));
+    select.op == pb::SetOperation::SetopNone as i32
+        && select.values_lists.is_empty()
+        && (is_limited || is_extreme && select.group_clause.is_empty())
 }
 
 /// What a subquery's rows are compared with, column by column.

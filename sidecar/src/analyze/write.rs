@@ -228,7 +228,7 @@ impl Analyzer<'_> {
         self.masked_condition(before, pinned || current_of, target)?;
         if let Some(inside) = target.inside() {
             let written = condition.take().map(|condition| *condition);
-            *condition = tree::boxed(self.within(inside, written, Place::WHERE));
+            *condition = tree::boxed(self.within(target, inside, written, Place::WHERE));
         }
         Ok(pinned || current_of)
     }
@@ -253,7 +253,7 @@ impl Analyzer<'_> {
 
     /// `inside AND <what can't raise, as written> AND CASE WHEN inside THEN <the rest> ELSE false END`: the index of
     /// what stands beside the CASE stays usable.
-    fn within(&mut self, inside: Node, written: Option<Node>, place: Place) -> Node {
+    fn within(&mut self, target: &Target, inside: Node, written: Option<Node>, place: Place) -> Node {
         self.changed = true;
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
         let (mut beside, mut rest, mut of_rest) = (vec![first], Vec::new(), tree::Parameters::default());
@@ -270,7 +270,8 @@ impl Analyzer<'_> {
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
             let joined = matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location)
                 && (link.testexpr.is_some() || self.late_equals.is_empty()));
-            let is_free = is_tried || is_alone && self.compares_with_query(&conjunct);
+            let is_of_others = place.conjunct && self.is_of_others(&conjunct, target);
+            let is_free = is_tried || is_of_others && !late || is_alone && self.compares_with_query(&conjunct);
             let harmless = is_free || ((joined || self.is_harmless(&conjunct)) && !unsteady && !late);
             let parameters = tree::Parameters::of(&conjunct);
             // Where a parameter stands first tells its type.
@@ -285,6 +286,22 @@ impl Analyzer<'_> {
             beside.push(tree::case(inside, tree::and(rest), Some(tree::boolean(false))));
         }
         tree::and(beside)
+    }
+
+    /// Whether a condition is tried as other relations than the target are read: it reads columns of theirs, and nothing else.
+    fn is_of_others(&self, condition: &Node, target: &Target) -> bool {
+        let is_other = |names: &[&str]| {
+            let meaning = self.scopes.meaning(names);
+            let here = |id: ItemId| id != target.id && self.scopes.depth(id) == self.scopes.levels.len();
+            !meaning.uncertain && !meaning.columns.is_empty() && meaning.columns.iter().all(|(id, _)| here(*id))
+        };
+        let is_else = |node: &NodeEnum| match node {
+            NodeEnum::ColumnRef(reference) => !tree::strings(&reference.fields).is_some_and(|names| is_other(&names)),
+            NodeEnum::SubLink(_) => true,
+            NodeEnum::FuncCall(call) => self.is_volatile(call),
+            _ => false,
+        };
+        tree::holds(condition, &|node| matches!(node, NodeEnum::ColumnRef(_))) && !tree::holds(condition, &is_else)
     }
 
     /// Whether it is `column = (SELECT …)` of a query that reads nothing from around it, or the like by ANY.
@@ -1443,7 +1460,7 @@ impl Analyzer<'_> {
         }
         if let Some(inside) = target.inside() {
             let written = conflict.where_clause.take().map(|condition| *condition);
-            conflict.where_clause = tree::boxed(self.within(inside, written, Place::CONDITION));
+            conflict.where_clause = tree::boxed(self.within(target, inside, written, Place::CONDITION));
         }
         let inside = self.keys_inside(&conflict.target_list, target)?;
         self.only_where(&mut conflict.where_clause, inside);
@@ -1474,7 +1491,7 @@ impl Analyzer<'_> {
         self.masked_condition(before, pinned, &target)?;
         if let Some(inside) = target.inside() {
             let written = merge.join_condition.take().map(|condition| *condition);
-            merge.join_condition = tree::boxed(self.within(inside, written, Place::CONDITION));
+            merge.join_condition = tree::boxed(self.within(&target, inside, written, Place::CONDITION));
         }
         for node in &mut merge.merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(when)) = &mut node.node else { return Err(unsupported("MERGE")) };
@@ -1501,7 +1518,7 @@ impl Analyzer<'_> {
         self.masked_condition(before, pinned && !by_source, target)?;
         if by_source && let Some(inside) = target.inside() {
             let written = when.condition.take().map(|condition| *condition);
-            when.condition = tree::boxed(self.within(inside, written, Place::CONDITION));
+            when.condition = tree::boxed(self.within(target, inside, written, Place::CONDITION));
         }
         match pb::CmdType::try_from(when.command_type) {
             Ok(pb::CmdType::CmdUpdate) => {
