@@ -1237,10 +1237,18 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
             ("", "", "SELECT region FROM items WHERE id IN (SELECT max(id) FROM plain GROUP BY amount)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT max(id) FROM plain)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT p.id FROM plain p ORDER BY p.amount LIMIT 1)"),
-            ("", "", "SELECT i.region FROM items i JOIN (SELECT min(id) AS m FROM plain GROUP BY amount) s ON s.m = i.id"),
+            (
+                "",
+                "",
+                "SELECT i.region FROM items i JOIN (SELECT min(id) AS m FROM plain GROUP BY amount) s ON s.m = i.id",
+            ),
             ("", "", "SELECT region FROM items WHERE id IN (VALUES (1), (2), (3))"),
             ("", "", "SELECT region FROM items WHERE id IN (SELECT 2 * id FROM plain WHERE id < 5)"),
-            ("", "", "UPDATE items SET region = 'eu' FROM plain p WHERE p.id = items.id AND lower(p.amount::text) = '7'"),
+            (
+                "",
+                "",
+                "UPDATE items SET region = 'eu' FROM plain p WHERE p.id = items.id AND lower(p.amount::text) = '7'",
+            ),
             ("", "", "DELETE FROM items USING plain p WHERE p.id = items.id AND p.amount % 7 = 0"),
             (
                 "",

@@ -18,7 +18,7 @@ use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::{PG_TEMP, Resolution, types};
-use crate::catalog::{self, Function, Index, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
+use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::{ColumnView, Grant};
 use crate::decide::{Denial, Reason};
 
@@ -372,21 +372,16 @@ impl Analyzer<'_> {
         .hint("Definitions would print or copy raw values; run migrations as an identity that is exempt."))
     }
 
-    /// Refuses LIKE of a relation that has hidden columns, and to copy what calls functions if the identity does not see all of the
-    /// relation: on rows of its own it would be answered what it may not ask.
-    fn may_be_like(&self, source: &Relation, options: u32) -> Result<(), Denial> {
+    /// Refuses LIKE of a relation that has hidden columns, and to copy what is computed of columns if the identity does not see all of
+    /// the relation: on rows of its own it would be answered what it may not ask.
+    fn may_be_like(&self, source: &Relation, copied: &[Copied]) -> Result<(), Denial> {
         let Some(view) = self.policy.view(source.oid) else { return Ok(()) };
         if view.closed.is_some() || view.columns.values().any(|column| matches!(column, ColumnView::Hidden)) {
             return self.is_plain(source);
         }
-        let includes = |option: u32| options & option != 0;
-        let has_expression = |index: &Index| index.expressions.is_some() || index.predicate.is_some();
-        let copied = [
-            ("CONSTRAINTS", includes(LIKE_CONSTRAINTS) && !source.checks.is_empty()),
-            ("GENERATED", includes(LIKE_GENERATED) && source.columns.iter().any(|column| column.generated.is_some())),
-            ("INDEXES", includes(LIKE_INDEXES) && source.indexes.iter().any(has_expression)),
-        ];
-        let Some((option, _)) = copied.into_iter().find(|(_, is_copied)| *is_copied) else { return Ok(()) };
+        let Some(Copied { option, .. }) = copied.iter().find(|copied| copied.option != "DEFAULTS") else {
+            return Ok(());
+        };
         let name = source.qualified_name();
         let message = format!("{name} has masks or row filters for you: its expressions can't be copied");
         Err(Denial::new(Reason::Forbidden, message)
@@ -395,25 +390,13 @@ impl Analyzer<'_> {
     }
 
     /// What LIKE copies of expressions is decided as if it were written: it runs on rows of the identity's own.
-    fn decide_copied(&mut self, source: &Relation, options: u32) -> Result<(), Denial> {
-        let includes = |option: u32| options & option != 0;
-        let mut of_columns: Vec<String> = Vec::new();
-        for column in &source.columns {
-            if let Some(default) = column.default.as_deref().filter(|_| includes(LIKE_DEFAULTS)) {
-                self.alone(&mut tree::parse_expression(default)?)?;
+    fn decide_copied(&mut self, source: &Relation, copied: Vec<Copied>) -> Result<(), Denial> {
+        for Copied { option, sql } in copied {
+            let mut expression = tree::parse_expression(&sql)?;
+            match option {
+                "DEFAULTS" => self.alone(&mut expression)?,
+                _ => self.over(plain_columns(source), true, &source.name, &mut expression)?,
             }
-            of_columns.extend(column.generated.as_deref().filter(|_| includes(LIKE_GENERATED)).map(str::to_owned));
-        }
-        if includes(LIKE_CONSTRAINTS) {
-            of_columns.extend(source.checks.iter().map(|check| check.expression.to_string()));
-        }
-        if includes(LIKE_INDEXES) {
-            // Expressions of an index are a list.
-            let texts = source.indexes.iter().flat_map(|index| [&index.expressions, &index.predicate]).flatten();
-            of_columns.extend(texts.map(|text| format!("ROW({text})")));
-        }
-        for text in of_columns {
-            self.over(plain_columns(source), true, &source.name, &mut tree::parse_expression(&text)?)?;
         }
         Ok(())
     }
@@ -525,8 +508,9 @@ impl Analyzer<'_> {
                     let range = like.relation.as_mut().ok_or_else(|| unsupported("LIKE"))?;
                     let source = self.relation_at(range)?;
                     self.reads(&source, Verb::Select)?;
-                    self.may_be_like(&source, like.options)?;
-                    self.decide_copied(&source, like.options)?;
+                    let copied = copied_of(&source, like.options);
+                    self.may_be_like(&source, &copied)?;
+                    self.decide_copied(&source, copied)?;
                     self.may_hold_all(&plain_columns(&source))?;
                     if like.options & LIKE_STATISTICS != 0 {
                         // Their expressions are not known here, and would run as the new table is analysed.
@@ -1242,6 +1226,33 @@ impl Analyzer<'_> {
         }
         Ok(relation.is_some_and(|relation| relation.temporary))
     }
+}
+
+/// An expression that LIKE copies, as SQL, and the option that has it copied.
+struct Copied {
+    option: &'static str,
+    sql: String,
+}
+
+/// What these options of LIKE copy. All but a default is computed of the relation's columns.
+fn copied_of(source: &Relation, options: u32) -> Vec<Copied> {
+    let defaults = source.columns.iter().filter_map(|column| column.default.as_deref().map(str::to_owned));
+    let generated = source.columns.iter().filter_map(|column| column.generated.as_deref().map(str::to_owned));
+    let checks = source.checks.iter().map(|check| check.expression.to_string());
+    // Expressions of an index are a list.
+    let of_indexes = source.indexes.iter().flat_map(|index| [&index.expressions, &index.predicate]).flatten();
+    let of_indexes = of_indexes.map(|text| format!("ROW({text})"));
+    let mut copied = Vec::new();
+    let mut add = |bit: u32, option: &'static str, expressions: &mut dyn Iterator<Item = String>| {
+        if options & bit != 0 {
+            copied.extend(expressions.map(|sql| Copied { option, sql }));
+        }
+    };
+    add(LIKE_DEFAULTS, "DEFAULTS", &mut { defaults });
+    add(LIKE_CONSTRAINTS, "CONSTRAINTS", &mut { checks });
+    add(LIKE_GENERATED, "GENERATED", &mut { generated });
+    add(LIKE_INDEXES, "INDEXES", &mut { of_indexes });
+    copied
 }
 
 /// What is to be dropped and is not there is called by its kind, as the server does.
