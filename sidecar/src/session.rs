@@ -375,6 +375,12 @@ struct Session<C, S, G> {
     looked_up: Vec<WrittenName>,
     /// That was asked of the server, and failed.
     look_up_failed: bool,
+    /// Whether the `search_path` that the server has may be another than is thought: it is asked before the next decision.
+    path_in_doubt: bool,
+    /// Whether it was: then what the end of the transaction brings back is in doubt.
+    path_was_other: bool,
+    /// The one that the server told of last, of itself, as it does from version 18 on.
+    path_told: Option<Vec<String>>,
 
     /// The last batch that touches relations whose messages are scrubbed; 0 for none in this transaction.
     scrub: u64,
@@ -439,6 +445,9 @@ where
         looked_up: Vec::new(),
         unsettled: false,
         look_up_failed: false,
+        path_in_doubt: false,
+        path_was_other: false,
+        path_told: None,
         scrub: 0,
         barrier: false,
         counted: 0,

@@ -66,6 +66,7 @@ impl Analyzer<'_> {
             NodeEnum::CompositeTypeStmt(create) => {
                 let range = create.typevar.as_mut().ok_or_else(|| unsupported("CREATE TYPE"))?;
                 let temporary = self.new_relation(range, &mut names)?;
+                self.takes_no_types_place(if temporary { PG_TEMP } else { &range.schemaname }, &range.relname)?;
                 for column in &mut create.coldeflist {
                     self.column_definition(column, &[], true)?;
                 }
@@ -821,11 +822,13 @@ impl Analyzer<'_> {
         match tree::strings(names).as_deref() {
             Some([name]) => {
                 let (schema, name) = (self.creation_schema()?, (*name).to_owned());
+                self.takes_no_types_place(&schema, &name)?;
                 self.may_define(&schema, &name)?;
                 *names = vec![tree::string(schema), tree::string(name)];
                 self.changed = true;
             }
             Some([PG_TEMP, name]) => {
+                self.takes_no_types_place(PG_TEMP, name)?;
                 self.captures_nothing(PG_TEMP, name)?;
                 let grant = self.allows(Verb::Temp)?;
                 self.granted(&grant, Verb::Temp);
@@ -833,11 +836,27 @@ impl Analyzer<'_> {
             }
             Some([schema, name]) => {
                 let (schema, name) = ((*schema).to_owned(), (*name).to_owned());
+                self.takes_no_types_place(&schema, &name)?;
                 self.may_define(&schema, &name)?;
             }
             _ => return Err(unsupported("a type's name")),
         }
         Ok(false)
+    }
+
+    /// Refuses a new type where its bare name may come to mean it in place of one that is known: of the server's own by any schema, as
+    /// the path may name that first, and of any by pg_temp, which comes first always. What is decided of casts would be of the other.
+    fn takes_no_types_place(&self, schema: &str, name: &str) -> Result<(), Denial> {
+        let takes = match schema {
+            PG_TEMP => self.catalog.names_type(name),
+            _ => self.catalog.type_named("pg_catalog", name).is_some(),
+        };
+        if takes {
+            let message =
+                format!("permission denied: there is another type {name}, whose bare name would mean this one");
+            return Err(Denial::new(Reason::Forbidden, message).object(name.to_owned()).hint("Choose another name."));
+        }
+        Ok(())
     }
 
     /// Ddl for a type that exists, by the name that it has in the catalog; which one, unless this transaction made it.
@@ -1087,6 +1106,9 @@ impl Analyzer<'_> {
                     _ => return Err(unsupported("RENAME")),
                 };
                 if of != Of::ObjectDomconstraint {
+                    // One that is not known may be temporary.
+                    let is_known = self.existing_type(&listed)?.is_some();
+                    self.takes_no_types_place(if is_known { NO_NAME } else { PG_TEMP }, &rename.newname)?;
                     self.captures_nothing(NO_NAME, &rename.newname)?;
                 }
                 self.changed_type(&listed)

@@ -307,7 +307,9 @@ impl Catalog {
             None => effective_path(search_path, true),
         };
         for schema in path {
-            if overlay.iter().any(|made| &*made.schema == schema && &*made.name == name) {
+            // With a row type comes that of its arrays.
+            let is_named = |made: &Relation| &*made.name == name || name.strip_prefix('_') == Some(&*made.name);
+            if overlay.iter().any(|made| &*made.schema == schema && is_named(made)) {
                 return None;
             }
             if let Some(found) = self.type_named(schema, name) {
@@ -315,6 +317,11 @@ impl Catalog {
             }
         }
         None
+    }
+
+    /// Whether some schema has a type of this name.
+    pub fn names_type(&self, name: &str) -> bool {
+        self.type_names.contains_key(name)
     }
 
     /// The type of this schema and name.

@@ -212,6 +212,11 @@ const SECRET: &[&str] = &[
     "unix_socket_directories",
 ];
 
+/// Most schemas in a search_path.
+const MAX_PATH: usize = 256;
+/// Longest name, NAMEDATALEN without the NUL.
+const MAX_NAME: usize = 63;
+
 /// Prefix of the proxy's own settings.
 pub const OWN_PREFIX: &str = "postern.";
 
@@ -243,7 +248,10 @@ pub fn set(context: &Context<'_>, name: &str, values: Option<&[String]>) -> Resu
                 .hint(format!("Use REPEATABLE READ. A rule with `settings: [{ISOLATION_SETTING}]` would allow it."))),
             None => Ok(SetDecision::Pass),
         },
-        Check::SearchPath => Ok(SetDecision::SearchPath(values.map(<[String]>::to_vec))),
+        Check::SearchPath => match values {
+            Some(names) if names.len() > MAX_PATH => Err(refused(&name, "it names too many schemas").sqlstate("54000")),
+            names => Ok(SetDecision::SearchPath(names.map(|names| with_user(names, context.role)))),
+        },
         Check::ApplicationName => Ok(SetDecision::ApplicationName(one()?.map(str::to_owned))),
         Check::Never(why) => Err(refused(&name, why)),
         Check::SessionUser => Err(role_denial("session authorization", context.role)),
@@ -317,7 +325,7 @@ pub fn startup(context: &Context<'_>, name: &str, value: &str) -> Result<SetDeci
     }
     if name.eq_ignore_ascii_case("search_path") {
         let path = parse_list(value).ok_or_else(|| refused("search_path", "its value is not a list of names"))?;
-        return Ok(SetDecision::SearchPath(Some(path)));
+        return set(context, name, Some(&path));
     }
     set(context, name, Some(&[value.to_owned()]))
 }
@@ -470,11 +478,30 @@ fn whole(number: f64) -> Option<u64> {
     (0.0..=9e15).contains(&rounded).then_some(rounded as u64)
 }
 
-/// Reads a list of names as Postgres reads `search_path` where it is one text: separated by commas, unquoted ones in
-/// lower case.
+/// The names of a search_path as they are looked for: `$user` is the role, and all are cut to their longest.
+pub fn with_user(names: &[String], role: &str) -> Vec<String> {
+    names.iter().map(|name| if name == "$user" { role.to_owned() } else { cut_name(name) }).collect()
+}
+
+/// A name as the server cuts it: to the bytes that fit into NAMEDATALEN, characters whole.
+fn cut_name(name: &str) -> String {
+    let mut end = name.len().min(MAX_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Reads a list of names as Postgres reads `search_path` where it is one text (`SplitIdentifierString`): separated by commas, unquoted
+/// ones in lower case, all cut to their longest. None also for what servers read differently: a vertical tab, and capitals beyond
+/// ASCII, which become small by the locale of the database if at all.
 pub fn parse_list(value: &str) -> Option<Vec<String>> {
+    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c');
+    if value.contains('\x0b') {
+        return None;
+    }
     let mut names = Vec::new();
-    let mut rest = value.trim();
+    let mut rest = value.trim_matches(is_space);
     if rest.is_empty() {
         return Some(names);
     }
@@ -494,20 +521,21 @@ pub fn parse_list(value: &str) -> Option<Vec<String>> {
                 }
             };
             name = text;
-            rest = quoted.get(end + 1..)?.trim_start();
+            rest = quoted.get(end + 1..)?.trim_start_matches(is_space);
         } else {
-            let end = rest.find(|c: char| c == ',' || c.is_ascii_whitespace()).unwrap_or(rest.len());
-            name = rest.get(..end)?.to_lowercase();
-            if name.is_empty() {
+            let end = rest.find(|c: char| c == ',' || is_space(c)).unwrap_or(rest.len());
+            let written = rest.get(..end)?;
+            if written.is_empty() || written.chars().any(|c| !c.is_ascii() && !c.to_lowercase().eq([c])) {
                 return None;
             }
-            rest = rest.get(end..)?.trim_start();
+            name = written.to_ascii_lowercase();
+            rest = rest.get(end..)?.trim_start_matches(is_space);
         }
-        names.push(name);
+        names.push(cut_name(&name));
         if rest.is_empty() {
             return Some(names);
         }
-        rest = rest.strip_prefix(',')?.trim_start();
+        rest = rest.strip_prefix(',')?.trim_start_matches(is_space);
     }
 }
 
@@ -674,7 +702,10 @@ mod tests {
         assert_eq!(list(""), names(&[]));
         assert_eq!(list(" Public , \"$user\",\"a\"\"b\" "), names(&["public", "$user", "a\"b"]));
         assert_eq!(list("\"\""), names(&[""]));
-        for bad in [",", "a,", "a b", "\"a", "a,,b"] {
+        assert_eq!(list("ä, \"Ä\"\t,b"), names(&["ä", "Ä", "b"]));
+        let long = "x".repeat(63);
+        assert_eq!(list(&format!("{long}yz, \"{}é\"", &long[1..])), names(&[&long, &long[1..]]));
+        for bad in [",", "a,", "a b", "\"a", "a,,b", "Ä", "a\u{b},b"] {
             assert_eq!(list(bad), None, "{bad}");
         }
     }

@@ -8,13 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frontend::is_held;
 use super::limits::Over;
-use super::pending::{Kind, Pending, Running, Taken};
+use super::pending::{Asked, Kind, Pending, Running, Taken};
 use super::state::Ended;
 use super::statements::Prepared;
 use super::{After, Decide, End, Session, Stop, scrub, second_wall};
 use crate::analyze::{Effect, Notice};
 use crate::audit::StatementEnd;
 use crate::catalog::overlay::decode_overlay;
+use crate::decide::settings::{parse_list, with_user};
 use crate::decide::{Denial, Reason};
 use crate::sql;
 use crate::wire::backend::{
@@ -306,12 +307,21 @@ where
         match &mut front.kind {
             Kind::Lookup { .. } => {
                 let Pending { kind, .. } = self.pop(|_| true)?;
-                if let Kind::Lookup { names, rows } = kind {
-                    let found = decode_overlay(&rows).map_err(|_| End::Internal("the overlay is unreadable"))?;
-                    let all = self.confirmed.looked_up(&names, found.into_iter().map(Arc::new).collect());
-                    self.catalog_is_old |= !all;
-                    self.predicted = None;
+                match kind {
+                    Kind::Lookup { of: Asked::Relations(names), rows } => {
+                        let found = decode_overlay(&rows).map_err(|_| End::Internal("the overlay is unreadable"))?;
+                        let all = self.confirmed.looked_up(&names, found.into_iter().map(Arc::new).collect());
+                        self.catalog_is_old |= !all;
+                    }
+                    Kind::Lookup { of: Asked::Path, rows } => {
+                        let value = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+                        let path = self.path_of(value.unwrap_or_default())?;
+                        self.path_is(path);
+                        self.path_in_doubt = false;
+                    }
+                    _ => {}
                 }
+                self.predicted = None;
                 self.down.skip(header.frame_len());
                 return Ok(());
             }
@@ -377,7 +387,11 @@ where
         }
         let ended = match effect {
             // COMMIT of a failed transaction.
-            Effect::Commit { chain } if tag == "ROLLBACK" => self.confirmed.apply(&Effect::Rollback { chain: *chain }),
+            Effect::Commit { chain } if tag == "ROLLBACK" => {
+                // Or PREPARE TRANSACTION where none was begun, which commits.
+                self.path_in_doubt = true;
+                self.confirmed.apply(&Effect::Rollback { chain: *chain })
+            }
             effect => self.confirmed.apply(effect),
         };
         self.catalog_is_old |= ended == Ended::Ddl;
@@ -414,6 +428,12 @@ where
         }
         self.confirmed.set_block(status != TransactionStatus::Idle);
         self.failed = false;
+        if let Some(path) = self.path_told.clone() {
+            self.path_is(path);
+            self.path_in_doubt = false;
+        } else if status == TransactionStatus::Idle && std::mem::take(&mut self.path_was_other) {
+            self.path_in_doubt = true;
+        }
         if let Kind::Query(running) = kind {
             self.record_end(&running);
         }
@@ -440,6 +460,21 @@ where
         }
         self.show(header, shown);
         Ok(())
+    }
+
+    /// The schemas of a search_path as the server writes it.
+    fn path_of(&self, value: &str) -> Result<Vec<String>, End> {
+        let names = parse_list(value).ok_or(End::Server("a search_path that can't be read"))?;
+        Ok(with_user(&names, &self.shared.gate.bound().identity.postgres_role))
+    }
+
+    /// The server has this search_path.
+    fn path_is(&mut self, path: Vec<String>) {
+        if self.confirmed.is_told(path) {
+            tracing::info!("the search_path is another than followed from what was sent; the server's own is taken");
+            self.path_was_other = true;
+            self.predicted = None;
+        }
     }
 
     pub(super) fn record_end(&mut self, running: &Running) {
@@ -473,6 +508,10 @@ where
         self.copy_in = false;
         let fatal = matches!(fields.severity(), "FATAL" | "PANIC");
         self.told_fatal |= fatal;
+        // An error ends more than a transaction, or less, by ways that are not followed here.
+        let of_batch = self.pending.front().map_or(0, |front| front.batch);
+        self.path_in_doubt |=
+            self.significant >= of_batch || self.confirmed.is_changed() || fields.code().starts_with("XX");
         let Some(front) = self.pending.front_mut() else {
             // Of no statement: the server ends the session.
             let fields = self.scrubbed(fields);
@@ -618,6 +657,10 @@ where
             return Ok(());
         }
         let shown = !status.name.starts_with("postern.");
+        if status.name == "search_path" {
+            let value = status.value.into_owned();
+            self.path_told = Some(self.path_of(&value)?);
+        }
         self.show(header, shown);
         Ok(())
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use postern_crds::Verb;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::limits::{self, Over};
-use super::pending::{Chosen, Kind, Run, Taken};
+use super::pending::{Asked, Chosen, Kind, Run, Taken};
 use super::state;
 use super::statements::{Meaning, Portal, Prepared};
 use super::{Decide, RESERVED, Session};
@@ -24,6 +25,9 @@ use crate::wire::frontend::{self, BindHead, Close, Describe, Execute, Parse};
 
 /// Names that are looked up for one message, one after another as the analysis comes to them: each makes it begin anew.
 const MAX_LOOKED_UP: usize = 16;
+
+/// What the server finds names by.
+const PATH: &str = "SELECT pg_catalog.current_setting('search_path')";
 
 /// Why a message does not go on now.
 pub(super) enum Hindrance {
@@ -62,10 +66,16 @@ where
                 self.shared.gate.look_again().await;
                 self.catalog_is_old = false;
             }
+            if self.path_in_doubt {
+                return Err(self.ask(PATH, Asked::Path)?);
+            }
             let stale = self.state().stale().to_vec();
             if !stale.is_empty() {
                 return Err(self.look_up(stale)?);
             }
+        } else if self.path_in_doubt && self.is_enforcing() && text.trim_end().trim_end_matches(';').contains(';') {
+            let message = "what follows the end of a failed transaction must be sent by itself here";
+            return Err(Denial::new(Reason::Unsupported, message).sqlstate("25P02").into());
         }
         self.refresh_view();
         self.view.path_ends = self.state().path_ends(failed);
@@ -113,16 +123,19 @@ where
     /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
     /// without ending the implicit transaction of a batch.
     fn look_up(&mut self, names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
-        if !self.pending.is_empty() {
-            return Ok(Hindrance::Barrier);
-        }
         // DDL of which no name is known can only be told to the catalog; a schema stands as one of no name.
         let is_known = |(schema, name): &&WrittenName| schema.is_some() || !name.is_empty();
         let known: Vec<WrittenName> = names.iter().filter(is_known).cloned().collect();
-        let sql = overlay_query(&known);
+        self.ask(&overlay_query(&known), Asked::Relations(names))
+    }
+
+    fn ask(&mut self, sql: &str, of: Asked) -> Result<Hindrance, Hindrance> {
+        if !self.pending.is_empty() {
+            return Ok(Hindrance::Barrier);
+        }
         let out = self.up.out();
         let statement = Close { kind: frontend::Kind::Statement, name: RESERVED };
-        let parse = Parse { statement: RESERVED, sql: &sql, param_types: Vec::new() };
+        let parse = Parse { statement: RESERVED, sql, param_types: Vec::new() };
         // One that failed halfway may have left its statement behind.
         let written = statement
             .write(out)
@@ -138,7 +151,7 @@ where
             Kind::Close(Vec::new()),
             Kind::Parse(None),
             Kind::Bind(None),
-            Kind::Lookup { names, rows: Vec::new() },
+            Kind::Lookup { of, rows: Vec::new() },
             Kind::Close(Vec::new()),
             Kind::Close(Vec::new()),
         ]);
@@ -344,6 +357,10 @@ where
             self.still_allowed(text, types, &portal.meaning, &portal.decided).await?;
             portal.checked.store(version, Ordering::Relaxed);
         }
+        // What the server only reads as it runs means what names mean then.
+        if portal.meaning.stamp != self.state().stamp() && portal.decided.statements.iter().any(|one| one.read_late) {
+            self.still_allowed(&portal.text, &portal.param_types, &self.meaning(), &portal.decided).await?;
+        }
         Ok(())
     }
 
@@ -394,6 +411,17 @@ where
                 let Some(cursor) = self.portals.get(name).cloned() else {
                     return if enforcing { Err(no_cursor(name).into()) } else { Ok(run) };
                 };
+                // Of a portal that the protocol made, what runs is its statement, effects included.
+                let acts = |statement: &Statement| {
+                    statement.by_values
+                        || runs_prepared(statement).is_some()
+                        || !matches!(statement.effect, Effect::None)
+                };
+                if enforcing && cursor.chosen.statement().is_some_and(acts) {
+                    let message = "FETCH from a portal of such a statement is not supported through the gate";
+                    let denial = Denial::new(Reason::Unsupported, message).sqlstate("0A000");
+                    return Err(denial.hint("Execute the portal itself.").into());
+                }
                 self.check_portal(&cursor).await?;
                 run.what = cursor.chosen.clone();
                 run.usage = Arc::clone(&cursor.usage);
@@ -419,6 +447,13 @@ where
                     return Err(Hindrance::Barrier);
                 }
                 run.names.push(self.name_statement(name, None)?);
+            }
+            // What is under way may yet fail, and bring another definition back.
+            Effect::Deallocate(None) | Effect::CloseCursor(None) | Effect::DiscardAll
+                if !self.statements.all_settled(self.batch, self.answered)
+                    || !self.portals.all_settled(self.batch, self.answered) =>
+            {
+                return Err(Hindrance::Barrier);
             }
             Effect::Deallocate(None) => run.names.extend(self.forget_statements()?),
             Effect::Declare { name, hold, .. } => {
@@ -451,6 +486,11 @@ where
             Effect::DiscardAll => {
                 run.names.extend(self.forget_statements()?);
                 run.names.extend(self.forget_portals()?);
+            }
+            Effect::Savepoint(_) if !self.state().may_save() => {
+                let message = "too many savepoints are open in this transaction";
+                let denial = Denial::new(Reason::Bounds, message).sqlstate("54000");
+                return Err(denial.hint("RELEASE those that are not needed.").into());
             }
             _ => {}
         }
@@ -518,6 +558,8 @@ where
             if statement.scrub {
                 self.scrub = self.batch;
             }
+            // A procedure may end the transaction, or set the path.
+            self.path_in_doubt |= statement.main_verb == Some(Verb::Call);
             if matches!(statement.effect, Effect::None) {
                 continue;
             }
@@ -604,9 +646,13 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
         }
         seen.push(place);
         let value = values.get(place)?;
-        // A text is the same in both formats; what has no type is one where it decides anything.
-        let is_text =
-            matches!(declared.get(place).copied(), None | Some(0 | types::TEXT | types::VARCHAR | types::UNKNOWN));
+        // A text is the same in both formats. What has no type is one where it decides anything, or a boolean: of that any byte but 0
+        // is true in binary.
+        let is_text = match declared.get(place).copied() {
+            Some(types::TEXT | types::VARCHAR) => true,
+            None | Some(0 | types::UNKNOWN) => !value.binary || value.value.is_none_or(|value| value.len() > 1),
+            Some(_) => false,
+        };
         written.push_str(text.get(at..start)?);
         match value.value {
             None => written.push_str("NULL"),

@@ -600,7 +600,8 @@ where
         let decided = if declared { chosen_only(&portal.chosen) } else { Arc::clone(&portal.decided) };
         let runs = vec![run];
         self.foresee(&decided, &runs);
-        portal.ran.store(true, Ordering::Relaxed);
+        // An Execute before this one may have failed, or been skipped.
+        self.path_in_doubt |= has_effect && portal.ran.swap(true, Ordering::Relaxed);
         if has_effect && !declared {
             // All at once: what it does is done when it has ended, which a limit of rows would leave open.
             Execute { portal: &name, max_rows: 0 }.write(self.up.out())?;

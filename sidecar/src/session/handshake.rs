@@ -23,13 +23,14 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 pub use options::{Accept, Judge, Terms};
 pub use registry::{Registration, Registry};
 
+use crate::decide::settings::{parse_list, with_user};
 use crate::listen::{Seat, Socket};
 use crate::stream::ClientStream;
 use crate::upstream::{self, ConnectError, QueryError, Upstream};
 use crate::wire::Malformed;
 use crate::wire::backend::{self, BackendKeyData, Fields, NegotiateProtocolVersion, ParameterStatus};
 use crate::wire::startup::{self, Packet, Startup};
-use options::{Wishes, clean_application_name, split_search_path};
+use options::{Wishes, clean_application_name};
 
 /// How long a client may take for its start-up, TLS included.
 pub const STARTUP_DEADLINE: Duration = Duration::from_secs(30);
@@ -324,10 +325,14 @@ impl Connected {
                 first_value(rows.map_err(|_| ConnectError::Timeout)??)
             }
         };
+        let Some(path) = parse_list(&search_path) else {
+            let message = "the search_path that the database gives this role is not certain: write its names in quotes";
+            return Err(HandshakeError::refuse("22023", message.to_owned()));
+        };
         let version = parameter(&upstream, "server_version").unwrap_or_default();
         Ok(Self {
             application_name: clean_application_name(&wishes.application_name, version).into(),
-            search_path: split_search_path(&search_path, &terms.role).into(),
+            search_path: with_user(&path, &terms.role).into(),
             custom_settings: wishes.custom,
             upstream,
         })

@@ -41,7 +41,16 @@ pub(super) enum Kind {
     /// An error: in place of what was refused, a statement went up that must fail. For a Query ReadyForQuery follows.
     Refused { denial: Box<Denial>, query: bool },
     /// Rows of the proxy's own catalog query, then CommandComplete.
-    Lookup { names: Vec<WrittenName>, rows: Vec<Vec<Option<String>>> },
+    Lookup { of: Asked, rows: Vec<Vec<Option<String>>> },
+}
+
+/// What the proxy asks on the session's own connection.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Relations of these names.
+    Relations(Vec<WrittenName>),
+    /// `search_path`.
+    Path,
 }
 
 /// A definition that is taken back if what made it fails.

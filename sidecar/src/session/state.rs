@@ -15,11 +15,22 @@ pub(super) struct State {
     now: Vars,
     /// As it was when the open transaction began; None while that changed nothing.
     base: Option<Box<Vars>>,
-    savepoints: Vec<(String, Vars)>,
+    savepoints: Vec<Savepoint>,
     /// Whether a transaction block is open.
     block: bool,
     initial: Arc<Initial>,
 }
+
+/// Savepoints one upon the other of one name, with nothing changed between them: drivers make one before each statement.
+#[derive(Clone, Debug)]
+struct Savepoint {
+    name: String,
+    then: Vars,
+    count: u64,
+}
+
+/// Most savepoints of a transaction, those aside that are alike.
+pub(super) const MAX_SAVEPOINTS: usize = 10_000;
 
 /// What RESET brings back.
 #[derive(Debug)]
@@ -42,6 +53,17 @@ struct Vars {
     temporary_changed: bool,
     /// Names this meaning of names; equal stamps, equal meaning.
     stamp: u64,
+}
+
+impl Vars {
+    /// Whether these are the very same: nothing was changed from one to the other.
+    fn is_same(&self, other: &Self) -> bool {
+        self.stamp == other.stamp
+            && Arc::ptr_eq(&self.application_name.now, &other.application_name.now)
+            && Arc::ptr_eq(&self.application_name.kept, &other.application_name.kept)
+            && Arc::ptr_eq(&self.changed, &other.changed)
+            && self.temporary_changed == other.temporary_changed
+    }
 }
 
 /// A setting, and what remains of it when SET LOCAL ends.
@@ -120,7 +142,7 @@ impl State {
         let kept = |vars: &Vars| Some(Arc::clone(&vars.search_path.kept));
         let rolled_back = Some(Arc::clone(&base.search_path.now));
         let committed = if failed { rolled_back.clone() } else { kept(&self.now) };
-        let savepoint = |(name, then): &(String, Vars)| (name.clone(), Arc::clone(&then.search_path.now), kept(then));
+        let savepoint = |at: &Savepoint| (at.name.clone(), Arc::clone(&at.then.search_path.now), kept(&at.then));
         PathEnds { reset, committed, rolled_back, savepoints: self.savepoints.iter().map(savepoint).collect() }
     }
 
@@ -159,6 +181,24 @@ impl State {
         self.block
     }
 
+    /// Whether it has room for another savepoint.
+    pub(super) const fn may_save(&self) -> bool {
+        self.savepoints.len() < MAX_SAVEPOINTS
+    }
+
+    /// The path that the server has: tells whether it is another than was thought. What a rollback brings back is not known then.
+    pub(super) fn is_told(&mut self, path: Vec<String>) -> bool {
+        if *self.now.search_path.now == *path {
+            return false;
+        }
+        let path: Arc<[String]> = path.into();
+        for vars in [Some(&mut self.now), self.base.as_deref_mut()].into_iter().flatten() {
+            vars.search_path = Setting::new(Arc::clone(&path));
+            vars.stamp = fresh_stamp();
+        }
+        true
+    }
+
     /// What the server says of it.
     pub(super) const fn set_block(&mut self, open: bool) {
         self.block = open;
@@ -187,17 +227,24 @@ impl State {
                 self.rollback();
                 self.block = *chain;
             }
-            Effect::Savepoint(name) => self.savepoints.push((name.clone(), self.now.clone())),
+            Effect::Savepoint(name) => match self.savepoints.last_mut() {
+                Some(last) if last.name == *name && last.then.is_same(&self.now) => last.count += 1,
+                _ => self.savepoints.push(Savepoint { name: name.clone(), then: self.now.clone(), count: 1 }),
+            },
             Effect::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at);
+                    self.savepoints.truncate(at + 1);
+                    match self.savepoints.last_mut() {
+                        Some(last) if last.count > 1 => last.count -= 1,
+                        _ => self.savepoints.truncate(at),
+                    }
                 }
             }
             Effect::RollbackTo(name) => {
                 if let Some(at) = self.savepoint(name) {
                     self.savepoints.truncate(at + 1);
-                    if let Some((_, then)) = self.savepoints.last() {
-                        self.now = then.clone();
+                    if let Some(last) = self.savepoints.last() {
+                        self.now = last.then.clone();
                     }
                 }
             }
@@ -311,7 +358,7 @@ impl State {
     }
 
     fn savepoint(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|(have, _)| have == name)
+        self.savepoints.iter().rposition(|at| at.name == name)
     }
 
     fn touch(&mut self) -> &mut Vars {
@@ -427,5 +474,28 @@ mod tests {
         state.apply(&ddl);
         assert_eq!(state.commit(), Ended::Ddl);
         assert_eq!(state.commit(), Ended::Plain);
+    }
+
+    #[test]
+    fn savepoints_that_are_alike_take_room_once_and_are_released_one_by_one() {
+        let mut state = state();
+        state.apply(&Effect::Begin);
+        for _ in 0..20_000 {
+            state.apply(&Effect::Savepoint("s".into()));
+        }
+        assert_eq!(state.savepoints.len(), 1);
+        state.apply(&path("a", false));
+        state.apply(&Effect::Savepoint("s".into()));
+        state.apply(&path("b", false));
+        state.apply(&Effect::RollbackTo("s".into()));
+        assert_eq!(now(&state), "a");
+        state.apply(&Effect::Release("s".into()));
+        for _ in 0..19_999 {
+            state.apply(&Effect::Release("s".into()));
+        }
+        state.apply(&Effect::RollbackTo("s".into()));
+        assert_eq!(now(&state), "public");
+        state.apply(&Effect::Release("s".into()));
+        assert!(state.savepoints.is_empty() && state.may_save());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::limits::Usage;
 use super::pending::Chosen;
-use crate::analyze::Decided;
+use crate::analyze::{Decided, Effect};
 use crate::catalog::{Oid, Relation};
 
 /// Most named statements of a session, and most portals and cursors.
@@ -80,7 +80,21 @@ impl Portal {
             Some(Bound::Body(body)) => body.len(),
             Some(Bound::Streamed(_)) | None => 0,
         };
-        size_of::<Self>() + parameters + self.with_values.as_ref().map_or(0, |text| text.len())
+        // What was decided by values is this portal's own.
+        let decided = self.with_values.as_ref().map_or(0, |text| {
+            let effects = self.decided.statements.iter().map(|statement| &statement.effect);
+            text.len() + size_of::<Decided>() + effects.map(path_bytes).sum::<usize>()
+        });
+        size_of::<Self>() + parameters + decided
+    }
+}
+
+fn path_bytes(effect: &Effect) -> usize {
+    /// Of a name, with what its place takes.
+    const NAME: usize = 48;
+    match effect {
+        Effect::SearchPath { value: Some(names), .. } => names.iter().map(|name| NAME + name.len()).sum(),
+        _ => 0,
     }
 }
 
@@ -141,6 +155,11 @@ impl<T> Names<T> {
     /// confirmed.
     pub(super) fn is_settled(&self, name: &str, current: u64, answered: u64) -> bool {
         self.entries.get(name).is_none_or(|entry| entry.batch == current || entry.batch <= answered)
+    }
+
+    /// The same of all names.
+    pub(super) fn all_settled(&self, current: u64, answered: u64) -> bool {
+        self.entries.values().all(|entry| entry.batch == current || entry.batch <= answered)
     }
 
     /// Whether there is room for one more of so many bytes.

@@ -207,35 +207,6 @@ pub(super) fn clean_application_name(name: &str, server_version: &str) -> String
     cut(&clean).to_owned()
 }
 
-/// The schemas of a search_path as SHOW writes it, `$user` being the role.
-pub(super) fn split_search_path(text: &str, role: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut characters = text.chars().peekable();
-    loop {
-        while characters.next_if(|c| c.is_ascii_whitespace() || *c == ',').is_some() {}
-        let mut name = String::new();
-        match characters.peek() {
-            None => return names,
-            Some('"') => {
-                characters.next();
-                while let Some(character) = characters.next() {
-                    // A doubled quote is one; a single one ends the name.
-                    if character == '"' && characters.next_if_eq(&'"').is_none() {
-                        break;
-                    }
-                    name.push(character);
-                }
-            }
-            Some(_) => {
-                while let Some(character) = characters.next_if(|c| *c != ',' && !c.is_ascii_whitespace()) {
-                    name.push(character.to_ascii_lowercase());
-                }
-            }
-        }
-        names.push(if name == "$user" { role.to_owned() } else { name });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
@@ -339,13 +310,5 @@ mod tests {
         assert_eq!(clean_application_name("aé", "15.4 (Debian)"), "a??");
         assert_eq!(clean_application_name("aé", "17.0"), "a\\xc3\\xa9");
         assert_eq!(clean_application_name(&"x".repeat(80), "17.0").len(), 63);
-    }
-
-    #[test]
-    fn search_path_is_split_as_names_are() {
-        assert_eq!(split_search_path(r#""$user", public"#, "me"), ["me", "public"]);
-        assert_eq!(split_search_path(r#""a,b ""c""", D ,e"#, "me"), ["a,b \"c\"", "d", "e"]);
-        assert_eq!(split_search_path(r#""""#, "me"), [""]);
-        assert!(split_search_path("", "me").is_empty());
     }
 }
