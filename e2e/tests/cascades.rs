@@ -540,3 +540,137 @@ fn a_filters_column_of_any_type_is_written() {
         }
     }
 }
+
+/// A setting by which a value is read is changed between its check and its store, by what the row itself calls.
+#[test]
+fn a_setting_that_changes_in_between_lets_nothing_out_of_the_filter() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE days (id int PRIMARY KEY, region text, note text, day date); INSERT INTO days VALUES (50, 'eu', 'x', '2020-01-01');";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp], relations: ['public.*'], settings: ['app.*'],
+        rowFilters: [{relation: public.days, where: region = 'eu' AND day < '2020-01-15'}]}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    let turns = "set_config('DateStyle', 'ISO, DMY', false)";
+    let day = "'01/02/2020'::text::date";
+    for write in [
+        format!("INSERT INTO days (id, region, note, day) VALUES (1, 'eu', {turns}, {day})"),
+        format!("INSERT INTO days (id, region, note, day) VALUES (2, 'eu', 'x', {day}), (3, 'eu', {turns}, {day})"),
+        format!("INSERT INTO days (id, region, note, day) SELECT 4, 'eu', {turns}, {day}"),
+        format!(
+            "INSERT INTO days VALUES (50, 'eu') ON CONFLICT (id) DO UPDATE SET region = 'eu', note = {turns}, day = {day}"
+        ),
+        format!("UPDATE days SET region = 'eu', note = {turns}, day = {day}"),
+        format!(
+            "MERGE INTO days USING (SELECT 1) s ON id = 9 WHEN NOT MATCHED THEN INSERT (id, region, note, day) VALUES (9, 'eu', {turns}, {day})"
+        ),
+        format!(
+            "MERGE INTO days USING (SELECT 1) s ON id = 50 WHEN MATCHED THEN UPDATE SET region = 'eu', note = {turns}, day = {day}"
+        ),
+    ] {
+        wire.simple("SET DateStyle = 'ISO, MDY'").unwrap();
+        wire.simple(&write).unwrap();
+        let outside = server.psql(&database.name, "SELECT * FROM days WHERE region <> 'eu' OR day >= '2020-01-15'");
+        assert_eq!(outside.unwrap().trim(), "", "{write}");
+    }
+    for (sql, expected) in [
+        // By a view or a default of the client's it would go unseen.
+        ("CREATE TEMP VIEW v AS SELECT set_config('app.u', '2031-01-01', false) x", "42501"),
+        ("CREATE TEMP TABLE d (a int, x text DEFAULT set_config('app.u', '2031-01-01', false))", "42501"),
+        ("CREATE TEMP TABLE d AS SELECT set_config('app.u', '2019-01-01', false) AS x", "SELECT 1"),
+        ("CREATE TEMP VIEW v AS SELECT current_setting('app.u') x", "CREATE VIEW"),
+        (
+            "INSERT INTO days (id, region, note, day) VALUES (20, 'eu', set_config('app.u', 'x', false), '2020-01-01')",
+            "INSERT 0 1",
+        ),
+        ("INSERT INTO days (id, region, day) VALUES (21, 'eu', '01/02/2020'::text::date)", "INSERT 0 1"),
+    ] {
+        wire.simple("SET DateStyle = 'ISO, MDY'").unwrap();
+        assert_eq!(outcome(&wire.simple(sql).unwrap()), expected, "{sql}");
+    }
+}
+
+/// What a filter reads may be computed, or shown under two names, elsewhere than in the relation that is named.
+#[test]
+fn a_row_is_not_moved_out_of_a_filter_by_what_is_computed_where_it_is_stored() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE gen (id int, amount int, dbl int GENERATED ALWAYS AS (amount * 2) STORED, note text); INSERT INTO gen VALUES (1, 5);
+        CREATE VIEW vgen AS SELECT id, amount, dbl, note FROM gen;
+        CREATE VIEW other_names AS SELECT id AS i, amount AS a, dbl AS d, note AS n FROM vgen;
+        CREATE TABLE plain (id int, amount int, region text, note text); INSERT INTO plain VALUES (1, 5, 'eu');
+        CREATE VIEW vd AS SELECT id, amount, amount * 2 AS dbl, note FROM plain;
+        CREATE TABLE base (id int PRIMARY KEY, region text, note text); INSERT INTO base VALUES (1, 'eu');
+        CREATE VIEW twice AS SELECT id, region AS r1, region AS r2, note FROM base;
+        CREATE TABLE quoted (id int, \"a\"\"b\" int, d2 int GENERATED ALWAYS AS (\"a\"\"b\" * 2) STORED); INSERT INTO quoted VALUES (1, 5);
+        CREATE TABLE parts (id int, amount int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parts FOR VALUES IN (1);
+        INSERT INTO parts VALUES (1, 5);";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
+        rowFilters: [{relation: public.gen, where: dbl < 100}, {relation: public.vd, where: dbl < 100}, {relation: public.base, where: region = 'eu'},
+          {relation: public.quoted, where: d2 < 100}]}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    for (write, expected) in [
+        ("UPDATE gen SET amount = 1000", "42501"),
+        ("UPDATE vgen SET amount = 1000", "42501"),
+        ("UPDATE other_names SET a = 1000", "42501"),
+        ("UPDATE vd SET amount = 1000", "42501"),
+        ("UPDATE twice SET r2 = 'us'", "42501"),
+        ("UPDATE twice SET r1 = 'us'", "42501"),
+        ("UPDATE quoted SET \"a\"\"b\" = 1000", "42501"),
+        ("UPDATE vgen SET note = 'n'", "UPDATE 1"),
+        ("UPDATE other_names SET n = 'n', a = a", "UPDATE 1"),
+        ("UPDATE twice SET note = 'n'", "UPDATE 1"),
+        ("UPDATE quoted SET id = 1", "UPDATE 1"),
+    ] {
+        assert_eq!(outcome(&wire.simple(write).unwrap()), expected, "{write}");
+    }
+}
+
+/// Whether a CHECK holds, or an index has room, would answer a guess at a masked value.
+#[test]
+fn a_check_of_where_a_row_is_stored_answers_no_guess_at_a_masked_value() {
+    let server = Server::shared().unwrap();
+    let check = "CHECK (note IS DISTINCT FROM email)";
+    let schema = format!(
+        "CREATE FUNCTION tells() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := NEW.email; RETURN NEW; END';
+        CREATE TABLE mc (id int PRIMARY KEY, email text, note text, amount int, {check}); CREATE VIEW mcv AS SELECT id, email, note, amount FROM mc;
+        CREATE TABLE mp (id int, email text, note text, amount int) PARTITION BY LIST (id);
+        CREATE TABLE mp1 PARTITION OF mp (CONSTRAINT c {check}) FOR VALUES IN (1);
+        CREATE TABLE mi (id int, email text, note text, amount int); CREATE TABLE mic ({check}) INHERITS (mi);
+        CREATE TABLE my (id int, email text, note text, amount int); CREATE UNIQUE INDEX ON my (amount) WHERE (note = email);
+        INSERT INTO my VALUES (2, 'b@x.com', 'b@x.com', 1);
+        CREATE TABLE mt (id int, email text, note text, amount int); CREATE VIEW mtv AS SELECT id, email, note, amount FROM mt;
+        CREATE TRIGGER t BEFORE UPDATE ON mt FOR EACH ROW EXECUTE FUNCTION tells();
+        CREATE TABLE mq (id int, email text, note text, amount int) PARTITION BY LIST (id); CREATE TABLE mq1 PARTITION OF mq FOR VALUES IN (1);
+        CREATE TRIGGER t BEFORE UPDATE ON mq1 FOR EACH ROW EXECUTE FUNCTION tells();
+        INSERT INTO mc VALUES (1, 'alice@x.com'); INSERT INTO mp VALUES (1, 'alice@x.com'); INSERT INTO mic VALUES (1, 'alice@x.com');
+        INSERT INTO my VALUES (1, 'alice@x.com'); INSERT INTO mt VALUES (1, 'alice@x.com'); INSERT INTO mq VALUES (1, 'alice@x.com');"
+    );
+    let database = server.database_with(&schema).unwrap();
+    let policy = "masks: [{columns: ['public.*.email'], mask: {email: {}}}]\nrules: [{name: own, to: {groups: [apps]},
+        allow: [Select, Insert, Update], relations: ['public.*']}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    let guesses = [
+        "UPDATE mc SET note = 'GUESS' WHERE id = 1",
+        "UPDATE mcv SET note = 'GUESS' WHERE id = 1",
+        "INSERT INTO mcv VALUES (1) ON CONFLICT (id) DO UPDATE SET note = 'GUESS'",
+        "UPDATE mp SET note = 'GUESS' WHERE id = 1",
+        "UPDATE mi SET note = 'GUESS' WHERE id = 1",
+        "MERGE INTO mi USING (SELECT 1) s ON id = 1 WHEN MATCHED THEN UPDATE SET note = 'GUESS'",
+        "UPDATE my SET note = 'GUESS', amount = 1 WHERE id = 1",
+    ];
+    for guess in guesses {
+        let [right, wrong] = ["alice@x.com", "wrong@x.com"].map(|value| {
+            wire.simple("BEGIN").unwrap();
+            let got = outcome(&wire.simple(&guess.replace("GUESS", value)).unwrap());
+            wire.simple("ROLLBACK").unwrap();
+            got
+        });
+        assert_eq!(right, wrong, "{guess}");
+    }
+    for target in ["mt", "mtv", "mq", "mq1"] {
+        let answer = wire.simple(&format!("UPDATE {target} SET amount = 99 WHERE id = 1 RETURNING id, note, amount"));
+        let answer = answer.unwrap();
+        assert_eq!(outcome(&answer), "UPDATE 1", "{target}");
+        assert!(!format!("{answer:?}").contains("alice"), "{target}: {answer:?}");
+    }
+}

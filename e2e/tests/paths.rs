@@ -490,9 +490,10 @@ fn a_portal_that_runs_what_was_prepared_is_fetched_by_itself_only() {
 #[test]
 fn a_new_type_takes_the_place_of_no_other() {
     let server = Server::shared().unwrap();
-    let schema = "CREATE TYPE mood AS ENUM ('a'); CREATE TYPE old AS ENUM ('a');";
+    let schema = "CREATE TYPE mood AS ENUM ('a'); CREATE TYPE old AS ENUM ('a'); CREATE TABLE part (id int);";
     let database = server.database_with(schema).unwrap();
-    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Temp, Ddl], relations: ['public.*']}]";
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Temp, Ddl], relations: ['public.*'],
+        rowFilters: [{relation: public.part, where: id = 1}]}]";
     let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
     let mut wire = Wire::connect(gate.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
     for (sql, is_done) in [

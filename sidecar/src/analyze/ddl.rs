@@ -105,6 +105,13 @@ impl Analyzer<'_> {
             NodeEnum::CommentStmt(comment) => self.comment(comment)?,
             other => return Err(unsupported(&tree::kind(other))),
         };
+        // What a client's view or default sets as it is read would go unseen between what is checked and what is stored.
+        let runs_now = matches!(node.node, Some(NodeEnum::SelectStmt(_) | NodeEnum::CreateTableAsStmt(_)));
+        if self.changes_state && self.policy.row_filters && !runs_now {
+            let message =
+                "beside row filters a definition can't call set_config, nor volatile functions of the database";
+            return Err(Denial::new(Reason::RowFilter, message));
+        }
         self.out.writes = true;
         self.out.returns_rows = false;
         self.out.effect = Effect::CatalogChange { names, temporary };
@@ -847,11 +854,9 @@ impl Analyzer<'_> {
     /// Refuses a new type where its bare name may come to mean it in place of one that is known: of the server's own by any schema, as
     /// the path may name that first, and of any by pg_temp, which comes first always. What is decided of casts would be of the other.
     fn takes_no_types_place(&self, schema: &str, name: &str) -> Result<(), Denial> {
-        let takes = match schema {
-            PG_TEMP => self.catalog.names_type(name),
-            _ => self.catalog.type_named("pg_catalog", name).is_some(),
-        };
-        if takes {
+        let takes_servers = self.catalog.type_named("pg_catalog", name).is_some();
+        let may_take_any = schema == PG_TEMP && !self.policy.views.is_empty();
+        if takes_servers || may_take_any && self.catalog.names_type(name) {
             let message =
                 format!("permission denied: there is another type {name}, whose bare name would mean this one");
             return Err(Denial::new(Reason::Forbidden, message).object(name.to_owned()).hint("Choose another name."));
@@ -1100,18 +1105,24 @@ impl Analyzer<'_> {
                 Ok(relation.temporary)
             }
             Ok(of @ (Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint)) => {
-                let listed = match rename.object.as_deref().and_then(|object| object.node.as_ref()) {
-                    Some(NodeEnum::List(list)) => list.items.clone(),
-                    Some(NodeEnum::TypeName(name)) => name.names.clone(),
+                let schema = self.creation_schema();
+                let listed = match rename.object.as_deref_mut().and_then(|object| object.node.as_mut()) {
+                    Some(NodeEnum::List(list)) => &mut list.items,
+                    Some(NodeEnum::TypeName(name)) => &mut name.names,
                     _ => return Err(unsupported("RENAME")),
                 };
+                let mut names = listed.clone();
+                if self.existing_type(&names)?.is_none() && names.len() == 1 {
+                    // Made by this transaction, and there; a temporary type would be meant by the bare name.
+                    names.insert(0, tree::string(schema?));
+                    listed.clone_from(&names);
+                    self.changed = true;
+                }
                 if of != Of::ObjectDomconstraint {
-                    // One that is not known may be temporary.
-                    let is_known = self.existing_type(&listed)?.is_some();
-                    self.takes_no_types_place(if is_known { NO_NAME } else { PG_TEMP }, &rename.newname)?;
+                    self.takes_no_types_place(NO_NAME, &rename.newname)?;
                     self.captures_nothing(NO_NAME, &rename.newname)?;
                 }
-                self.changed_type(&listed)
+                self.changed_type(&names)
             }
             _ => Err(forbidden("RENAME of this kind of object")),
         }

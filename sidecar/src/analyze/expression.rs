@@ -47,6 +47,9 @@ impl Analyzer<'_> {
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
                 let equal = self.policy.row_filters && separate && makes_equal(node);
+                if equal && self.is_equal_unsteadily(node) {
+                    self.unsteady_equals.extend(self.columns_of_comparison(node));
+                }
                 if place.leaky || !self.is_harmless_comparison(node) {
                     if equal {
                         self.late_equals.extend(self.columns_of_comparison(node));
@@ -60,7 +63,9 @@ impl Analyzer<'_> {
                 // Of two indexes the server reads the second only where the first finds rows, those of the filter or not: what is looked
                 // for there is tried first. Behind a filter that costs more it may fail later, too, after a setting changed meanwhile.
                 let fails_late = if conjunct {
+                    // What a setting makes a time of is tried in vain: that may have changed by then.
                     unsteady && (costly || equal && self.policy.costly_filters)
+                        || costly && late.iter().any(|cast| self.casts_by_settings(cast))
                 } else {
                     unsteady || !late.is_empty()
                 };
@@ -484,16 +489,31 @@ impl Analyzer<'_> {
                 relation.system_columns.insert(name);
                 if relation.filtered() && is_compared && !place.after_filter {
                     relation.system_barrier = true;
-                    relation.fenced |= place.from_below;
+                    relation.fenced |= place.from_below || relation.left_out;
                 }
             }
         }
         Ok(())
     }
 
+    /// No condition around these may come before their filters.
+    pub(super) fn fence(&mut self, items: &[ItemId]) {
+        for id in items {
+            if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                relation.fenced = true;
+            }
+        }
+    }
+
     /// Marks columns as used where they come from.
     pub(crate) fn mark(&mut self, columns: &[Column], place: Place) -> Result<(), Denial> {
         for column in columns {
+            // It may be computed anew where it is tried.
+            if place.condition && !place.after_filter {
+                self.fence(&column.fences);
+            } else {
+                self.tried_later.extend(&column.fences);
+            }
             let sealed = column.sealed && place.in_call && !place.predicate;
             for (id, number) in &column.origins {
                 // What shows it may belong to this query, and it to one around.
@@ -536,7 +556,7 @@ impl Analyzer<'_> {
         if view.filter.is_some() && (place.leaky || is_value) && !place.after_filter && !place.after_own_filter {
             item.barrier.insert(number);
             // What the server takes a subquery to cost does not hold what it reads from around it.
-            item.fenced |= place.from_below;
+            item.fenced |= place.from_below || item.left_out;
         }
         let Some(ColumnView::Masked(mask)) = view.columns.get(&number) else { return Ok(()) };
         let Some(column) = item.relation.column_at(number) else { return Ok(()) };
@@ -804,7 +824,12 @@ impl Analyzer<'_> {
             if !comes_first || !self.is_harmless_comparison(conjunct) || !is_strict(conjunct) {
                 return;
             }
-            if self.has_unsteady(conjunct) || self.nullable > 0 && !self.late_casts(conjunct).is_empty() {
+            if self.is_equal_unsteadily(conjunct) {
+                return;
+            }
+            let late = self.late_casts(conjunct);
+            let is_tried_in_vain = late.iter().any(|cast| self.casts_by_settings(cast)) && self.policy.costly_filters;
+            if self.has_unsteady(conjunct) || is_tried_in_vain || self.nullable > 0 && !late.is_empty() {
                 return;
             }
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
@@ -1182,7 +1207,7 @@ pub(super) fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool
 }
 
 /// Whether a comparison is one by which the server takes its sides for equal.
-fn makes_equal(node: &Node) -> bool {
+pub(super) fn makes_equal(node: &Node) -> bool {
     let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
     let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprIn, pb::AExprKind::AexprOpAny];
     kinds.iter().any(|kind| *kind as i32 == expr.kind) && expr.name.last().and_then(tree::string_of) == Some("=")

@@ -12,7 +12,7 @@ use super::Analyzer;
 use super::expression::{has_parameter, is_literal, parts, tested};
 use super::harmless::Operand;
 use super::parameters::{ParameterType, Reliance, bare_parameter, is_integer};
-use super::time::is_date;
+use super::time::{differ, is_date};
 use super::tree;
 use crate::catalog::Oid;
 use crate::catalog::names::types;
@@ -150,6 +150,65 @@ impl Analyzer<'_> {
             }
         }
         casts
+    }
+
+    /// Whether a cast, or one in a list, reads a text by settings, which may have changed since it was tried.
+    pub(super) fn casts_by_settings(&self, cast: &Node) -> bool {
+        let Some(NodeEnum::TypeCast(cast)) = &cast.node else {
+            let is_bare = matches!(cast.node, Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)));
+            return parts(cast).map_or(!is_bare, |parts| parts.iter().any(|part| self.casts_by_settings(part)));
+        };
+        let kind = self.meant_type(cast.type_name.as_ref());
+        let kind =
+            kind.map(|kind| self.catalog.types.get(&kind.element).filter(|_| kind.category == 'A').unwrap_or(kind));
+        kind.is_none_or(|kind| matches!(kind.category, 'D' | 'T' | 'R') || kind.oid == types::MONEY)
+            && !self.is_no_cast(cast)
+    }
+
+    /// Whether a condition makes a column equal to what may be another as the statement goes on, after a setting or a name in the
+    /// catalogs was changed, or by a notion of equal that depends on the zone. Once the server has looked for it, it takes what else is
+    /// equal to the column for found: a filter, too.
+    pub(super) fn is_equal_unsteadily(&self, node: &Node) -> bool {
+        let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+        let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
+        match (self.operand(left), self.operand(right)) {
+            (Operand::Column(one), Operand::Column(other)) => differ(one, other),
+            (Operand::Column(kind), _) => self.is_passing(kind, right),
+            (_, Operand::Column(kind)) => self.is_passing(kind, left),
+            _ => false,
+        }
+    }
+
+    /// Whether a value beside a column of this type may be another later in the same statement.
+    fn is_passing(&self, column: Option<Oid>, value: &Node) -> bool {
+        const PLAIN: [Oid; 8] = [
+            types::BOOL,
+            types::INT2,
+            types::INT4,
+            types::INT8,
+            types::FLOAT4,
+            types::FLOAT8,
+            types::NUMERIC,
+            types::UUID,
+        ];
+        match &value.node {
+            Some(NodeEnum::AConst(_)) => false,
+            Some(NodeEnum::ParamRef(parameter)) => match self.parameters.kind(parameter.number) {
+                ParameterType::Given(kind) => differ(column, Some(self.catalog.base_type(kind))),
+                ParameterType::OfItsPlace => false,
+                ParameterType::OfAPlace => differ(column, None),
+            },
+            Some(NodeEnum::TypeCast(cast)) => {
+                let target = self.cast_type(cast);
+                let is_written = cast.arg.as_deref().is_some_and(is_literal);
+                let is_plain = target.is_some_and(|kind| PLAIN.contains(&kind));
+                differ(column, target) || !is_written && !is_plain && !self.is_no_cast(cast)
+            }
+            _ => match parts(value) {
+                Some(parts) => parts.iter().any(|part| self.is_passing(column, part)),
+                None => !self.is_folded(value),
+            },
+        }
     }
 
     /// The casts, of those that a parameter beside a column may take, which can fail: to the column's type from that which the client

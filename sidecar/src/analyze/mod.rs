@@ -15,6 +15,7 @@ mod rows;
 mod schemas;
 mod scope;
 mod select;
+mod stored;
 mod sub_link;
 mod time;
 mod tree;
@@ -404,6 +405,10 @@ pub(crate) struct Analyzer<'a> {
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
     late_equals: Vec<(ItemId, i16)>,
+    /// Those that they make equal to something that may be another as the statement goes on, or by another notion of equal.
+    unsteady_equals: Vec<(ItemId, i16)>,
+    /// Filtered relations read by subqueries that may fail, in the column that is walked: see [`scope::Column::fences`].
+    tried_later: Vec<ItemId>,
     /// Where each `column IN (SELECT …)` stands that becomes a join to which the write's target comes with its filter done.
     joined: BTreeSet<i32>,
     /// What the columns of views are, as far as it was asked.
@@ -605,6 +610,8 @@ impl<'a> Analyzer<'a> {
             nullable: 0,
             equals: Vec::new(),
             late_equals: Vec::new(),
+            unsteady_equals: Vec::new(),
+            tried_later: Vec::new(),
             joined: BTreeSet::new(),
             view_columns: RefCell::default(),
             changes_state: false,

@@ -29,6 +29,8 @@ pub(crate) struct Column {
     pub(crate) stays: bool,
     /// Whether only rows that passed the conditions of the query that gives it come to what is around (a LIMIT).
     pub(crate) sealed: bool,
+    /// Filtered relations that a subquery in it reads, which may fail: tried in a condition, it may come before their filters.
+    pub(crate) fences: Vec<ItemId>,
 }
 
 /// What stands in FROM.
@@ -66,6 +68,9 @@ pub(crate) struct RelationItem {
     pub(crate) barrier: BTreeSet<i16>,
     /// Whether no condition around may be tried on rows outside the filter, see `subquery` in view.rs.
     pub(crate) fenced: bool,
+    /// Whether what is walked is over an outer join that may leave it out, or over grouping sets: there the server does not see what
+    /// the barrier costs.
+    pub(crate) left_out: bool,
     /// System columns that it uses.
     pub(crate) system_columns: BTreeSet<&'static str>,
     /// Whether these stand behind the barrier.
@@ -262,8 +267,7 @@ impl Scopes {
                     name: Some(name.clone()),
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
-                    stays: false,
-                    sealed: false,
+                    ..Column::default()
                 };
                 (relation.visible().map(column).collect(), true)
             }
@@ -279,8 +283,7 @@ impl Scopes {
                     name: Some(Arc::from(name)),
                     type_oid: relation.relation.column_at(number).and_then(catalog::Column::known_type),
                     origins: vec![(id, number)],
-                    stays: false,
-                    sealed: false,
+                    ..Column::default()
                 });
                 (column, true)
             }

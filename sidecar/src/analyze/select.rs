@@ -1,5 +1,7 @@
 //! SELECT: its levels, what stands in FROM, and what each column that comes out of it shows.
 
+use std::collections::BTreeSet;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -11,7 +13,7 @@ use super::parameters::{ParameterType, bare_parameter};
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
-use super::{Analyzer, Place, Receiver};
+use super::{Analyzer, Place, Receiver, time};
 use crate::catalog::names::types;
 use crate::catalog::{Oid, RelationKind};
 use crate::decide::{Denial, Reason, builtins};
@@ -66,6 +68,7 @@ impl Analyzer<'_> {
             let other = self.select_raw(right, Receiver::Query)?;
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
+                column.fences.extend(more.fences);
                 // Each of several queries may be read by itself.
                 column.stays = false;
                 column.sealed &= more.sealed;
@@ -92,8 +95,14 @@ impl Analyzer<'_> {
                 of_column.push(kind.or_else(|| self.kind_of_parameter(value)));
             }
         }
+        let first = self.scopes.items.len();
+        let mut items = Vec::new();
         for item in &mut select.from_clause {
-            self.table_item(item)?;
+            items.extend(self.table_item(item)?);
+        }
+        let is_set = |group: &Node| matches!(group.node, Some(NodeEnum::GroupingSet(_)));
+        if select.group_clause.iter().any(is_set) {
+            self.may_be_left_out(first.., &items);
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
             self.expression(condition, self.where_place())?;
@@ -357,7 +366,9 @@ impl Analyzer<'_> {
             // A query whose targets give sets becomes no part of another.
             column.stays |= matches!(&value.node, Some(NodeEnum::FuncCall(call)) if self.gives_sets(call));
             column.stays |= self.is_as_written(value);
+            let of_others = std::mem::take(&mut self.tried_later);
             column.type_oid = self.expression(value, place)?;
+            column.fences.extend(std::mem::replace(&mut self.tried_later, of_others));
             // What took the place of a column, or of a row, must keep its name; also under a cast, within a CASE and the like.
             if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
                 res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
@@ -552,6 +563,7 @@ impl Analyzer<'_> {
             compared: Default::default(),
             barrier: Default::default(),
             fenced: false,
+            left_out: false,
             system_columns: Default::default(),
             system_barrier: false,
             whole,
@@ -678,6 +690,19 @@ impl Analyzer<'_> {
         Ok(())
     }
 
+    /// Notes that what stands in FROM from here on, or shows columns there, may be left out by a join that was walked.
+    fn may_be_left_out(&mut self, range: impl RangeBounds<usize>, items: &[ItemId]) {
+        let shown = items.iter().flat_map(|id| self.scopes.columns_of(*id).0).flat_map(|column| column.origins);
+        let shown: BTreeSet<ItemId> = shown.map(|(id, _)| id).chain(items.iter().copied()).collect();
+        for (id, item) in self.scopes.items.iter_mut().enumerate() {
+            if let Some(relation) = item.relation_mut()
+                && (range.contains(&id) || shown.contains(&id))
+            {
+                relation.left_out = true;
+            }
+        }
+    }
+
     /// Walks what this many more outer joins may leave out.
     fn left_out<T>(&mut self, more: usize, walk: impl FnOnce(&mut Self) -> Result<T, Denial>) -> Result<T, Denial> {
         self.nullable += more;
@@ -698,6 +723,9 @@ impl Analyzer<'_> {
             (Some(left), Some(right)) if builtins::leakproof(self.catalog, "=", left, right));
         let safe = safe && !self.have_other_collations(one, other);
         self.may_raise |= !safe;
+        if time::differ(one.type_oid, other.type_oid) {
+            self.unsteady_equals.extend(one.origins.iter().chain(&other.origins));
+        }
         for (column, beside) in [(one, other), (other, one)] {
             let computed = self.computes(beside);
             if !safe || computed {
@@ -723,9 +751,11 @@ impl Analyzer<'_> {
             Ok(pb::JoinType::JoinRight) => [1, 0],
             _ => [1, 1],
         };
+        let first_left = self.scopes.items.len();
         let mut items = self.left_out(sides[0], |analyzer| analyzer.table_item(left))?;
-        let left_items = items.len();
+        let (left_items, first_right) = (items.len(), self.scopes.items.len());
         items.extend(self.left_out(sides[1], |analyzer| analyzer.table_item(right))?);
+        let end = self.scopes.items.len();
         if join.is_natural {
             self.merged_columns = true;
             // Which columns there are decides which are compared.
@@ -763,6 +793,14 @@ impl Analyzer<'_> {
             self.nullable += usize::from(!is_inner);
             self.expression(quals, self.where_place())?;
             self.nullable -= usize::from(!is_inner);
+        }
+        let (of_left, of_right) = items.split_at(left_items);
+        for (side, range, of_side) in
+            [(sides[0], first_left..first_right, of_left), (sides[1], first_right..end, of_right)]
+        {
+            if side > 0 {
+                self.may_be_left_out(range, of_side);
+            }
         }
         if let Some(alias) = &join.join_using_alias {
             // Its columns are the merged ones, which are marked on both sides already.

@@ -16,7 +16,7 @@ use super::scope::{Column, ItemId};
 use super::select::{Output, star_of};
 use super::tree::{self, unsupported};
 use super::view::fence;
-use super::{Analyzer, Place, Receiver};
+use super::{Analyzer, Place, Receiver, time};
 use crate::catalog::Oid;
 use crate::catalog::names::types;
 use crate::decide::{Denial, builtins};
@@ -86,11 +86,9 @@ impl Analyzer<'_> {
             self.by_themselves.insert(link.location, first);
         }
         if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
-            for id in &read_below {
-                if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
-                    relation.fenced = true;
-                }
-            }
+            self.fence(&read_below);
+        } else if raised && !is_join && !place.after_filter && !place.after_own_filter {
+            self.tried_later.extend(&read_below);
         }
         self.below.extend(read_below);
         let mut has_clash = false;
@@ -120,6 +118,13 @@ impl Analyzer<'_> {
                     match output.columns.get(index) {
                         Some(other) if other.stays => {}
                         Some(other) if !other.origins.is_empty() => {
+                            let kind = tests.get(index).and_then(|test| match self.operand(test) {
+                                Operand::Column(kind) => kind,
+                                _ => None,
+                            });
+                            if time::differ(kind, other.type_oid) {
+                                self.unsteady_equals.extend(columns.iter().chain(&other.origins));
+                            }
                             let pairs =
                                 columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
                             self.equals.extend(pairs);

@@ -41,6 +41,17 @@ impl Time {
     }
 }
 
+/// Whether these are two kinds of time of which one is told by the zone: equal to the same they need not be equal.
+pub(super) fn differ(one: Option<Oid>, other: Option<Oid>) -> bool {
+    let is_time = |kind: Oid| matches!(kind, types::DATE | types::TIMESTAMP | types::TIMESTAMPTZ);
+    let is_day = |kind: Oid| matches!(kind, types::TIME | types::TIMETZ);
+    match (one, other) {
+        (Some(one), Some(other)) => one != other && (is_time(one) && is_time(other) || is_day(one) && is_day(other)),
+        (Some(kind), None) | (None, Some(kind)) => is_time(kind) || is_day(kind),
+        (None, None) => false,
+    }
+}
+
 impl Analyzer<'_> {
     pub(super) fn is_common_time(&self, node: &Node) -> bool {
         self.time(node).is_some_and(|time| COMMON.contains(&time.from) && COMMON.contains(&time.to))

@@ -89,12 +89,16 @@ impl Analyzer<'_> {
         let subquery = match &item.system_view {
             Some(sql) => system_subquery(sql, item)?,
             None => {
-                let (fenced, raised) = (item.fenced || self.free_condition, self.may_raise);
+                let mut fenced = item.fenced || self.free_condition;
                 let mut barrier = item.barrier.clone();
                 if item.filtered() {
+                    let before = barrier.len();
                     barrier.extend(late.iter().filter(|(of, _)| *of == id).map(|(_, number)| *number));
+                    fenced |= item.left_out && barrier.len() > before;
                 }
-                tree::query(subquery(item, &barrier, range, sample, fenced, raised)?)
+                let filter = item.view.as_ref().and_then(|view| view.filter.as_ref());
+                fenced |= filter.is_some_and(|filter| self.is_filter_unsteady(id, filter));
+                tree::query(subquery(item, &barrier, range, sample, fenced, self.may_raise)?)
             }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };

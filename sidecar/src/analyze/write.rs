@@ -13,16 +13,16 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::{each_conjunct, parts};
+use super::expression::{each_conjunct, is_literal, makes_equal, parts};
 use super::harmless::Operand;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
 use super::select::{Output, figure_name, star_of};
+use super::stored::Stored;
 use super::tree::{self, unsupported};
 use super::utility::plain_column;
 use super::view::{fence, select, without_join};
 use super::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER, Receiver};
-use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::view_columns::ViewColumn;
 use crate::catalog::{self, Oid, Relation, RelationKind, Type, names};
@@ -36,12 +36,14 @@ pub(super) struct Target {
     id: ItemId,
     pub(super) relation: Arc<Relation>,
     view: Option<Arc<RelationView>>,
+    /// Where its rows are stored.
+    pub(super) stored: Arc<[Stored]>,
     pub(super) alias: Arc<str>,
     aliased: bool,
 }
 
 impl Target {
-    fn filter(&self) -> Option<&RowFilter> {
+    pub(super) fn filter(&self) -> Option<&RowFilter> {
         self.view.as_ref()?.filter.as_ref()
     }
 
@@ -75,15 +77,8 @@ impl Target {
         if *self.alias == *name { format!("{name}_") } else { name.to_owned() }
     }
 
-    /// Whether the row filter reads what the server computes from this column.
-    fn feeds_filter(&self, number: i16) -> bool {
-        let generated = |of: &i16| self.relation.column_at(*of)?.generated.as_deref();
-        let (Some(filter), Some(column)) = (self.filter(), self.relation.column_at(number)) else { return false };
-        filter.columns.iter().filter_map(generated).any(|sql| mentions_word(sql, &column.name))
-    }
-
     /// Columns whose raw value the identity does not see.
-    fn secret(&self) -> impl Iterator<Item = i16> {
+    pub(super) fn secret(&self) -> impl Iterator<Item = i16> {
         self.view.iter().flat_map(|view| view.columns.keys().copied())
     }
 }
@@ -125,7 +120,8 @@ impl Analyzer<'_> {
         if let Some(filter) = view.as_ref().and_then(|view| view.filter.as_ref()) {
             self.out.row_filter_rule = Some(Arc::from(filter.rule.as_str()));
         }
-        Ok(Target { id: usize::MAX, relation, view, alias, aliased })
+        let stored = self.stored_in(&relation).into();
+        Ok(Target { id: usize::MAX, relation, view, stored, alias, aliased })
     }
 
     /// Puts the target among the items that names can mean.
@@ -147,6 +143,7 @@ impl Analyzer<'_> {
                 compared: Default::default(),
                 barrier: Default::default(),
                 fenced: false,
+                left_out: false,
                 system_columns: Default::default(),
                 system_barrier: false,
                 whole: false,
@@ -258,6 +255,7 @@ impl Analyzer<'_> {
         let first = if self.may_raise { without_join(inside.clone()) } else { inside.clone() };
         let (mut beside, mut rest, mut of_rest) = (vec![first], Vec::new(), tree::Parameters::default());
         let equal_to_late = self.equal_to_late();
+        let is_unsteady = target.filter().is_some_and(|filter| self.is_filter_unsteady(target.id, filter));
         let conjuncts = written.map(tree::conjuncts).unwrap_or_default();
         // With no other condition beside it, no guess is answered by whether it is computed.
         let is_alone = place.conjunct && conjuncts.len() == 1;
@@ -266,8 +264,11 @@ impl Analyzer<'_> {
             // By an equality the server may compare a column with something that may fail.
             let is_tried = self.is_tried_first(&conjunct);
             let unsteady = !is_tried && (self.policy.costly_filters || !place.conjunct) && self.has_unsteady(&conjunct);
-            let late = self.policy.costly_filters && !place.conjunct && !self.late_casts(&conjunct).is_empty()
-                || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column));
+            let casts = if self.policy.costly_filters { self.late_casts(&conjunct) } else { Vec::new() };
+            let late = !place.conjunct && !casts.is_empty()
+                || casts.iter().any(|cast| self.casts_by_settings(cast))
+                || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column))
+                || is_unsteady && (is_equality_of(&conjunct) || self.is_equal_unsteadily(&conjunct));
             let joined = matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location)
                 && (link.testexpr.is_some() || self.late_equals.is_empty()));
             let is_of_others = place.conjunct && self.is_of_others(&conjunct, target);
@@ -481,7 +482,7 @@ impl Analyzer<'_> {
                 continue;
             };
             let name = || format!("{}.{}", target.name(), column.name);
-            let in_filter = target.filters_by(column.number) || target.feeds_filter(column.number);
+            let in_filter = target.filters_by(column.number) || self.feeds_filter(target, column.number);
             let mask = target.mask(column.number).cloned();
             if in_filter || (mask.is_some() && (reads_masks || !whole)) {
                 return Err(Denial::new(
@@ -533,7 +534,7 @@ impl Analyzer<'_> {
             return Ok(());
         };
         let place = Place::ASSIGNED;
-        let feeds_filter = target.feeds_filter(column.number);
+        let feeds_filter = self.feeds_filter(target, column.number);
         let in_filter = feeds_filter || target.filters_by(column.number);
         if !res.indirection.is_empty() {
             if target.mask(column.number).is_some() || in_filter {
@@ -736,26 +737,6 @@ impl Analyzer<'_> {
         })))
     }
 
-    /// Whether a column shares a CHECK, or an expression that can raise, with a column that the identity does not see
-    /// and that the statement does not overwrite itself.
-    fn shares_check(&self, target: &Target, number: i16, assigned: &[i16]) -> bool {
-        let secret: Vec<i16> = target.secret().filter(|secret| !assigned.contains(secret)).collect();
-        if secret.is_empty() {
-            return false;
-        }
-        let both = |columns: &[i16]| columns.contains(&number) && secret.iter().any(|secret| columns.contains(secret));
-        let relation = &target.relation;
-        let named =
-            |number: i16, sql: &str| relation.column_at(number).is_some_and(|column| mentions_word(sql, &column.name));
-        relation.checks.iter().any(|check| both(&check.columns))
-            || relation.indexes.iter().any(|index| index.expressions.is_some() && both(&index.reads))
-            || relation
-                .columns
-                .iter()
-                .filter_map(|column| column.generated.as_deref())
-                .any(|sql| named(number, sql) && secret.iter().any(|secret| named(*secret, sql)))
-    }
-
     /// The filter's columns are assigned only if the new row is inside it.
     fn check_new_row(&mut self, list: &mut [Node], target: &Target, filter: &RowFilter) -> Result<(), Denial> {
         let mut new = Vec::new();
@@ -937,8 +918,11 @@ impl Analyzer<'_> {
         Ok(added)
     }
 
-    /// Whether computing a value twice for a row gives the same.
+    /// Whether computing a value twice for a row gives the same. Where a setting may change in between, a cast may not.
     fn is_fixed(&self, value: &Node) -> bool {
+        if self.changes_state && !is_written(value) {
+            return false;
+        }
         is_pure(value) && !self.reads_computed(value) && !self.casts_unsteadily(value)
     }
 
@@ -1113,43 +1097,6 @@ impl Analyzer<'_> {
         }
         returning.exprs = written;
         Ok(())
-    }
-
-    /// Unmasked columns that a BEFORE ROW trigger may set from a masked one: those whose names stand in a body that
-    /// also mentions a masked column or works on the row as a whole; all of them where the body can't be read.
-    fn set_by_triggers(&self, target: &Target) -> HashSet<i16> {
-        let relation = &target.relation;
-        let key: Vec<i16> =
-            relation.indexes.iter().filter(|index| index.primary).flat_map(|index| index.columns.clone()).collect();
-        let open = || relation.columns.iter().filter(|c| target.mask(c.number).is_none() && !target.hides(c.number));
-        let mut set = HashSet::new();
-        let (row, before) = (1, 2);
-        for trigger in relation.triggers.iter().filter(|t| t.kind & row != 0 && t.kind & before != 0) {
-            let body = self.catalog.function(trigger.function).and_then(|function| function.body.as_deref());
-            let Some(body) = body.map(str::to_ascii_lowercase) else {
-                set.extend(open().map(|column| column.number).filter(|number| !key.contains(number)));
-                continue;
-            };
-            let secret =
-                target.secret().filter_map(|number| relation.column_at(number)).any(|c| mentions_word(&body, &c.name));
-            let whole = body.contains("execute")
-                || body.contains("to_json")
-                || body.contains("row(")
-                || body.contains("new.*")
-                || body.contains("old.*")
-                || body.contains("hstore(");
-            if whole {
-                set.extend(open().map(|column| column.number).filter(|number| !key.contains(number)));
-            } else if secret {
-                set.extend(
-                    open()
-                        .filter(|column| mentions_word(&body, &column.name))
-                        .map(|column| column.number)
-                        .filter(|number| !key.contains(number)),
-                );
-            }
-        }
-        set
     }
 
     fn insert(&mut self, insert: &mut pb::InsertStmt) -> Result<Output, Denial> {
@@ -1651,6 +1598,19 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
             .object(name);
     denial.rule = rule;
     denial
+}
+
+/// Whether it is a literal, with a cast at most: of that the server makes a value as it reads it.
+fn is_written(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_literal),
+        _ => is_literal(node),
+    }
+}
+
+/// Whether it is an equality, or the like.
+fn is_equality_of(condition: &Node) -> bool {
+    makes_equal(condition) || matches!(condition.node, Some(NodeEnum::SubLink(_)))
 }
 
 /// Whether computing the value twice gives the same: no function, no subquery.

@@ -43,9 +43,9 @@ const RUN_TEXT: [&str; 13] = [
     "xpath_table",
 ];
 
-/// Whether a text holds a name as a word of its own.
+/// Whether a text holds a name as a word of its own, with quotes in it doubled as SQL has them, or not.
 pub fn mentions_word(text: &str, name: &str) -> bool {
-    mentions(text, name, |_| true)
+    mentions(text, name, |_| true) || name.contains('"') && mentions(text, &name.replace('"', "\"\""), |_| true)
 }
 
 /// Whether a body holds a name as a word of its own that no schema stands right before. (A dot further before may end a comment.)

@@ -509,9 +509,10 @@ where
         let fatal = matches!(fields.severity(), "FATAL" | "PANIC");
         self.told_fatal |= fatal;
         // An error ends more than a transaction, or less, by ways that are not followed here.
-        let of_batch = self.pending.front().map_or(0, |front| front.batch);
-        self.path_in_doubt |=
-            self.significant >= of_batch || self.confirmed.is_changed() || fields.code().starts_with("XX");
+        let path = self.confirmed.search_path();
+        self.path_in_doubt |= self.confirmed.turns_path()
+            || self.predicted.as_ref().is_some_and(|next| next.turns_path() || next.search_path() != path)
+            || fields.code().starts_with("XX");
         let Some(front) = self.pending.front_mut() else {
             // Of no statement: the server ends the session.
             let fields = self.scrubbed(fields);

@@ -73,9 +73,6 @@ where
             if !stale.is_empty() {
                 return Err(self.look_up(stale)?);
             }
-        } else if self.path_in_doubt && self.is_enforcing() && text.trim_end().trim_end_matches(';').contains(';') {
-            let message = "what follows the end of a failed transaction must be sent by itself here";
-            return Err(Denial::new(Reason::Unsupported, message).sqlstate("25P02").into());
         }
         self.refresh_view();
         self.view.path_ends = self.state().path_ends(failed);
@@ -102,6 +99,13 @@ where
         }
         self.shared.metrics.decision_took(began.elapsed());
         match analysis {
+            // The path that the end of the failed transaction brings back can't be asked for yet.
+            Analysis::Decided(decided)
+                if failed && self.path_in_doubt && self.is_enforcing() && reads_names_after_the_first(&decided) =>
+            {
+                let message = "what follows the end of this failed transaction must be sent by itself";
+                Err(Denial::new(Reason::Unsupported, message).sqlstate("25P02").into())
+            }
             Analysis::Decided(decided) => Ok(decided),
             Analysis::Lookup(_) => {
                 Err(Denial::new(Reason::Internal, "the names in this statement are not known").into())
@@ -663,6 +667,15 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
     }
     written.push_str(text.get(at..)?);
     Some(written)
+}
+
+/// Whether a statement after the first has names that may mean one thing or another.
+fn reads_names_after_the_first(decided: &Decided) -> bool {
+    decided.statements.iter().skip(1).any(|statement| match &statement.effect {
+        Effect::None | Effect::Prepare { .. } | Effect::Declare { .. } | Effect::CatalogChange { .. } => true,
+        Effect::CopyIn | Effect::CopyOut => true,
+        _ => runs_prepared(statement).is_some(),
+    })
 }
 
 /// The name of what is prepared that a statement runs.

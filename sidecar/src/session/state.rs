@@ -181,6 +181,15 @@ impl State {
         self.block
     }
 
+    /// Whether an end of the transaction, of some kind, brings another path than there is.
+    pub(super) fn turns_path(&self) -> bool {
+        let path = &self.now.search_path;
+        let is_other = |vars: &Vars| vars.search_path.now != path.now || vars.search_path.kept != path.now;
+        is_other(&self.now)
+            || self.base.as_deref().is_some_and(is_other)
+            || self.savepoints.iter().any(|at| is_other(&at.then))
+    }
+
     /// Whether it has room for another savepoint.
     pub(super) const fn may_save(&self) -> bool {
         self.savepoints.len() < MAX_SAVEPOINTS
