@@ -180,7 +180,7 @@ impl Analyzer<'_> {
     }
 
     /// Whether a value beside a column of this type may be another later in the same statement.
-    fn is_passing(&self, column: Option<Oid>, value: &Node) -> bool {
+    pub(super) fn is_passing(&self, column: Option<Oid>, value: &Node) -> bool {
         const PLAIN: [Oid; 8] = [
             types::BOOL,
             types::INT2,
@@ -193,6 +193,10 @@ impl Analyzer<'_> {
         ];
         match &value.node {
             Some(NodeEnum::AConst(_)) => false,
+            Some(NodeEnum::ColumnRef(_)) => match self.operand(value) {
+                Operand::Column(kind) => differ(column, kind),
+                _ => true,
+            },
             Some(NodeEnum::ParamRef(parameter)) => match self.parameters.kind(parameter.number) {
                 ParameterType::Given(kind) => differ(column, Some(self.catalog.base_type(kind))),
                 ParameterType::OfItsPlace => false,

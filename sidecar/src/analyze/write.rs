@@ -13,7 +13,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::{each_conjunct, is_literal, makes_equal, parts};
+use super::expression::{each_conjunct, makes_equal, parts};
 use super::harmless::Operand;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
@@ -692,7 +692,7 @@ impl Analyzer<'_> {
     /// Builds on a value that must be computed once: one that calls functions goes through a subquery.
     fn evaluated_once(&self, value: Node, target: &Target, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
         let alias = target.other_than_alias("postern_new");
-        if self.is_fixed(&value) {
+        if self.is_fixed(&value, None) {
             return Ok(build(value));
         }
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
@@ -777,8 +777,11 @@ impl Analyzer<'_> {
         other: &dyn Fn(&str) -> Node,
     ) -> Result<Option<(catalog::Column, Node)>, Denial> {
         // What is computed of a subquery's column, the server may compute again where it is stored.
-        let computed: Vec<usize> =
-            (0..).zip(&new).filter(|(_, (_, value))| !self.is_fixed(value)).map(|(at, _)| at).collect();
+        let computed: Vec<usize> = (0..)
+            .zip(&new)
+            .filter(|(_, (column, value))| !self.is_fixed(value, column.known_type()))
+            .map(|(at, _)| at)
+            .collect();
         let is_same = |at: &usize| new.get(*at).is_some_and(|(_, value)| self.is_same_throughout(value));
         let once = match computed.as_slice() {
             [] => None,
@@ -918,9 +921,10 @@ impl Analyzer<'_> {
         Ok(added)
     }
 
-    /// Whether computing a value twice for a row gives the same. Where a setting may change in between, a cast may not.
-    fn is_fixed(&self, value: &Node) -> bool {
-        if self.changes_state && !is_written(value) {
+    /// Whether computing a value twice for a row gives the same. Where a setting may change in between, a cast to the type of the column
+    /// that it is for, or one within it, may not.
+    fn is_fixed(&self, value: &Node, column: Option<Oid>) -> bool {
+        if self.changes_state && self.is_passing(column, value) {
             return false;
         }
         is_pure(value) && !self.reads_computed(value) && !self.casts_unsteadily(value)
@@ -1598,14 +1602,6 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
             .object(name);
     denial.rule = rule;
     denial
-}
-
-/// Whether it is a literal, with a cast at most: of that the server makes a value as it reads it.
-fn is_written(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_literal),
-        _ => is_literal(node),
-    }
 }
 
 /// Whether it is an equality, or the like.
