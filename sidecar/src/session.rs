@@ -375,10 +375,11 @@ struct Session<C, S, G> {
     looked_up: Vec<WrittenName>,
     /// That was asked of the server, and failed.
     look_up_failed: bool,
-    /// Whether the `search_path` that the server has may be another than is thought: it is asked before the next decision.
-    path_in_doubt: bool,
-    /// Whether it was: then what the end of the transaction brings back is in doubt.
-    path_was_other: bool,
+    /// The last batch after which the `search_path` that the server has may be another than is thought: it is asked before the next
+    /// message that names something. 0 for none.
+    path_in_doubt: u64,
+    /// The last batch with something that ends a transaction in its midst, or not, by ways that are not followed where it fails.
+    odd: u64,
     /// The one that the server told of last, of itself, as it does from version 18 on.
     path_told: Option<Vec<String>>,
 
@@ -445,8 +446,8 @@ where
         looked_up: Vec::new(),
         unsettled: false,
         look_up_failed: false,
-        path_in_doubt: false,
-        path_was_other: false,
+        path_in_doubt: 0,
+        odd: 0,
         path_told: None,
         scrub: 0,
         barrier: false,

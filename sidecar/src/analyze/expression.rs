@@ -47,8 +47,13 @@ impl Analyzer<'_> {
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
                 let equal = self.policy.row_filters && separate && makes_equal(node);
-                if equal && self.is_equal_unsteadily(node) {
-                    self.unsteady_equals.extend(self.columns_of_comparison(node));
+                if self.policy.row_filters && may_make_equal(node) {
+                    // Under NOT `<>` is an equality, under OR it may be one of all, and a target may become a condition.
+                    let columns = self.columns_of_comparison(node);
+                    if self.is_equal_unsteadily(node) {
+                        self.unsteady_equals.extend(&columns);
+                    }
+                    self.alike.extend(columns.windows(2).filter_map(|pair| <[_; 2]>::try_from(pair).ok()));
                 }
                 if place.leaky || !self.is_harmless_comparison(node) {
                     if equal {
@@ -1074,6 +1079,11 @@ impl Analyzer<'_> {
         is_named && self.meant(call).is_some_and(|meant| meant.iter().all(|function| &*function.schema == "pg_catalog"))
     }
 
+    /// Whether it may mean a function that changes what others give.
+    pub(super) fn may_change_state(&self, call: &pb::FuncCall) -> bool {
+        self.meant(call).is_none_or(|meant| meant.into_iter().any(super::function::changes_state))
+    }
+
     /// The functions that it may mean.
     fn meant(&self, call: &pb::FuncCall) -> Option<Vec<&Function>> {
         let (schema, name) = match tree::strings(&call.funcname).as_deref() {
@@ -1207,10 +1217,16 @@ pub(super) fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool
 }
 
 /// Whether a comparison is one by which the server takes its sides for equal.
-pub(super) fn makes_equal(node: &Node) -> bool {
+fn makes_equal(node: &Node) -> bool {
     let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
     let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprIn, pb::AExprKind::AexprOpAny];
     kinds.iter().any(|kind| *kind as i32 == expr.kind) && expr.name.last().and_then(tree::string_of) == Some("=")
+}
+
+/// Whether it is an equality or, negated, may be one.
+fn may_make_equal(node: &Node) -> bool {
+    let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
+    matches!(expr.name.last().and_then(tree::string_of), Some("=" | "<>" | "!="))
 }
 
 /// A comparison that is not true for NULL.

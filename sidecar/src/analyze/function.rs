@@ -7,6 +7,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
 use super::Analyzer;
+use super::parameters::bare_parameter;
 use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
@@ -149,8 +150,7 @@ impl Analyzer<'_> {
     pub(crate) fn may_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
         let full = || format!("{}.{}", function.schema, function.name);
         let class = builtins::classify(function);
-        self.changes_state |=
-            function.volatility == 'v' && matches!(class, FunctionClass::Database | FunctionClass::Setting);
+        self.changes_state |= changes_state(function);
         match class {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {
@@ -232,6 +232,9 @@ impl Analyzer<'_> {
 
     /// `set_config` and `current_setting` are decided as SET and SHOW of their constant name.
     fn setting_call(&mut self, function: &Function, arguments: &[Node]) -> Result<(), Denial> {
+        if &*function.name == "set_config" {
+            self.out.switches.extend(arguments.get(2).and_then(bare_parameter).map(|(number, _)| number));
+        }
         let picked = || self.picked_setting.clone().filter(|_| arguments.first().is_some_and(is_name_column));
         let Some(name) = arguments.first().and_then(text_of).or_else(picked) else {
             if &*function.name == "set_config" && is_parameter(arguments.first()) {
@@ -366,6 +369,12 @@ impl Analyzer<'_> {
             None => Some(vec![typed(alias.unwrap_or(name), result)]),
         }
     }
+}
+
+/// Whether a function may change what others give.
+pub(super) fn changes_state(function: &Function) -> bool {
+    let class = builtins::classify(function);
+    function.volatility == 'v' && matches!(class, FunctionClass::Database | FunctionClass::Setting)
 }
 
 /// Whether it is a parameter, cast to a text at most.

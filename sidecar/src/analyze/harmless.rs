@@ -337,23 +337,25 @@ impl Analyzer<'_> {
     /// The columns that are equal to something that may fail late: in place of a comparison with one the server may compare another
     /// with that, before a filter.
     pub(crate) fn equal_to_late(&self) -> BTreeSet<(ItemId, i16)> {
-        self.equal_to(&self.late_equals)
+        self.equal_to(&self.late_equals, &[])
     }
 
     /// Whether a filter reads a column of its relation that is equal to something that changes as the statement runs: the server might
     /// look for that in place of what the filter says.
     pub(super) fn is_filter_unsteady(&self, id: ItemId, filter: &RowFilter) -> bool {
-        self.equal_to(&self.unsteady_equals).iter().any(|(of, number)| *of == id && filter.columns.contains(number))
+        self.equal_to(&self.unsteady_equals, &self.alike)
+            .iter()
+            .any(|(of, number)| *of == id && filter.columns.contains(number))
     }
 
     /// These columns, and all that conditions make equal to one of them.
-    fn equal_to(&self, columns: &[(ItemId, i16)]) -> BTreeSet<(ItemId, i16)> {
+    fn equal_to(&self, columns: &[(ItemId, i16)], alike: &[[(ItemId, i16); 2]]) -> BTreeSet<(ItemId, i16)> {
         let mut found = BTreeSet::new();
         if columns.is_empty() {
             return found;
         }
         let mut beside: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for [one, other] in &self.equals {
+        for [one, other] in self.equals.iter().chain(alike) {
             beside.entry(*one).or_default().push(*other);
             beside.entry(*other).or_default().push(*one);
         }

@@ -172,11 +172,20 @@ impl Analyzer<'_> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
         let (Some(left), Some(right)) = (expr.lexpr.as_deref(), expr.rexpr.as_deref()) else { return false };
         match (self.operand(left), self.operand(right)) {
-            (Operand::Column(one), Operand::Column(other)) => differ(one, other),
+            (Operand::Column(one), Operand::Column(other)) => {
+                differ(one, other) || self.shows_passing(left) || self.shows_passing(right)
+            }
             (Operand::Column(kind), _) => self.is_passing(kind, right),
             (_, Operand::Column(kind)) => self.is_passing(kind, left),
             _ => false,
         }
+    }
+
+    /// Whether it is a column of a subquery that shows what may be another later.
+    fn shows_passing(&self, node: &Node) -> bool {
+        let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return false };
+        let names = tree::strings(&reference.fields).unwrap_or_default();
+        self.scopes.meaning(&names).columns.iter().any(|(_, column)| column.passing)
     }
 
     /// Whether a value beside a column of this type may be another later in the same statement.

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use literals::free_literals;
-pub use path::PathEnds;
+pub use path::{PathEnds, SavedPath};
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use scope::{ItemId, RelationItem, Scopes};
@@ -221,6 +221,8 @@ pub struct Statement {
     pub read_late: bool,
     /// Whether it is only decided with the values of its parameters: `SELECT set_config('search_path', $1, false)`.
     pub by_values: bool,
+    /// Numbers of the parameters by which set_config is told whether it is for the transaction only: booleans.
+    pub switches: Vec<i32>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
     pub runs_prepared: Option<String>,
 }
@@ -405,6 +407,8 @@ pub(crate) struct Analyzer<'a> {
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
     late_equals: Vec<(ItemId, i16)>,
+    /// Those that conditions may make equal, wherever they stand.
+    alike: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may be another as the statement goes on, or by another notion of equal.
     unsteady_equals: Vec<(ItemId, i16)>,
     /// Filtered relations read by subqueries that may fail, in the column that is walked: see [`scope::Column::fences`].
@@ -610,6 +614,7 @@ impl<'a> Analyzer<'a> {
             nullable: 0,
             equals: Vec::new(),
             late_equals: Vec::new(),
+            alike: Vec::new(),
             unsteady_equals: Vec::new(),
             tried_later: Vec::new(),
             joined: BTreeSet::new(),
@@ -657,6 +662,20 @@ impl<'a> Analyzer<'a> {
     /// Decides a statement, or one within another, and rewrites it in place.
     pub(crate) fn statement(&mut self, node: &mut Node) -> Result<(), Denial> {
         self.find_parameters(node);
+        // What is checked as it is written may stand before that.
+        let is_query = matches!(
+            node.node,
+            Some(
+                NodeEnum::SelectStmt(_)
+                    | NodeEnum::InsertStmt(_)
+                    | NodeEnum::UpdateStmt(_)
+                    | NodeEnum::DeleteStmt(_)
+                    | NodeEnum::MergeStmt(_)
+            )
+        );
+        self.changes_state |= self.policy.row_filters
+            && is_query
+            && tree::holds(node, &|node| matches!(node, NodeEnum::FuncCall(call) if self.may_change_state(call)));
         match &mut node.node {
             Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {
                 self.select(select, Receiver::Client)?;
@@ -756,6 +775,7 @@ impl<'a> Analyzer<'a> {
         verb: Verb,
     ) -> Result<(Option<Arc<RelationView>>, Option<String>), Denial> {
         if relation.temporary {
+            self.shows_only_plain(relation, 0)?;
             self.touch(relation);
             // What is in it came from somewhere: a detour takes no more out.
             self.out.limits = self.out.limits.and(self.policy.session_limits());
@@ -957,6 +977,26 @@ impl Analyzer<'_> {
                     .hint("Use SET."))
             }
         }
+    }
+
+    /// Refuses a temporary view of what is masked or filtered: it was made when that was not so yet.
+    fn shows_only_plain(&self, view: &Relation, depth: usize) -> Result<(), Denial> {
+        const MAX_DEPTH: usize = 32;
+        if view.kind != RelationKind::View || self.policy.views.is_empty() {
+            return Ok(());
+        }
+        let shows_plain = view.depends_on.iter().all(|(oid, _)| {
+            let made_here = self.session.overlay.iter().find(|relation| relation.oid == *oid && relation.temporary);
+            match made_here {
+                Some(below) => depth < MAX_DEPTH && self.shows_only_plain(below, depth + 1).is_ok(),
+                None => self.policy.view(*oid).is_none() && self.catalog.relations.contains_key(oid),
+            }
+        });
+        if shows_plain {
+            return Ok(());
+        }
+        let message = format!("the policy changed since the temporary view {} was made", view.name);
+        Err(Denial::new(Reason::PolicyChanged, message).object(view.name.to_string()).hint("Make it again."))
     }
 
     /// NOTIFY of a channel.

@@ -16,8 +16,21 @@ pub struct PathEnds {
     pub committed: Option<Path>,
     /// ROLLBACK.
     pub rolled_back: Option<Path>,
-    /// ROLLBACK TO: what it is then, and what COMMIT leaves then.
-    pub savepoints: Vec<(String, Path, Option<Path>)>,
+    /// ROLLBACK TO.
+    pub savepoints: Vec<SavedPath>,
+}
+
+/// What ROLLBACK TO leaves of `search_path`.
+#[derive(Clone, Debug)]
+pub struct SavedPath {
+    /// The savepoint.
+    pub name: String,
+    /// What it is then.
+    pub path: Path,
+    /// What COMMIT leaves then.
+    pub committed: Option<Path>,
+    /// How many savepoints of the name stand one upon the other here.
+    pub count: u64,
 }
 
 impl PathEnds {
@@ -36,17 +49,26 @@ impl PathEnds {
             Effect::ResetAll | Effect::DiscardAll => self.set(None, false, now),
             Effect::Commit { .. } => self.end(self.committed.clone(), now),
             Effect::Rollback { .. } => self.end(self.rolled_back.clone(), now),
-            Effect::Savepoint(name) => self.savepoints.push((name.clone(), Arc::clone(now), self.committed.clone())),
+            Effect::Savepoint(name) => self.savepoints.push(SavedPath {
+                name: name.clone(),
+                path: Arc::clone(now),
+                committed: self.committed.clone(),
+                count: 1,
+            }),
             Effect::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at);
+                    self.savepoints.truncate(at + 1);
+                    match self.savepoints.last_mut() {
+                        Some(last) if last.count > 1 => last.count -= 1,
+                        _ => self.savepoints.truncate(at),
+                    }
                 }
             }
             Effect::RollbackTo(name) => {
                 if let Some(at) = self.savepoint(name) {
                     self.savepoints.truncate(at + 1);
-                    if let Some((_, then, committed)) = self.savepoints.last() {
-                        (*now, self.committed) = (Arc::clone(then), committed.clone());
+                    if let Some(saved) = self.savepoints.last() {
+                        (*now, self.committed) = (Arc::clone(&saved.path), saved.committed.clone());
                     }
                 }
             }
@@ -73,7 +95,7 @@ impl PathEnds {
     }
 
     fn savepoint(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|(have, ..)| have == name)
+        self.savepoints.iter().rposition(|saved| saved.name == name)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Column {
     pub(crate) stays: bool,
     /// Whether only rows that passed the conditions of the query that gives it come to what is around (a LIMIT).
     pub(crate) sealed: bool,
+    /// Whether it is of no column, and may be another value as the statement goes on.
+    pub(crate) passing: bool,
     /// Filtered relations that a subquery in it reads, which may fail: tried in a condition, it may come before their filters.
     pub(crate) fences: Vec<ItemId>,
 }

@@ -69,6 +69,7 @@ impl Analyzer<'_> {
             for (column, more) in output.columns.iter_mut().zip(other.columns) {
                 column.origins.extend(more.origins);
                 column.fences.extend(more.fences);
+                column.passing |= more.passing;
                 // Each of several queries may be read by itself.
                 column.stays = false;
                 column.sealed &= more.sealed;
@@ -158,7 +159,12 @@ impl Analyzer<'_> {
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
                 let stays = several || self.all_as_written(select, index);
-                columns.push(Column { name, type_oid: self.common_type(types)?, stays, ..Column::default() });
+                let type_oid = self.common_type(types)?;
+                let passing = select.values_lists.iter().any(|row| match &row.node {
+                    Some(NodeEnum::List(row)) => row.items.get(index).is_some_and(|value| self.passes(type_oid, value)),
+                    _ => true,
+                });
+                columns.push(Column { name, type_oid, stays, passing, ..Column::default() });
             }
             return Ok(Output { columns, complete: true });
         }
@@ -194,6 +200,12 @@ impl Analyzer<'_> {
             Some(NodeEnum::List(row)) => row.items.get(column).is_some_and(|value| self.is_as_written(value)),
             _ => false,
         })
+    }
+
+    /// Whether a value is of no column, and may be another as the statement goes on: where one is looked for, so may be this.
+    fn passes(&self, kind: Option<Oid>, value: &Node) -> bool {
+        let is_column = |node: &NodeEnum| matches!(node, NodeEnum::ColumnRef(_));
+        self.policy.row_filters && !tree::holds(value, &is_column) && self.is_passing(kind, value)
     }
 
     /// Whether a value is one that can stand anywhere in place of a column without a chance to fail.
@@ -369,6 +381,7 @@ impl Analyzer<'_> {
             let of_others = std::mem::take(&mut self.tried_later);
             column.type_oid = self.expression(value, place)?;
             column.fences.extend(std::mem::replace(&mut self.tried_later, of_others));
+            column.passing |= self.passes(column.type_oid, value);
             // What took the place of a column, or of a row, must keep its name; also under a cast, within a CASE and the like.
             if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
                 res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
@@ -388,6 +401,8 @@ impl Analyzer<'_> {
             let meant = self.scopes.meaning(&names).columns;
             column.sealed = !meant.is_empty() && meant.iter().all(|(_, meant)| meant.sealed);
             column.stays = !meant.is_empty() && meant.iter().all(|(_, meant)| meant.stays);
+            column.passing = meant.iter().any(|(_, meant)| meant.passing);
+            column.fences.extend(meant.iter().flat_map(|(_, meant)| meant.fences.clone()));
             column.origins.extend(meant.into_iter().flat_map(|(_, meant)| meant.origins));
         }
         column

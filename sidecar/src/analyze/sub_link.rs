@@ -17,8 +17,8 @@ use super::select::{Output, star_of};
 use super::tree::{self, unsupported};
 use super::view::fence;
 use super::{Analyzer, Place, Receiver, time};
-use crate::catalog::Oid;
-use crate::catalog::names::types;
+use crate::catalog::names::{Resolution, types};
+use crate::catalog::{Oid, RelationKind};
 use crate::decide::{Denial, builtins};
 
 impl Analyzer<'_> {
@@ -115,16 +115,18 @@ impl Analyzer<'_> {
             if self.policy.row_filters {
                 let columns: Vec<_> = tests.iter().map(|test| self.bare_columns(test)).collect();
                 for (index, columns) in columns.into_iter().enumerate() {
+                    let kind = tests.get(index).and_then(|test| match self.operand(test) {
+                        Operand::Column(kind) => kind,
+                        _ => None,
+                    });
+                    match output.columns.get(index) {
+                        Some(other) if !time::differ(kind, other.type_oid) && !other.passing => {}
+                        Some(other) => self.unsteady_equals.extend(columns.iter().chain(&other.origins)),
+                        None => self.unsteady_equals.extend(&columns),
+                    }
                     match output.columns.get(index) {
                         Some(other) if other.stays => {}
                         Some(other) if !other.origins.is_empty() => {
-                            let kind = tests.get(index).and_then(|test| match self.operand(test) {
-                                Operand::Column(kind) => kind,
-                                _ => None,
-                            });
-                            if time::differ(kind, other.type_oid) {
-                                self.unsteady_equals.extend(columns.iter().chain(&other.origins));
-                            }
                             let pairs =
                                 columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
                             self.equals.extend(pairs);
@@ -202,7 +204,10 @@ impl Analyzer<'_> {
         // What a join asks again must be the same again.
         let is_unsteady = |node: &NodeEnum| match node {
             NodeEnum::FuncCall(call) => self.is_volatile(call),
-            NodeEnum::LockingClause(_) | NodeEnum::RangeTableSample(_) => true,
+            NodeEnum::RangeTableSample(_) => true,
+            NodeEnum::SelectStmt(select) => !select.locking_clause.is_empty(),
+            // Its definition may hold any of these.
+            NodeEnum::RangeVar(range) => self.may_be_view(range),
             _ => false,
         };
         if !is_value || !is_equal || !is_column || !is_one_value(select) || tree::holds(right, &is_unsteady) {
@@ -215,6 +220,16 @@ impl Analyzer<'_> {
             ..pb::SubLink::clone(link)
         };
         Some(tree::node(NodeEnum::SubLink(Box::new(link))))
+    }
+
+    fn may_be_view(&self, range: &pb::RangeVar) -> bool {
+        let schema = Some(range.schemaname.as_str()).filter(|schema| !schema.is_empty());
+        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
+        match self.catalog.resolve_relation(path, overlay, schema, &range.relname) {
+            Resolution::Found(relation) => relation.kind == RelationKind::View,
+            // A CTE, or nothing.
+            _ => schema.is_some(),
+        }
     }
 
     /// Has what a query computes of columns computed within it, so that it is compared as a column is.

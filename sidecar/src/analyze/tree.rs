@@ -408,7 +408,9 @@ pub(crate) fn target(name: &str, value: Node) -> Node {
 }
 
 /// All of them; TRUE for none.
-pub(crate) fn and(mut parts: Vec<Node>) -> Node {
+pub(crate) fn and(parts: Vec<Node>) -> Node {
+    // Written out and read again, one within another is of its parts.
+    let mut parts: Vec<Node> = parts.into_iter().flat_map(conjuncts).collect();
     if parts.len() == 1
         && let Some(only) = parts.pop()
     {

@@ -13,7 +13,7 @@ use pg_query::{Node, NodeEnum};
 use postern_crds::{MaskKind, Verb};
 
 use super::cascade::Change;
-use super::expression::{each_conjunct, makes_equal, parts};
+use super::expression::{each_conjunct, parts};
 use super::harmless::Operand;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
@@ -268,7 +268,7 @@ impl Analyzer<'_> {
             let late = !place.conjunct && !casts.is_empty()
                 || casts.iter().any(|cast| self.casts_by_settings(cast))
                 || self.columns_of_comparison(&conjunct).iter().any(|column| equal_to_late.contains(column))
-                || is_unsteady && (is_equality_of(&conjunct) || self.is_equal_unsteadily(&conjunct));
+                || is_unsteady;
             let joined = matches!(&conjunct.node, Some(NodeEnum::SubLink(link)) if self.joined.contains(&link.location)
                 && (link.testexpr.is_some() || self.late_equals.is_empty()));
             let is_of_others = place.conjunct && self.is_of_others(&conjunct, target);
@@ -805,7 +805,10 @@ impl Analyzer<'_> {
             let value = match once {
                 // Within the subquery a name of the client's could mean one of its columns: none stands beside them.
                 Some(once) => {
-                    let first = if at == once { value } else { tree::cast(value, &column.type_sql)? };
+                    // By a setting that changes in between a time is another as it is stored.
+                    let by_settings = self.changes_state && super::time::differ(column.known_type(), None);
+                    let is_written = at != once || by_settings;
+                    let first = if is_written { tree::cast(value, &column.type_sql)? } else { value };
                     computed_first.push(tree::target("", first));
                     tree::column(&alias, &format!("c{at}"))
                 }
@@ -1602,11 +1605,6 @@ fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {
             .object(name);
     denial.rule = rule;
     denial
-}
-
-/// Whether it is an equality, or the like.
-fn is_equality_of(condition: &Node) -> bool {
-    makes_equal(condition) || matches!(condition.node, Some(NodeEnum::SubLink(_)))
 }
 
 /// Whether computing the value twice gives the same: no function, no subquery.

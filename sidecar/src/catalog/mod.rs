@@ -65,6 +65,8 @@ pub struct Catalog {
     pub user_casts: HashMap<(Oid, Oid), Oid>,
     /// Functions outside pg_catalog that CHECKs of domains call, by domain and by each type that holds one.
     pub type_checks: HashMap<Oid, BTreeSet<Oid>>,
+    /// Whether some function of the database's own may set `search_path` for whoever calls it.
+    pub may_turn_path: bool,
     /// Collations by name, those of pg_catalog included.
     pub collations: HashMap<Name, Vec<Collation>>,
     /// Extensions installed.
@@ -515,6 +517,14 @@ impl Catalog {
 
     /// Brings what depends on the order of arrival into a fixed order, and frees what is spare.
     fn settle(&mut self) {
+        let may_turn = |function: &Function| match (function.oid >= load::FIRST_USER_OID, &*function.language) {
+            (false, _) | (_, "c" | "internal") => false,
+            _ => function.body.as_deref().is_none_or(|body| {
+                let body = body.to_ascii_lowercase();
+                body.contains("search_path") || body.contains("set_config")
+            }),
+        };
+        self.may_turn_path = self.functions.values().flatten().any(may_turn);
         for list in self.functions.values_mut() {
             list.sort_by_key(|function| function.oid);
             list.shrink_to_fit();

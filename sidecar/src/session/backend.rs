@@ -317,7 +317,7 @@ where
                         let value = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
                         let path = self.path_of(value.unwrap_or_default())?;
                         self.path_is(path);
-                        self.path_in_doubt = false;
+                        self.path_in_doubt = 0;
                     }
                     _ => {}
                 }
@@ -389,8 +389,27 @@ where
             // COMMIT of a failed transaction.
             Effect::Commit { chain } if tag == "ROLLBACK" => {
                 // Or PREPARE TRANSACTION where none was begun, which commits.
-                self.path_in_doubt = true;
+                self.path_in_doubt = self.batch;
+                for name in self.portals.names() {
+                    if self.portals.get(&name).is_some_and(|portal| portal.hold && !portal.is_kept()) {
+                        drop(self.portals.set(&name, None, 0, self.batch));
+                    }
+                }
                 self.confirmed.apply(&Effect::Rollback { chain: *chain })
+            }
+            Effect::Commit { .. } => {
+                self.portals.values().for_each(|portal| {
+                    portal.outlives(true);
+                });
+                self.confirmed.apply(effect)
+            }
+            Effect::Release(name) => {
+                if let Some(depth) = self.confirmed.depth_of(name) {
+                    for portal in self.portals.values() {
+                        portal.depth.fetch_min(depth.saturating_sub(1), Ordering::Relaxed);
+                    }
+                }
+                self.confirmed.apply(effect)
             }
             effect => self.confirmed.apply(effect),
         };
@@ -427,12 +446,15 @@ where
             }
         }
         self.confirmed.set_block(status != TransactionStatus::Idle);
-        self.failed = false;
+        let ended_well = !std::mem::take(&mut self.failed);
+        let was_astray = status == TransactionStatus::Idle && self.confirmed.is_found_again();
         if let Some(path) = self.path_told.clone() {
             self.path_is(path);
-            self.path_in_doubt = false;
-        } else if status == TransactionStatus::Idle && std::mem::take(&mut self.path_was_other) {
-            self.path_in_doubt = true;
+            if self.path_in_doubt <= batch {
+                self.path_in_doubt = 0;
+            }
+        } else if was_astray {
+            self.path_in_doubt = self.batch;
         }
         if let Kind::Query(running) = kind {
             self.record_end(&running);
@@ -441,7 +463,7 @@ where
             self.predicted = None;
             self.statements.settle(batch);
             let in_block = status != TransactionStatus::Idle;
-            self.portals.settle_by(batch, |portal| in_block || portal.hold);
+            self.portals.settle_by(batch, |portal| in_block || portal.outlives(ended_well));
         }
         let mut shown = !ours;
         if let Some(stop) = &mut self.stop
@@ -472,7 +494,6 @@ where
     fn path_is(&mut self, path: Vec<String>) {
         if self.confirmed.is_told(path) {
             tracing::info!("the search_path is another than followed from what was sent; the server's own is taken");
-            self.path_was_other = true;
             self.predicted = None;
         }
     }
@@ -509,10 +530,10 @@ where
         let fatal = matches!(fields.severity(), "FATAL" | "PANIC");
         self.told_fatal |= fatal;
         // An error ends more than a transaction, or less, by ways that are not followed here.
-        let path = self.confirmed.search_path();
-        self.path_in_doubt |= self.confirmed.turns_path()
-            || self.predicted.as_ref().is_some_and(|next| next.turns_path() || next.search_path() != path)
-            || fields.code().starts_with("XX");
+        let of_batch = self.pending.front().map_or(u64::MAX, |front| front.batch);
+        if self.odd >= of_batch || fields.code().starts_with("XX") {
+            self.path_in_doubt = self.batch;
+        }
         let Some(front) = self.pending.front_mut() else {
             // Of no statement: the server ends the session.
             let fields = self.scrubbed(fields);

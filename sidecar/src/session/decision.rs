@@ -53,9 +53,7 @@ where
     /// refusal.
     pub(super) async fn decide(&mut self, text: &str, types: &[Oid]) -> Result<Arc<Decided>, Hindrance> {
         if std::mem::take(&mut self.look_up_failed) {
-            return Err(Denial::new(Reason::Internal, "what this statement means could not be asked of the database")
-                .sqlstate("57014")
-                .into());
+            return Err(could_not_ask().into());
         }
         let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
         if !failed {
@@ -65,9 +63,6 @@ where
                 }
                 self.shared.gate.look_again().await;
                 self.catalog_is_old = false;
-            }
-            if self.path_in_doubt {
-                return Err(self.ask(PATH, Asked::Path)?);
             }
             let stale = self.state().stale().to_vec();
             if !stale.is_empty() {
@@ -99,12 +94,11 @@ where
         }
         self.shared.metrics.decision_took(began.elapsed());
         match analysis {
-            // The path that the end of the failed transaction brings back can't be asked for yet.
-            Analysis::Decided(decided)
-                if failed && self.path_in_doubt && self.is_enforcing() && reads_names_after_the_first(&decided) =>
-            {
-                let message = "what follows the end of this failed transaction must be sent by itself";
-                Err(Denial::new(Reason::Unsupported, message).sqlstate("25P02").into())
+            Analysis::Decided(decided) if self.is_enforcing() && self.names_after_doubt(&decided) => {
+                let message =
+                    "after this CALL, or end of a transaction, it is not certain by which search_path names are found";
+                let denial = Denial::new(Reason::Unsupported, message).sqlstate("0A000");
+                Err(denial.hint("Send what follows it as a message of its own, or SET search_path before that.").into())
             }
             Analysis::Decided(decided) => Ok(decided),
             Analysis::Lookup(_) => {
@@ -162,6 +156,42 @@ where
         Ok(Hindrance::Barrier)
     }
 
+    /// Asks for the path where it is in doubt. Tells whether something has to be waited for.
+    pub(super) fn settle_path(&mut self) -> Result<bool, Denial> {
+        if std::mem::take(&mut self.look_up_failed) {
+            return Err(could_not_ask());
+        }
+        // In a transaction that failed nothing is run, and nothing can be asked.
+        let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
+        if self.path_in_doubt == 0 || failed {
+            return Ok(false);
+        }
+        match self.ask(PATH, Asked::Path) {
+            Ok(_) | Err(Hindrance::Barrier) => Ok(true),
+            Err(Hindrance::Denied(denial)) => Err(*denial),
+        }
+    }
+
+    /// Whether a statement of a text has names, where one before it may have turned the path in a way that is not followed.
+    fn names_after_doubt(&self, decided: &Decided) -> bool {
+        let is_astray = self.state().is_astray() || self.path_in_doubt > 0;
+        let mut in_doubt = false;
+        decided.statements.iter().any(|statement| {
+            if in_doubt && reads_names(statement) {
+                return true;
+            }
+            in_doubt = match &statement.effect {
+                Effect::SearchPath { .. } => false,
+                Effect::Commit { .. } | Effect::Rollback { .. } | Effect::RollbackTo(_) => in_doubt || is_astray,
+                _ => {
+                    in_doubt
+                        || statement.main_verb == Some(Verb::Call) && self.shared.gate.bound().catalog.may_turn_path
+                }
+            };
+            false
+        })
+    }
+
     /// What names mean now.
     pub(super) fn meaning(&self) -> Meaning {
         let state = self.state();
@@ -191,7 +221,8 @@ where
         prepared: &Prepared,
         values: &[Parameter<'_>],
     ) -> Result<(Arc<str>, Arc<Decided>), Hindrance> {
-        let Some(text) = with_values(&prepared.text, &prepared.param_types, values) else {
+        let switches: Vec<i32> = prepared.decided.statements.iter().flat_map(|one| one.switches.clone()).collect();
+        let Some(text) = with_values(&prepared.text, &prepared.param_types, values, &switches) else {
             let message = "the values of set_config's parameters can't be read: they must be text";
             return Err(Denial::new(Reason::Setting, message).hint("Write them as constants.").into());
         };
@@ -460,6 +491,7 @@ where
                 return Err(Hindrance::Barrier);
             }
             Effect::Deallocate(None) => run.names.extend(self.forget_statements()?),
+            Effect::Declare { name, .. } if name == RESERVED => return Err(reserved_name().into()),
             Effect::Declare { name, hold, .. } => {
                 if !self.portals.is_settled(name, self.batch, self.answered) {
                     return Err(Hindrance::Barrier);
@@ -473,6 +505,8 @@ where
                     checked: AtomicU64::new(decided.policy_version),
                     usage: Arc::default(),
                     hold: *hold,
+                    kept: AtomicBool::new(false),
+                    depth: AtomicU64::new(self.state().depth()),
                     ran: AtomicBool::new(false),
                     described: AtomicU64::new(0),
                     parameters: None,
@@ -490,6 +524,19 @@ where
             Effect::DiscardAll => {
                 run.names.extend(self.forget_statements()?);
                 run.names.extend(self.forget_portals()?);
+            }
+            Effect::Commit { .. } => run.names.extend(self.close_portals(|portal| !portal.hold)?),
+            Effect::Rollback { .. } => run.names.extend(self.close_portals(|portal| !portal.is_kept())?),
+            Effect::RollbackTo(name) => {
+                if let Some(depth) = self.state().depth_of(name) {
+                    run.names.extend(self.close_portals(|portal| portal.is_since(depth))?);
+                }
+            }
+            // It may end the transaction.
+            Effect::None
+                if statement.is_some_and(|one| one.main_verb == Some(Verb::Call)) && !self.state().in_block() =>
+            {
+                run.names.extend(self.close_portals(|portal| !portal.is_kept())?);
             }
             Effect::Savepoint(_) if !self.state().may_save() => {
                 let message = "too many savepoints are open in this transaction";
@@ -562,8 +609,16 @@ where
             if statement.scrub {
                 self.scrub = self.batch;
             }
+            let ends =
+                matches!(statement.effect, Effect::Commit { .. } | Effect::Rollback { .. } | Effect::RollbackTo(_));
+            let calls = statement.main_verb == Some(Verb::Call);
             // A procedure may end the transaction, or set the path.
-            self.path_in_doubt |= statement.main_verb == Some(Verb::Call);
+            if calls || ends && self.state().is_astray() {
+                self.path_in_doubt = self.batch;
+            }
+            if calls || matches!(statement.effect, Effect::DiscardAll) {
+                self.odd = self.batch;
+            }
             if matches!(statement.effect, Effect::None) {
                 continue;
             }
@@ -600,6 +655,23 @@ where
         names.iter().map(|name| self.name_statement(name, None)).collect()
     }
 
+    /// The server drops these as a transaction ends, or a part of it: a cursor of that name may be another's then. The unnamed one is
+    /// made anew wherever it is used.
+    fn close_portals(&mut self, ends: impl Fn(&Portal) -> bool) -> Result<Vec<Taken>, Hindrance> {
+        let mut taken = Vec::new();
+        for name in self.portals.names() {
+            if name.is_empty() || !self.portals.get(&name).is_some_and(|portal| ends(portal)) {
+                continue;
+            }
+            if !self.portals.is_settled(&name, self.batch, self.answered) {
+                self.take_back(taken);
+                return Err(Hindrance::Barrier);
+            }
+            taken.push(self.name_portal(&name, None)?);
+        }
+        Ok(taken)
+    }
+
     fn forget_portals(&mut self) -> Result<Vec<Taken>, Denial> {
         self.portals.names().iter().map(|name| self.name_portal(name, None)).collect()
     }
@@ -633,7 +705,7 @@ where
 }
 
 /// A statement's text with the values of its parameters as literals; None if one can't be written so.
-fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option<String> {
+fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>], switches: &[i32]) -> Option<String> {
     let mut written = String::with_capacity(text.len());
     let mut seen = Vec::new();
     let mut at = 0;
@@ -650,16 +722,21 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
         }
         seen.push(place);
         let value = values.get(place)?;
-        // A text is the same in both formats. What has no type is one where it decides anything, or a boolean: of that any byte but 0
-        // is true in binary.
+        let is_switch = i32::try_from(number).is_ok_and(|number| switches.contains(&number));
+        // A text is the same in both formats; what has no type is one where it decides anything.
         let is_text = match declared.get(place).copied() {
-            Some(types::TEXT | types::VARCHAR) => true,
-            None | Some(0 | types::UNKNOWN) => !value.binary || value.value.is_none_or(|value| value.len() > 1),
+            Some(types::BOOL) => is_switch,
+            Some(types::TEXT | types::VARCHAR) => !is_switch,
+            None | Some(0 | types::UNKNOWN) => true,
             Some(_) => false,
         };
         written.push_str(text.get(at..start)?);
         match value.value {
             None => written.push_str("NULL"),
+            // Any byte but 0 is true.
+            Some([byte]) if is_text && is_switch && value.binary => {
+                written.push_str(if *byte == 0 { "'false'" } else { "'true'" });
+            }
             Some(value) if !is_text || value.contains(&0) => return None,
             Some(value) => written.push_str(&quote_text(std::str::from_utf8(value).ok()?)),
         }
@@ -669,13 +746,13 @@ fn with_values(text: &str, declared: &[Oid], values: &[Parameter<'_>]) -> Option
     Some(written)
 }
 
-/// Whether a statement after the first has names that may mean one thing or another.
-fn reads_names_after_the_first(decided: &Decided) -> bool {
-    decided.statements.iter().skip(1).any(|statement| match &statement.effect {
+/// Whether a statement has names that mean one thing or another by the path.
+fn reads_names(statement: &Statement) -> bool {
+    match &statement.effect {
         Effect::None | Effect::Prepare { .. } | Effect::Declare { .. } | Effect::CatalogChange { .. } => true,
         Effect::CopyIn | Effect::CopyOut => true,
         _ => runs_prepared(statement).is_some(),
-    })
+    }
 }
 
 /// The name of what is prepared that a statement runs.
@@ -689,6 +766,10 @@ fn runs_prepared(statement: &Statement) -> Option<&str> {
 /// As the server says it.
 pub(super) fn other_columns() -> Denial {
     Denial::new(Reason::PolicyChanged, "cached plan must not change result type").sqlstate("0A000")
+}
+
+fn could_not_ask() -> Denial {
+    Denial::new(Reason::Internal, "what this statement means could not be asked of the database").sqlstate("57014")
 }
 
 fn changed() -> Denial {
@@ -713,6 +794,10 @@ fn no_cursor(name: &str) -> Denial {
 /// As the server says it.
 pub(super) fn no_portal(name: &str) -> Denial {
     Denial::new(Reason::Protocol, format!("portal \"{name}\" does not exist")).sqlstate("34000")
+}
+
+pub(super) fn reserved_name() -> Denial {
+    Denial::new(Reason::Protocol, "this name of a prepared statement or portal is reserved").sqlstate("42939")
 }
 
 fn too_many(what: &str) -> Denial {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use postern_crds::ParameterRecording;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::decision::{Hindrance, no_portal, no_statement};
+use super::decision::{Hindrance, no_portal, no_statement, reserved_name};
 use super::pending::{Chosen, Kind, Pending, Run, Running, Taken};
 use super::statements::{Bound, Portal, Prepared};
 use super::{Decide, End, FAILING, RESERVED, Session, Steps};
@@ -131,7 +131,12 @@ where
                 self.up.pass(whole);
                 return Ok(Step::Done);
             }
-            BIND => return self.bind(header).await,
+            BIND => {
+                return match self.path_is_settled(header).await {
+                    Some(step) => step,
+                    None => self.bind(header).await,
+                };
+            }
             QUERY if frontend::is_too_long(header) => return self.refused_query(header, None, too_long()).await,
             PARSE if frontend::is_too_long(header) => {
                 return self.refused(header, StatementKind::Parse, "", too_long()).await;
@@ -145,6 +150,11 @@ where
         }
         if !self.up.whole(whole) {
             return Ok(Step::More);
+        }
+        if matches!(header.tag, QUERY | PARSE | EXECUTE)
+            && let Some(step) = self.path_is_settled(header).await
+        {
+            return step;
         }
         let body = self.up.unread().get(HEADER..whole).unwrap_or_default();
         match header.tag {
@@ -241,6 +251,16 @@ where
             }
             // A password has no place after the start-up.
             tag => Err(End::Client(Malformed::UnknownTag(tag))),
+        }
+    }
+
+    /// What names something is looked at when it is certain by which path the server finds it; None if it is.
+    async fn path_is_settled(&mut self, header: Header) -> Option<Result<Step, End>> {
+        match self.settle_path() {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(Step::Barrier)),
+            Err(denial) if header.tag == QUERY => Some(self.refused_query(header, None, denial).await),
+            Err(denial) => Some(self.refused(header, StatementKind::Execute, "", denial).await),
         }
     }
 
@@ -408,8 +428,7 @@ where
             return Ok(Step::Barrier);
         }
         if name == RESERVED {
-            let denial = Denial::new(Reason::Protocol, "this name of a prepared statement is reserved");
-            return self.refused(header, StatementKind::Parse, &text, denial.sqlstate("42939")).await;
+            return self.refused(header, StatementKind::Parse, &text, reserved_name()).await;
         }
         let decided = match self.decide(&text, &param_types).await {
             Ok(decided) => decided,
@@ -513,6 +532,9 @@ where
                 return self.refused(header, StatementKind::Execute, &prepared.text, *denial).await;
             }
         };
+        if portal == RESERVED {
+            return self.refused(header, StatementKind::Execute, &prepared.text, reserved_name()).await;
+        }
         let (mut decided, mut with_values) = (Arc::clone(&prepared.decided), None);
         if decided.statements.iter().any(|statement| statement.by_values) {
             if header.body_len <= MAX_RECORDED && !self.up.whole(header.frame_len()) {
@@ -539,6 +561,8 @@ where
             checked: AtomicU64::new(prepared.decided.policy_version),
             usage: Arc::default(),
             hold: false,
+            kept: AtomicBool::new(false),
+            depth: AtomicU64::new(self.state().depth()),
             ran: AtomicBool::new(false),
             described: AtomicU64::new(0),
             parameters,
@@ -601,7 +625,9 @@ where
         let runs = vec![run];
         self.foresee(&decided, &runs);
         // An Execute before this one may have failed, or been skipped.
-        self.path_in_doubt |= has_effect && portal.ran.swap(true, Ordering::Relaxed);
+        if has_effect && portal.ran.swap(true, Ordering::Relaxed) {
+            self.path_in_doubt = self.batch;
+        }
         if has_effect && !declared {
             // All at once: what it does is done when it has ended, which a limit of rows would leave open.
             Execute { portal: &name, max_rows: 0 }.write(self.up.out())?;

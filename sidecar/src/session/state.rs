@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::analyze::{Effect, PathEnds};
+use crate::analyze::{Effect, PathEnds, SavedPath};
 use crate::catalog::{Relation, RelationKind, WrittenName};
 
 /// Session state that is transactional.
@@ -18,6 +18,8 @@ pub(super) struct State {
     savepoints: Vec<Savepoint>,
     /// Whether a transaction block is open.
     block: bool,
+    /// Whether the server was found to have another path than was followed.
+    astray: bool,
     initial: Arc<Initial>,
 }
 
@@ -31,6 +33,8 @@ struct Savepoint {
 
 /// Most savepoints of a transaction, those aside that are alike.
 pub(super) const MAX_SAVEPOINTS: usize = 10_000;
+/// Most bytes that these take, about.
+const MAX_SAVED: usize = 16 << 20;
 
 /// What RESET brings back.
 #[derive(Debug)]
@@ -126,6 +130,7 @@ impl State {
             base: None,
             savepoints: Vec::new(),
             block: false,
+            astray: false,
             initial: Arc::new(initial),
         }
     }
@@ -142,7 +147,12 @@ impl State {
         let kept = |vars: &Vars| Some(Arc::clone(&vars.search_path.kept));
         let rolled_back = Some(Arc::clone(&base.search_path.now));
         let committed = if failed { rolled_back.clone() } else { kept(&self.now) };
-        let savepoint = |at: &Savepoint| (at.name.clone(), Arc::clone(&at.then.search_path.now), kept(&at.then));
+        let savepoint = |at: &Savepoint| SavedPath {
+            name: at.name.clone(),
+            path: Arc::clone(&at.then.search_path.now),
+            committed: kept(&at.then),
+            count: at.count,
+        };
         PathEnds { reset, committed, rolled_back, savepoints: self.savepoints.iter().map(savepoint).collect() }
     }
 
@@ -181,31 +191,43 @@ impl State {
         self.block
     }
 
-    /// Whether an end of the transaction, of some kind, brings another path than there is.
-    pub(super) fn turns_path(&self) -> bool {
-        let path = &self.now.search_path;
-        let is_other = |vars: &Vars| vars.search_path.now != path.now || vars.search_path.kept != path.now;
-        is_other(&self.now)
-            || self.base.as_deref().is_some_and(is_other)
-            || self.savepoints.iter().any(|at| is_other(&at.then))
+    /// How many savepoints there are.
+    pub(super) fn depth(&self) -> u64 {
+        self.savepoints.iter().map(|at| at.count).sum()
     }
 
-    /// Whether it has room for another savepoint.
-    pub(super) const fn may_save(&self) -> bool {
+    /// How many there were once this one was made.
+    pub(super) fn depth_of(&self, name: &str) -> Option<u64> {
+        let at = self.savepoint(name)?;
+        Some(self.savepoints.iter().take(at + 1).map(|at| at.count).sum())
+    }
+
+    /// Whether it has room for another savepoint, which keeps the path.
+    pub(super) fn may_save(&self) -> bool {
+        let bytes: usize = self.now.search_path.now.iter().map(|name| size_of::<String>() + name.len()).sum();
         self.savepoints.len() < MAX_SAVEPOINTS
+            && self.savepoints.len().saturating_mul(size_of::<Savepoint>() + bytes) < MAX_SAVED
     }
 
-    /// The path that the server has: tells whether it is another than was thought. What a rollback brings back is not known then.
+    /// The path that the server has: tells whether it is another than was thought. Then it is not known either what ends of the open
+    /// transaction bring back.
     pub(super) fn is_told(&mut self, path: Vec<String>) -> bool {
         if *self.now.search_path.now == *path {
             return false;
         }
-        let path: Arc<[String]> = path.into();
-        for vars in [Some(&mut self.now), self.base.as_deref_mut()].into_iter().flatten() {
-            vars.search_path = Setting::new(Arc::clone(&path));
-            vars.stamp = fresh_stamp();
-        }
+        self.change(|vars| vars.search_path = Setting::new(path.into()));
+        self.astray = true;
         true
+    }
+
+    /// Whether the server was found to have another path than was followed, in the open transaction.
+    pub(super) const fn is_astray(&self) -> bool {
+        self.astray
+    }
+
+    /// A transaction block that was found astray is over.
+    pub(super) fn is_found_again(&mut self) -> bool {
+        std::mem::take(&mut self.astray)
     }
 
     /// What the server says of it.
