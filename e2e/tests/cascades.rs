@@ -612,6 +612,48 @@ fn a_setting_that_changes_in_between_lets_nothing_out_of_the_filter() {
     }
 }
 
+/// A time is another in another zone, and a filter that reads no column of the row is asked once.
+#[test]
+fn a_zone_that_changes_in_between_lets_nothing_out_of_the_filter() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE tt (id int PRIMARY KEY, d date NOT NULL, secret text); INSERT INTO tt SELECT g, '2024-01-01', 'x' FROM generate_series(1, 5) g;
+        CREATE TABLE cfg (d date); INSERT INTO cfg VALUES ('2024-01-01');";
+    for filter in [
+        "EXISTS (SELECT FROM public.cfg c WHERE c.d = tt.d)",
+        "d = current_date - (current_date - '2024-01-01')",
+        "d IN (SELECT c.d FROM public.cfg c)",
+        "d < '2024-01-02'",
+    ] {
+        let database = server.database_with(schema).unwrap();
+        let policy = format!(
+            "rules:\n- {{name: own, to: {{groups: [apps]}}, allow: [Select, Insert, Update], relations: ['public.*'],\n   \
+             rowFilters: [{{relation: public.tt, where: \"{filter}\"}}]}}"
+        );
+        let (_gate, mut wire) = through_a_gate(server, &database.name, &policy);
+        let turns = "set_config('TimeZone', 'Etc/GMT-24', false)";
+        let time = "'2024-01-01 00:00Z'::timestamptz";
+        for write in [
+            format!("UPDATE tt SET d = {time}, secret = {turns} WHERE id < 6"),
+            format!("UPDATE tt SET secret = {turns}, d = {time} WHERE id < 6"),
+            format!("UPDATE tt SET d = {time} WHERE id < 6 RETURNING {turns}"),
+            format!("UPDATE tt SET d = ({time})::date WHERE id < 6 RETURNING {turns}"),
+            format!("WITH u AS (UPDATE tt SET d = {time} WHERE id < 6 RETURNING id) SELECT {turns}, id FROM u"),
+            format!("UPDATE tt SET d = now() - (now() - {time}) WHERE id < 6 RETURNING {turns}"),
+            format!("UPDATE tt SET d = to_timestamp(1704067200) WHERE id < 6 RETURNING {turns}"),
+            format!(
+                "INSERT INTO tt VALUES (1, '2024-01-01', ''), (2, '2024-01-01', '') ON CONFLICT (id) DO UPDATE SET d = {time}, secret = {turns}"
+            ),
+            format!("INSERT INTO tt VALUES (11, {time}, {turns}), (12, {time}, {turns})"),
+            format!("INSERT INTO tt SELECT 20 + g, {time}, {turns} FROM generate_series(1, 3) g"),
+        ] {
+            wire.simple("SET TimeZone = 'UTC'").unwrap();
+            wire.simple(&write).unwrap();
+            let outside = server.psql(&database.name, "SELECT * FROM tt WHERE d <> '2024-01-01'").unwrap();
+            assert_eq!(outside.trim(), "", "{filter}: {write}");
+        }
+    }
+}
+
 /// What a filter reads may be computed, or shown under two names, elsewhere than in the relation that is named.
 #[test]
 fn a_row_is_not_moved_out_of_a_filter_by_what_is_computed_where_it_is_stored() {
@@ -696,4 +738,20 @@ fn a_check_of_where_a_row_is_stored_answers_no_guess_at_a_masked_value() {
         assert_eq!(outcome(&answer), "UPDATE 1", "{target}");
         assert!(!format!("{answer:?}").contains("alice"), "{target}: {answer:?}");
     }
+}
+
+/// Each of several conditions, as the relation and what it inherits from have them.
+#[test]
+fn a_relation_and_its_child_keep_to_both_of_their_filters() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE ac (id int PRIMARY KEY, tenant int NOT NULL, v text); CREATE TABLE acc () INHERITS (ac);
+        INSERT INTO ac VALUES (1, 1, 'c'), (2, 2, 'c'), (3, 1, 'd'); INSERT INTO acc VALUES (4, 1, 'c'), (5, 2, 'c'), (6, 1, 'd');";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Update, Delete], relations: ['public.*'],
+        rowFilters: [{relation: public.ac, where: tenant = 1 AND v = 'c'}, {relation: public.acc, where: tenant = 1 AND id > 0}]}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    assert_eq!(wire::rows(&wire.simple("SELECT id FROM ac ORDER BY id").unwrap()), [["1"], ["4"]]);
+    assert_eq!(outcome(&wire.simple("UPDATE ac SET id = id").unwrap()), "UPDATE 2");
+    assert_eq!(outcome(&wire.simple("UPDATE ONLY ac SET id = id").unwrap()), "UPDATE 1");
+    assert_eq!(outcome(&wire.simple("DELETE FROM ac").unwrap()), "DELETE 2");
 }
