@@ -845,6 +845,11 @@ impl Analyzer<'_> {
         let default = is_plain.then(|| as_stored(column.default.as_deref().unwrap_or("NULL"))).flatten();
         default.filter(|default| is_pure(default) || self.calls_only_steady(default)).ok_or_else(|| {
             let name = format!("{}.{}", target.name(), column.name);
+            if column.generated.is_some() {
+                let message =
+                    format!("the row filter reads {name}, which is generated, so that a new row can't be checked");
+                return Denial::new(Reason::RowFilter, message).object(name);
+            }
             Denial::new(
                 Reason::RowFilter,
                 format!("the default of {name} can't be checked: it is computed anew for each row"),

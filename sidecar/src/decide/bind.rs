@@ -490,7 +490,8 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
             rules.push(&filter.rule);
         }
     }
-    let mut expressions: Vec<Node> = filters.iter().map(|filter| filter.expression.clone()).collect();
+    // Written out and read again, one within another is of its parts.
+    let mut expressions: Vec<Node> = filters.iter().flat_map(|filter| conjuncts(filter.expression.clone())).collect();
     let expression = match (expressions.pop(), expressions.is_empty()) {
         (None, _) => return Ok(None),
         (Some(only), true) => only,
@@ -502,6 +503,14 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
     };
     let costly = expression::is_costly(&expression, catalog, relation);
     Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
+}
+
+/// The conditions that an AND joins.
+fn conjuncts(expression: Node) -> Vec<Node> {
+    match expression.node {
+        Some(Kind::BoolExpr(all)) if all.boolop == BoolExprType::AndExpr as i32 => all.args,
+        _ => vec![expression],
+    }
 }
 
 /// `schema.name`, for messages.
