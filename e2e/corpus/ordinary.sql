@@ -147,3 +147,12 @@ CREATE TEMP TABLE staging (a int); INSERT INTO staging VALUES (1), (2); SELECT s
 CREATE TEMP TABLE staged (a int); INSERT INTO staged VALUES (1), (2); CREATE VIEW doubled AS SELECT a * 2 AS b FROM staged; SELECT sum(b) FROM doubled; CREATE VIEW of_doubled AS SELECT b, (SELECT max(a) FROM staged) FROM doubled; SELECT * FROM of_doubled ORDER BY b; DROP TABLE staged CASCADE;
 DROP TABLE "Post", "User"; DROP TYPE "Role";
 CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog
+-- What is compared with a column of something else, beside what stands behind the barrier.
+SELECT count(*) FROM generate_series(1, 5) f(v), orders o WHERE f.v > o.id AND o.region LIKE 'e%'
+SELECT count(*) FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.id < c.id AND o.region LIKE 'e%')
+SELECT count(*) FROM customers c WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id <> c.id AND o.region LIKE 'e%')
+SELECT c.id, (SELECT count(*) FROM orders o WHERE o.id > c.id AND o.region LIKE 'e%') FROM customers c ORDER BY c.id
+SELECT o.id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM orders p WHERE p.customer_id = o.customer_id AND p.id > o.id AND length(p.region) > 0) ORDER BY o.id
+SELECT c.id, x.id FROM customers c, LATERAL (SELECT * FROM orders o WHERE c.id <> o.id AND o.region LIKE 'e%' ORDER BY o.id LIMIT 2) x ORDER BY c.id, x.id
+SELECT count(*) FROM (VALUES (1), (2), (3)) f(v), orders o WHERE f.v >= o.id AND o.region LIKE 'e%'
+BEGIN; DELETE FROM jobs j WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id < j.id AND o.region LIKE 'e%'); ROLLBACK

@@ -654,6 +654,36 @@ fn a_zone_that_changes_in_between_lets_nothing_out_of_the_filter() {
     }
 }
 
+/// What stands under a cast to a number is read by the zone all the same.
+#[test]
+fn a_number_of_a_time_is_checked_as_it_is_stored() {
+    let server = Server::shared().unwrap();
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, tenant int, n int, z int); INSERT INTO t VALUES (8, 1, 1, 1);";
+    let database = server.database_with(schema).unwrap();
+    let policy = "rules: [{name: own, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'],
+        rowFilters: [{relation: public.t, where: tenant = 1 AND z = 1}]}]";
+    let (_gate, mut wire) = through_a_gate(server, &database.name, policy);
+    let turns = "length(set_config('TimeZone', 'XXX12', false))";
+    for value in [
+        "('2026-11-28 12:00+00'::timestamptz::date - DATE '2026-11-28')::int",
+        "(DATE '2026-11-28' < TIMESTAMPTZ '2026-11-28 00:00+00')::int",
+        "('2026-11-28 12:00+00'::timestamptz::text LIKE '%+14')::int",
+    ] {
+        for write in [
+            format!("INSERT INTO t (id, tenant, n, z) VALUES (20, 1, {turns}, {value})"),
+            format!("UPDATE t SET tenant = 1, n = {turns}, z = {value} WHERE id = 8"),
+            format!(
+                "INSERT INTO t VALUES (8, 1, 1, 1) ON CONFLICT (id) DO UPDATE SET tenant = 1, n = {turns}, z = {value}"
+            ),
+        ] {
+            wire.simple("SET TimeZone = 'XXX-14'").unwrap();
+            wire.simple(&write).unwrap();
+            let outside = server.psql(&database.name, "SELECT * FROM t WHERE z <> 1").unwrap();
+            assert_eq!(outside.trim(), "", "{write}");
+        }
+    }
+}
+
 /// What a filter reads may be computed, or shown under two names, elsewhere than in the relation that is named.
 #[test]
 fn a_row_is_not_moved_out_of_a_filter_by_what_is_computed_where_it_is_stored() {

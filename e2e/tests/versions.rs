@@ -262,8 +262,7 @@ fn libpq_18_speaks_3_2_through_the_gate_and_cancels() {
             .spawn()
             .unwrap();
         let begun = Instant::now();
-        let sleeps =
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND pid <> pg_backend_pid()";
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)' AND state = 'active' AND pid <> pg_backend_pid()";
         while server.psql("postgres", sleeps).unwrap().trim() != "1" {
             assert!(begun.elapsed() < Duration::from_secs(20) && psql.try_wait().unwrap().is_none(), "{protocol}");
             std::thread::sleep(Duration::from_millis(50));

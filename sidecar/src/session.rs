@@ -38,7 +38,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use arc_swap::Guard;
-use postern_crds::Mode;
+use postern_crds::{CheckedPolicy, Mode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -369,6 +369,11 @@ struct Session<C, S, G> {
     portals: Names<Portal>,
     view: SessionView,
     view_stamp: u64,
+    /// The policy in force as it was seen last, and the version since which it is that.
+    policy: Option<Arc<CheckedPolicy>>,
+    policy_since: u64,
+    /// The version by which the first of the session's temporary relations was made.
+    temporary_since: Option<u64>,
     /// Committed DDL that the catalog does not know yet.
     catalog_is_old: bool,
     /// Names that were looked up for the message at hand.
@@ -378,6 +383,8 @@ struct Session<C, S, G> {
     /// The last batch after which the `search_path` that the server has may be another than is thought: it is asked before the next
     /// message that names something. 0 for none.
     path_in_doubt: u64,
+    /// Whether a transaction that failed was ended, or a part of it, since [`status`](Self::status) was told.
+    recovered: bool,
     /// The last batch with something that ends a transaction in its midst, or not, by ways that are not followed where it fails.
     odd: u64,
     /// The one that the server told of last, of itself, as it does from version 18 on.
@@ -442,12 +449,16 @@ where
         portals: Names::default(),
         view: SessionView::default(),
         view_stamp: 0,
+        policy: None,
+        policy_since: 0,
+        temporary_since: None,
         catalog_is_old: false,
         looked_up: Vec::new(),
         unsettled: false,
         look_up_failed: false,
         path_in_doubt: 0,
         odd: 0,
+        recovered: false,
         path_told: None,
         scrub: 0,
         barrier: false,

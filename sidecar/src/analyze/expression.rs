@@ -839,6 +839,12 @@ impl Analyzer<'_> {
             }
             let Some(NodeEnum::AExpr(expr)) = &conjunct.node else { return };
             let sides = [expr.lexpr.as_deref(), expr.rexpr.as_deref()];
+            // What is compared with a column of anything else holds for rows of both only.
+            let is_column = |node: &NodeEnum| matches!(node, NodeEnum::ColumnRef(_));
+            let reads_other = |side: &&Node| self.plain_column(side).is_none() && tree::holds(side, &is_column);
+            if sides.iter().flatten().any(reads_other) {
+                return;
+            }
             let mut columns = sides.into_iter().flatten().filter_map(|side| self.plain_column(side));
             if let (Some((id, name)), None) = (columns.next(), columns.next()) {
                 let mut inside = conjunct.clone();

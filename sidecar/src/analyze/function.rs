@@ -151,6 +151,7 @@ impl Analyzer<'_> {
         let full = || format!("{}.{}", function.schema, function.name);
         let class = builtins::classify(function);
         self.changes_state |= changes_state(function);
+        self.out.opens_cursors |= matches!(class, FunctionClass::Database) && self.catalog.may_open_cursor(function);
         match class {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {

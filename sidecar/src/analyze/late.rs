@@ -215,7 +215,12 @@ impl Analyzer<'_> {
                 let target = self.cast_type(cast);
                 let is_written = cast.arg.as_deref().is_some_and(is_literal);
                 let is_plain = target.is_some_and(|kind| PLAIN.contains(&kind));
-                differ(column, target) || !is_written && !is_plain && !self.is_no_cast(cast)
+                let of_parameter = cast.arg.as_deref().is_some_and(|arg| bare_parameter(arg).is_some());
+                let is_passing = match cast.arg.as_deref() {
+                    Some(arg) if is_plain && !of_parameter => self.is_passing(None, arg),
+                    _ => !is_plain && !self.is_no_cast(cast),
+                };
+                differ(column, target) || !is_written && is_passing
             }
             _ => match parts(value) {
                 Some(parts) => parts.iter().any(|part| self.is_passing(column, part)),

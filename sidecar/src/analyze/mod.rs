@@ -75,6 +75,8 @@ pub struct SessionView {
     pub prepared: Arc<std::collections::HashMap<String, Arc<Decided>>>,
     /// Whether names that were unknown have been looked up: what is unknown still does not exist.
     pub looked: bool,
+    /// Whether the session has made temporary relations under another policy than that in force.
+    pub temporary_is_old: bool,
 }
 
 impl SessionView {
@@ -221,6 +223,8 @@ pub struct Statement {
     pub read_late: bool,
     /// Whether it is only decided with the values of its parameters: `SELECT set_config('search_path', $1, false)`.
     pub by_values: bool,
+    /// Whether it calls a function of the database's own that may open a cursor.
+    pub opens_cursors: bool,
     /// Numbers of the parameters by which set_config is told whether it is for the transaction only: booleans.
     pub switches: Vec<i32>,
     /// What was prepared under this name runs within it (EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE).
@@ -982,21 +986,23 @@ impl Analyzer<'_> {
     /// Refuses a temporary view of what is masked or filtered: it was made when that was not so yet.
     fn shows_only_plain(&self, view: &Relation, depth: usize) -> Result<(), Denial> {
         const MAX_DEPTH: usize = 32;
-        if view.kind != RelationKind::View || self.policy.views.is_empty() {
+        if view.kind != RelationKind::View {
             return Ok(());
         }
         let shows_plain = view.depends_on.iter().all(|(oid, _)| {
-            let made_here = self.session.overlay.iter().find(|relation| relation.oid == *oid && relation.temporary);
+            let made_here = self.session.overlay.iter().find(|relation| relation.oid == *oid);
             match made_here {
                 Some(below) => depth < MAX_DEPTH && self.shows_only_plain(below, depth + 1).is_ok(),
                 None => self.policy.view(*oid).is_none() && self.catalog.relations.contains_key(oid),
             }
         });
-        if shows_plain {
+        if !self.session.temporary_is_old && (shows_plain || self.policy.views.is_empty()) {
             return Ok(());
         }
         let message = format!("the policy changed since the temporary view {} was made", view.name);
-        Err(Denial::new(Reason::PolicyChanged, message).object(view.name.to_string()).hint("Make it again."))
+        Err(Denial::new(Reason::PolicyChanged, message)
+            .object(view.name.to_string())
+            .hint("DISCARD ALL, or connect again, and make it again."))
     }
 
     /// NOTIFY of a channel.

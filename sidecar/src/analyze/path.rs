@@ -36,7 +36,7 @@ pub struct SavedPath {
 impl PathEnds {
     /// Whether the open transaction changed it.
     pub fn is_changed(&self) -> bool {
-        self.committed.is_some() || self.rolled_back.is_some() || !self.savepoints.is_empty()
+        self.committed.is_some() || self.rolled_back.is_some()
     }
 
     /// Follows what a statement does to a path.

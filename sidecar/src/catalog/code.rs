@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::load::{FIRST_USER_OID, is_system_schema};
-use super::{Catalog, Function};
+use super::{Catalog, Function, Oid};
 
 /// By what a function finds names that have no schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,21 @@ impl Catalog {
             }
         }
         None
+    }
+
+    /// Whether a function of the owner's may open a cursor, under a name that its caller picks perhaps, by itself or by what it calls.
+    pub fn may_open_cursor(&self, function: &Function) -> bool {
+        /// `refcursor`.
+        const REFCURSOR: Oid = 1790;
+        let takes_cursor = |function: &Function| {
+            let of_columns = function.out_columns.iter().map(|(_, kind)| kind);
+            function.arguments.iter().chain([&function.result]).chain(of_columns).any(|kind| *kind == REFCURSOR)
+        };
+        let says_cursor = |function: &Function| match &*function.language {
+            "c" | "internal" => false,
+            _ => function.body.as_deref().is_none_or(|body| body.to_ascii_lowercase().contains("cursor")),
+        };
+        self.reached(|one| one.oid == function.oid).into_iter().any(|one| takes_cursor(one) || says_cursor(one))
     }
 
     /// The schemas in which relations and functions of a name are.

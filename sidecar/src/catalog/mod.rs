@@ -521,7 +521,7 @@ impl Catalog {
             (false, _) | (_, "c" | "internal") => false,
             _ => function.body.as_deref().is_none_or(|body| {
                 let body = body.to_ascii_lowercase();
-                body.contains("search_path") || body.contains("set_config")
+                ["search_path", "set_config", "set schema", "reset", "execute"].iter().any(|word| body.contains(word))
             }),
         };
         self.may_turn_path = self.functions.values().flatten().any(may_turn);

@@ -318,6 +318,9 @@ where
                         let path = self.path_of(value.unwrap_or_default())?;
                         self.path_is(path);
                         self.path_in_doubt = 0;
+                        if self.status == TransactionStatus::Idle && !self.in_batch {
+                            self.confirmed.is_idle();
+                        }
                     }
                     _ => {}
                 }
@@ -385,31 +388,16 @@ where
         if matches!(effect, Effect::None) {
             return;
         }
+        if matches!(effect, Effect::DiscardAll) {
+            self.temporary_since = None;
+        }
+        self.recovered |= matches!(effect, Effect::Commit { .. } | Effect::Rollback { .. } | Effect::RollbackTo(_));
         let ended = match effect {
             // COMMIT of a failed transaction.
             Effect::Commit { chain } if tag == "ROLLBACK" => {
                 // Or PREPARE TRANSACTION where none was begun, which commits.
                 self.path_in_doubt = self.batch;
-                for name in self.portals.names() {
-                    if self.portals.get(&name).is_some_and(|portal| portal.hold && !portal.is_kept()) {
-                        drop(self.portals.set(&name, None, 0, self.batch));
-                    }
-                }
                 self.confirmed.apply(&Effect::Rollback { chain: *chain })
-            }
-            Effect::Commit { .. } => {
-                self.portals.values().for_each(|portal| {
-                    portal.outlives(true);
-                });
-                self.confirmed.apply(effect)
-            }
-            Effect::Release(name) => {
-                if let Some(depth) = self.confirmed.depth_of(name) {
-                    for portal in self.portals.values() {
-                        portal.depth.fetch_min(depth.saturating_sub(1), Ordering::Relaxed);
-                    }
-                }
-                self.confirmed.apply(effect)
             }
             effect => self.confirmed.apply(effect),
         };
@@ -446,14 +434,18 @@ where
             }
         }
         self.confirmed.set_block(status != TransactionStatus::Idle);
-        let ended_well = !std::mem::take(&mut self.failed);
-        let was_astray = status == TransactionStatus::Idle && self.confirmed.is_found_again();
-        if let Some(path) = self.path_told.clone() {
+        self.failed = false;
+        self.recovered = false;
+        // In a transaction that failed the server tells of what is left by then, and its end may bring back another.
+        if status != TransactionStatus::Failed
+            && let Some(path) = self.path_told.clone()
+        {
             self.path_is(path);
             if self.path_in_doubt <= batch {
                 self.path_in_doubt = 0;
             }
-        } else if was_astray {
+        }
+        if status == TransactionStatus::Idle && self.confirmed.is_idle() && self.path_told.is_none() {
             self.path_in_doubt = self.batch;
         }
         if let Kind::Query(running) = kind {
@@ -463,7 +455,7 @@ where
             self.predicted = None;
             self.statements.settle(batch);
             let in_block = status != TransactionStatus::Idle;
-            self.portals.settle_by(batch, |portal| in_block || portal.outlives(ended_well));
+            self.portals.settle_by(batch, |portal| in_block || portal.hold);
         }
         let mut shown = !ours;
         if let Some(stop) = &mut self.stop

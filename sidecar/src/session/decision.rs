@@ -55,7 +55,7 @@ where
         if std::mem::take(&mut self.look_up_failed) {
             return Err(could_not_ask().into());
         }
-        let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
+        let failed = self.is_in_failed();
         if !failed {
             if self.catalog_is_old {
                 if !self.pending.is_empty() {
@@ -72,7 +72,9 @@ where
         self.refresh_view();
         self.view.path_ends = self.state().path_ends(failed);
         // Whether the end of the transaction keeps what it did, is only known when all of it has run.
-        if self.view.path_ends.is_changed() && !self.pending.is_empty() && text.trim_end_matches(';').contains(';') {
+        let may_turn =
+            self.view.path_ends.is_changed() || self.state().has_savepoints() || self.confirmed.has_savepoints();
+        if may_turn && !self.pending.is_empty() && text.trim_end_matches(';').contains(';') {
             return Err(Hindrance::Barrier);
         }
         self.view.looked = false;
@@ -108,6 +110,12 @@ where
     }
 
     fn refresh_view(&mut self) {
+        let bound = self.shared.gate.bound();
+        if !self.policy.as_ref().is_some_and(|policy| Arc::ptr_eq(policy, &bound.policy) || *policy == bound.policy) {
+            self.policy = Some(Arc::clone(&bound.policy));
+            self.policy_since = bound.version;
+        }
+        self.view.temporary_is_old = self.temporary_since.is_some_and(|made| made < self.policy_since);
         let state = self.predicted.as_ref().unwrap_or(&self.confirmed);
         if self.view_stamp != state.stamp() {
             self.view_stamp = state.stamp();
@@ -156,14 +164,17 @@ where
         Ok(Hindrance::Barrier)
     }
 
+    /// Whether what is sent now meets a transaction that failed: nothing is run in it but its end, and nothing can be asked.
+    fn is_in_failed(&self) -> bool {
+        self.status == TransactionStatus::Failed && self.pending.is_empty() && !self.recovered
+    }
+
     /// Asks for the path where it is in doubt. Tells whether something has to be waited for.
     pub(super) fn settle_path(&mut self) -> Result<bool, Denial> {
         if std::mem::take(&mut self.look_up_failed) {
             return Err(could_not_ask());
         }
-        // In a transaction that failed nothing is run, and nothing can be asked.
-        let failed = self.status == TransactionStatus::Failed && self.pending.is_empty();
-        if self.path_in_doubt == 0 || failed {
+        if self.path_in_doubt == 0 || self.is_in_failed() {
             return Ok(false);
         }
         match self.ask(PATH, Asked::Path) {
@@ -248,6 +259,7 @@ where
             overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
             prepared: Arc::clone(&self.view.prepared),
             looked: false,
+            temporary_is_old: self.view.temporary_is_old,
         };
         let mut analysis = self.shared.gate.decide(&view, text, types).await;
         if matches!(analysis, Analysis::Lookup(_)) {
@@ -505,8 +517,6 @@ where
                     checked: AtomicU64::new(decided.policy_version),
                     usage: Arc::default(),
                     hold: *hold,
-                    kept: AtomicBool::new(false),
-                    depth: AtomicU64::new(self.state().depth()),
                     ran: AtomicBool::new(false),
                     described: AtomicU64::new(0),
                     parameters: None,
@@ -525,25 +535,22 @@ where
                 run.names.extend(self.forget_statements()?);
                 run.names.extend(self.forget_portals()?);
             }
-            Effect::Commit { .. } => run.names.extend(self.close_portals(|portal| !portal.hold)?),
-            Effect::Rollback { .. } => run.names.extend(self.close_portals(|portal| !portal.is_kept())?),
-            Effect::RollbackTo(name) => {
-                if let Some(depth) = self.state().depth_of(name) {
-                    run.names.extend(self.close_portals(|portal| portal.is_since(depth))?);
-                }
-            }
-            // It may end the transaction.
-            Effect::None
-                if statement.is_some_and(|one| one.main_verb == Some(Verb::Call)) && !self.state().in_block() =>
-            {
-                run.names.extend(self.close_portals(|portal| !portal.is_kept())?);
-            }
             Effect::Savepoint(_) if !self.state().may_save() => {
                 let message = "too many savepoints are open in this transaction";
                 let denial = Denial::new(Reason::Bounds, message).sqlstate("54000");
                 return Err(denial.hint("RELEASE those that are not needed.").into());
             }
             _ => {}
+        }
+        let opens = |statement: Option<&Statement>| statement.is_some_and(|statement| statement.opens_cursors);
+        if opens(statement) || opens(run.what.statement()) {
+            match self.give_up_portals() {
+                Ok(taken) => run.names.extend(taken),
+                Err(hindrance) => {
+                    self.take_back(run.names);
+                    return Err(hindrance);
+                }
+            }
         }
         if let Some(statement) = run.what.statement() {
             let returns = statement.returns_rows || matches!(statement.effect, Effect::CopyOut);
@@ -619,6 +626,9 @@ where
             if calls || matches!(statement.effect, Effect::DiscardAll) {
                 self.odd = self.batch;
             }
+            if matches!(statement.effect, Effect::CatalogChange { temporary: true, .. }) {
+                self.temporary_since.get_or_insert(decided.policy_version);
+            }
             if matches!(statement.effect, Effect::None) {
                 continue;
             }
@@ -655,14 +665,11 @@ where
         names.iter().map(|name| self.name_statement(name, None)).collect()
     }
 
-    /// The server drops these as a transaction ends, or a part of it: a cursor of that name may be another's then. The unnamed one is
-    /// made anew wherever it is used.
-    fn close_portals(&mut self, ends: impl Fn(&Portal) -> bool) -> Result<Vec<Taken>, Hindrance> {
+    /// What the server has dropped of these, as a transaction ended or a part of it, is not followed: a cursor that a function opens may
+    /// have any of their names. The unnamed one is none of a function's.
+    fn give_up_portals(&mut self) -> Result<Vec<Taken>, Hindrance> {
         let mut taken = Vec::new();
-        for name in self.portals.names() {
-            if name.is_empty() || !self.portals.get(&name).is_some_and(|portal| ends(portal)) {
-                continue;
-            }
+        for name in self.portals.names().into_iter().filter(|name| !name.is_empty()) {
             if !self.portals.is_settled(&name, self.batch, self.answered) {
                 self.take_back(taken);
                 return Err(Hindrance::Barrier);

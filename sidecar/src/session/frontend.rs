@@ -28,6 +28,8 @@ use crate::wire::{Header, Malformed, frontend};
 const MAX_RECORDED: usize = 64 << 10;
 /// Most replies that may be due; a client that sends more at once waits until some have come.
 const MAX_PENDING: usize = 8192;
+/// Longest name of a statement or portal.
+const LONGEST_NAME: usize = 63;
 /// Names are cut to 63 bytes by the server; far more is none.
 const MAX_NAME: usize = 8 << 10;
 
@@ -165,15 +167,26 @@ where
             PARSE => {
                 let parse = Parse::read(body)
                     .map(|parse| (parse.statement.to_owned(), Arc::from(parse.sql), parse.param_types));
-                self.parse(header, parse).await
+                match &parse {
+                    Ok((name, ..)) if is_cut(name) => {
+                        self.refused(header, StatementKind::Parse, "", too_long_name()).await
+                    }
+                    _ => self.parse(header, parse).await,
+                }
             }
             EXECUTE => {
                 let read = Execute::read(body)?;
                 let portal = read.portal.to_owned();
+                if is_cut(&portal) {
+                    return self.refused(header, StatementKind::Execute, "", too_long_name()).await;
+                }
                 self.execute(header, portal).await
             }
             DESCRIBE => {
                 let Describe { kind, name } = Describe::read(body)?;
+                if is_cut(name) {
+                    return self.refused(header, StatementKind::Parse, "", too_long_name()).await;
+                }
                 match kind {
                     frontend::Kind::Statement => {
                         let prepared = self.statements.get(name).cloned();
@@ -192,6 +205,9 @@ where
             CLOSE => {
                 let Close { kind, name } = Close::read(body)?;
                 let name = name.to_owned();
+                if is_cut(&name) {
+                    return self.refused(header, StatementKind::Parse, "", too_long_name()).await;
+                }
                 let settled = match kind {
                     frontend::Kind::Statement => self.statements.is_settled(&name, self.batch, self.answered),
                     frontend::Kind::Portal => self.portals.is_settled(&name, self.batch, self.answered),
@@ -510,6 +526,9 @@ where
             _ => Some(Bound::Streamed(header.body_len as u64)),
         };
         let (portal, name) = (head.portal.to_owned(), head.statement.to_owned());
+        if is_cut(&portal) || is_cut(&name) {
+            return self.refused(header, StatementKind::Execute, "", too_long_name()).await;
+        }
         let is_settled = self.statements.is_settled(&name, self.batch, self.answered)
             && (portal.is_empty() || self.portals.is_settled(&portal, self.batch, self.answered));
         if !is_settled {
@@ -561,8 +580,6 @@ where
             checked: AtomicU64::new(prepared.decided.policy_version),
             usage: Arc::default(),
             hold: false,
-            kept: AtomicBool::new(false),
-            depth: AtomicU64::new(self.state().depth()),
             ran: AtomicBool::new(false),
             described: AtomicU64::new(0),
             parameters,
@@ -799,6 +816,16 @@ fn at_character(denial: &Denial, text: &str) -> Denial {
         u32::try_from(before.chars().count() + 1).ok()
     });
     Denial { position, ..denial.clone() }
+}
+
+/// Whether the server would cut a name, by bytes: then it is another's.
+fn is_cut(name: &str) -> bool {
+    name.len() > LONGEST_NAME
+}
+
+fn too_long_name() -> Denial {
+    Denial::new(Reason::Bounds, "the name of a prepared statement or portal may be 63 bytes long at most")
+        .sqlstate("42622")
 }
 
 fn not_text(error: Malformed) -> Denial {

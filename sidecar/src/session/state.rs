@@ -143,10 +143,9 @@ impl State {
     /// What becomes of it as the open transaction ends. A COMMIT of one that `failed` undoes it.
     pub(super) fn path_ends(&self, failed: bool) -> PathEnds {
         let reset = Some(Arc::clone(&self.initial.search_path));
-        let Some(base) = &self.base else { return PathEnds { reset, ..PathEnds::default() } };
         let kept = |vars: &Vars| Some(Arc::clone(&vars.search_path.kept));
-        let rolled_back = Some(Arc::clone(&base.search_path.now));
-        let committed = if failed { rolled_back.clone() } else { kept(&self.now) };
+        let rolled_back = self.base.as_ref().map(|base| Arc::clone(&base.search_path.now));
+        let committed = if failed || rolled_back.is_none() { rolled_back.clone() } else { kept(&self.now) };
         let savepoint = |at: &Savepoint| SavedPath {
             name: at.name.clone(),
             path: Arc::clone(&at.then.search_path.now),
@@ -191,15 +190,9 @@ impl State {
         self.block
     }
 
-    /// How many savepoints there are.
-    pub(super) fn depth(&self) -> u64 {
-        self.savepoints.iter().map(|at| at.count).sum()
-    }
-
-    /// How many there were once this one was made.
-    pub(super) fn depth_of(&self, name: &str) -> Option<u64> {
-        let at = self.savepoint(name)?;
-        Some(self.savepoints.iter().take(at + 1).map(|at| at.count).sum())
+    /// Whether there are savepoints.
+    pub(super) const fn has_savepoints(&self) -> bool {
+        !self.savepoints.is_empty()
     }
 
     /// Whether it has room for another savepoint, which keeps the path.
@@ -225,8 +218,10 @@ impl State {
         self.astray
     }
 
-    /// A transaction block that was found astray is over.
-    pub(super) fn is_found_again(&mut self) -> bool {
+    /// No transaction is open: there is nothing that an end of one could bring back. Tells whether it was found astray.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.base = None;
+        self.savepoints.clear();
         std::mem::take(&mut self.astray)
     }
 

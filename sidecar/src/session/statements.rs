@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::limits::Usage;
 use super::pending::Chosen;
@@ -63,10 +63,6 @@ pub(super) struct Portal {
     pub(super) usage: Arc<Usage>,
     /// WITH HOLD: it outlives its transaction.
     pub(super) hold: bool,
-    /// Whether the transaction that declared it so has ended well.
-    pub(super) kept: AtomicBool,
-    /// How many savepoints there were as it was made, less those that were released since.
-    pub(super) depth: AtomicU64,
     /// Whether it was executed: what it does to the session it does once.
     pub(super) ran: AtomicBool,
     /// Batch in which its columns were described last; they are checked by the second wall then.
@@ -78,24 +74,6 @@ pub(super) struct Portal {
 }
 
 impl Portal {
-    /// Whether no end of a transaction ends it any more.
-    pub(super) fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Relaxed)
-    }
-
-    /// Whether it was made when there were so many savepoints, or more.
-    pub(super) fn is_since(&self, depth: u64) -> bool {
-        !self.is_kept() && self.depth.load(Ordering::Relaxed) >= depth
-    }
-
-    /// Whether it outlives a transaction that ended, well or not.
-    pub(super) fn outlives(&self, ended_well: bool) -> bool {
-        if self.hold && ended_well {
-            self.kept.store(true, Ordering::Relaxed);
-        }
-        self.is_kept()
-    }
-
     /// What it takes beyond what it shares with its statement.
     pub(super) fn bytes(&self) -> usize {
         let parameters = match &self.parameters {
@@ -262,11 +240,6 @@ impl<T> Names<T> {
         if self.entries.is_empty() && self.entries.capacity() > 3 {
             self.entries = HashMap::new();
         }
-    }
-
-    /// All that names stand for.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.entries.values().filter_map(|entry| entry.value.as_ref())
     }
 
     /// All names that stand for something.
