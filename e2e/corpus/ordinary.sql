@@ -156,3 +156,8 @@ SELECT o.id FROM orders o WHERE NOT EXISTS (SELECT 1 FROM orders p WHERE p.custo
 SELECT c.id, x.id FROM customers c, LATERAL (SELECT * FROM orders o WHERE c.id <> o.id AND o.region LIKE 'e%' ORDER BY o.id LIMIT 2) x ORDER BY c.id, x.id
 SELECT count(*) FROM (VALUES (1), (2), (3)) f(v), orders o WHERE f.v >= o.id AND o.region LIKE 'e%'
 BEGIN; DELETE FROM jobs j WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.id < j.id AND o.region LIKE 'e%'); ROLLBACK
+-- A subquery that is grouped by and said again.
+SELECT (SELECT o.total FROM orders o WHERE o.id = c.id) AS q, count(*) FROM customers c GROUP BY (SELECT o.total FROM orders o WHERE o.id = c.id) HAVING (SELECT o.total FROM orders o WHERE o.id = c.id) IS NOT NULL ORDER BY 1
+SELECT (SELECT o.total FROM orders o WHERE o.id = c.id ORDER BY o.id LIMIT 1) + 1 AS q, max(c.id) FROM customers c GROUP BY (SELECT o.total FROM orders o WHERE o.id = c.id ORDER BY o.id LIMIT 1) ORDER BY 1, 2
+SELECT (SELECT o.total FROM orders o ORDER BY o.id LIMIT 1) AS x, count(*) FROM customers GROUP BY ROLLUP ((SELECT o.total FROM orders o ORDER BY o.id LIMIT 1)) ORDER BY 1, 2
+SELECT (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) AS q, max(c.id) FROM customers c GROUP BY 1 HAVING (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) > 1 ORDER BY (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) + 1, 2

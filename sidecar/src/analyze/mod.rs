@@ -401,6 +401,8 @@ pub(crate) struct Analyzer<'a> {
     filtered_reads: usize,
     /// Whether a condition calls a volatile function on nothing of a filtered relation.
     free_condition: bool,
+    /// Whether the level that is walked groups by what it says once more elsewhere: subqueries that are alike must stay so.
+    alike_queries: bool,
     /// Whether something that the server may compute before a row is known to be inside a filter can raise an error.
     may_raise: bool,
     /// What RETURNING calls the rows before and after a write: one of them is not there where a row came or went.
@@ -632,6 +634,7 @@ impl<'a> Analyzer<'a> {
             array_parameters: Vec::new(),
             filtered_reads: 0,
             free_condition: false,
+            alike_queries: false,
             may_raise: false,
             merged_columns: false,
             guarded: false,

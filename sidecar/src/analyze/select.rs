@@ -27,6 +27,13 @@ pub(crate) struct Output {
     pub(crate) complete: bool,
 }
 
+/// Whether a query that groups has subqueries beside its targets, which the server may have to find in GROUP BY.
+fn says_queries_again(select: &pb::SelectStmt) -> bool {
+    let is_query = |node: &Node| tree::holds(node, &|node| matches!(node, NodeEnum::SubLink(_)));
+    !select.group_clause.is_empty()
+        && select.group_clause.iter().chain(select.having_clause.as_deref()).chain(&select.sort_clause).any(is_query)
+}
+
 impl Analyzer<'_> {
     /// Walks a query that stands as a node: SELECT, VALUES, or a write in a CTE.
     pub(crate) fn query(&mut self, node: &mut Node, receiver: Receiver) -> Result<Output, Denial> {
@@ -52,8 +59,10 @@ impl Analyzer<'_> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
+        let alike_around =
+            std::mem::replace(&mut self.alike_queries, self.policy.row_filters && says_queries_again(select));
         let output = self.select_level(select, receiver);
-        self.picked_setting = around;
+        (self.picked_setting, self.alike_queries) = (around, alike_around);
         self.scopes.levels.pop();
         output
     }

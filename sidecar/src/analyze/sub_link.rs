@@ -42,6 +42,7 @@ impl Analyzer<'_> {
         let receiver = if is_value { Receiver::Expression } else { Receiver::Query };
         let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
         let is_plain = is_exists && conjunct && self.is_plain_exists(query);
+        let is_alike = self.alike_queries;
         let (outermost, below) = (std::mem::replace(&mut self.outermost, usize::MAX), std::mem::take(&mut self.below));
         let may_raise = std::mem::take(&mut self.may_raise);
         let leaky_before = std::mem::take(&mut self.leaky_target);
@@ -162,6 +163,8 @@ impl Analyzer<'_> {
                 safe.push(!has_clash && self.compares_safely(beside, left, right));
             }
         }
+        // As the one of them is that needs most.
+        let place = if is_alike { Place { leaky: true, after_own_filter: false, ..place } } else { place };
         match kind {
             Ok(pb::SubLinkType::ExistsSublink | pb::SubLinkType::AllSublink | pb::SubLinkType::AnySublink) => {
                 if !is_exists {
