@@ -17,7 +17,7 @@ use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
-use crate::catalog::names::{PG_TEMP, Resolution, types};
+use crate::catalog::names::{MAX_IDENTIFIER, PG_TEMP, Resolution, types};
 use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
 use crate::decide::bound::{ColumnView, Grant};
 use crate::decide::{Denial, Reason};
@@ -198,8 +198,6 @@ impl Analyzer<'_> {
 
     /// The sequences of serial and identity columns, where the server need not cut their names.
     fn will_make_sequences(&mut self, names: &[WrittenName], elements: &[Node]) {
-        /// NAMEDATALEN, without the NUL.
-        const LONGEST: usize = 63;
         let (Some((Some(schema), table)), Some(owner)) = (names.first(), self.made.last().map(|made| made.oid)) else {
             return;
         };
@@ -209,7 +207,7 @@ impl Analyzer<'_> {
         });
         for (number, column) in (1i16..).zip(columns) {
             let name = format!("{table}_{}_seq", column.colname);
-            if has_sequence(column) && name.len() <= LONGEST {
+            if has_sequence(column) && name.len() <= MAX_IDENTIFIER {
                 let sequence = Relation::bare(0, schema, &name, RelationKind::Sequence, Vec::new());
                 self.predict(Relation { owned_by: Some((owner, number)), ..sequence });
             }

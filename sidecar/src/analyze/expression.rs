@@ -31,7 +31,7 @@ impl Analyzer<'_> {
         let inner = Place { leaky: true, ..place };
         if !place.leaky
             && self.policy.row_filters
-            && let Some(by_parts) = self.by_parts(node).or_else(|| self.is_one_of(node).filter(|_| conjunct))
+            && let Some(by_parts) = self.by_parts(node).or_else(|| self.as_one_of(node).filter(|_| conjunct))
         {
             *node = by_parts;
             self.changed = true;

@@ -151,10 +151,10 @@ impl Analyzer<'_> {
         let full = || format!("{}.{}", function.schema, function.name);
         let class = builtins::classify(function);
         self.changes_state |= changes_state(function);
-        self.out.opens_cursors |= matches!(class, FunctionClass::Database) && self.catalog.may_open_cursor(function);
         match class {
             FunctionClass::Compute => Ok(()),
             FunctionClass::Database => {
+                self.out.opens_cursors |= self.catalog.may_open_cursor(function);
                 let limits = self.call_of(function)?;
                 self.out.limits = self.out.limits.and(limits);
                 self.need(Verb::Call);

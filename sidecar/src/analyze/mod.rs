@@ -670,18 +670,8 @@ impl<'a> Analyzer<'a> {
     pub(crate) fn statement(&mut self, node: &mut Node) -> Result<(), Denial> {
         self.find_parameters(node);
         // What is checked as it is written may stand before that.
-        let is_query = matches!(
-            node.node,
-            Some(
-                NodeEnum::SelectStmt(_)
-                    | NodeEnum::InsertStmt(_)
-                    | NodeEnum::UpdateStmt(_)
-                    | NodeEnum::DeleteStmt(_)
-                    | NodeEnum::MergeStmt(_)
-            )
-        );
         self.changes_state |= self.policy.row_filters
-            && is_query
+            && node.node.as_ref().is_some_and(tree::is_query)
             && tree::holds(node, &|node| matches!(node, NodeEnum::FuncCall(call) if self.may_change_state(call)));
         match &mut node.node {
             Some(NodeEnum::SelectStmt(select)) if select.into_clause.is_none() => {

@@ -12,7 +12,7 @@ use crate::catalog::{Relation, RelationKind};
 
 /// A relation that stores rows of a write's target.
 pub(super) struct Stored {
-    pub(super) relation: Arc<Relation>,
+    relation: Arc<Relation>,
     /// Its columns' numbers by those of the target.
     columns: BTreeMap<i16, i16>,
 }
@@ -83,6 +83,13 @@ impl Analyzer<'_> {
         })
     }
 
+    /// Columns where a target's rows are stored whose raw value the identity does not see, by the target or there.
+    fn secret_in(&self, stored: &Stored, target: &Target) -> impl Iterator<Item = i16> {
+        let of_target = target.secret().filter_map(|number| stored.of_target(number));
+        let view = self.policy.view(stored.relation.oid);
+        of_target.chain(view.into_iter().flat_map(|view| view.columns.keys().copied()))
+    }
+
     /// Whether a column shares a CHECK, or an expression that can raise or a condition of an index, with a column that the identity does
     /// not see and that the statement does not overwrite itself.
     pub(super) fn shares_check(&self, target: &Target, number: i16, assigned: &[i16]) -> bool {
@@ -90,9 +97,7 @@ impl Analyzer<'_> {
             let relation = &stored.relation;
             let Some(number) = stored.of_target(number) else { return false };
             let assigned: Vec<i16> = assigned.iter().filter_map(|number| stored.of_target(*number)).collect();
-            let of_target = target.secret().filter_map(|number| stored.of_target(number));
-            let of_relation = self.policy.view(relation.oid).into_iter().flat_map(|view| view.columns.keys().copied());
-            let secret: Vec<i16> = of_target.chain(of_relation).filter(|secret| !assigned.contains(secret)).collect();
+            let secret: Vec<i16> = self.secret_in(stored, target).filter(|secret| !assigned.contains(secret)).collect();
             let both =
                 |columns: &[i16]| columns.contains(&number) && secret.iter().any(|secret| columns.contains(secret));
             let named =
@@ -115,9 +120,7 @@ impl Analyzer<'_> {
             let relation = &stored.relation;
             let key: Vec<i16> =
                 relation.indexes.iter().filter(|index| index.primary).flat_map(|index| index.columns.clone()).collect();
-            let of_target: Vec<i16> = target.secret().filter_map(|number| stored.of_target(number)).collect();
-            let of_relation = self.policy.view(relation.oid).into_iter().flat_map(|view| view.columns.keys().copied());
-            let secret: Vec<i16> = of_target.into_iter().chain(of_relation).collect();
+            let secret: Vec<i16> = self.secret_in(stored, target).collect();
             let open = || {
                 let columns = stored.columns.iter().filter(|(_, at)| !secret.contains(at) && !key.contains(at));
                 columns.filter_map(|(of_target, at)| Some((*of_target, relation.column_at(*at)?)))

@@ -120,12 +120,12 @@ impl Analyzer<'_> {
                         Operand::Column(kind) => kind,
                         _ => None,
                     });
-                    match output.columns.get(index) {
-                        Some(other) if !time::differ(kind, other.type_oid) && !other.passing => {}
-                        Some(other) => self.unsteady_equals.extend(columns.iter().chain(&other.origins)),
-                        None => self.unsteady_equals.extend(&columns),
+                    let other = output.columns.get(index);
+                    if other.is_none_or(|other| other.passing || time::differ(kind, other.type_oid)) {
+                        self.unsteady_equals.extend(&columns);
+                        self.unsteady_equals.extend(other.into_iter().flat_map(|other| &other.origins));
                     }
-                    match output.columns.get(index) {
+                    match other {
                         Some(other) if other.stays => {}
                         Some(other) if !other.origins.is_empty() => {
                             let pairs =
@@ -194,7 +194,7 @@ impl Analyzer<'_> {
 
     /// `column = (SELECT …)` as `column IN (SELECT …)` where that certainly gives one row at most, and the column is behind a row filter:
     /// as a condition it is the same, and the server makes a join of it.
-    pub(super) fn is_one_of(&self, node: &Node) -> Option<Node> {
+    pub(super) fn as_one_of(&self, node: &Node) -> Option<Node> {
         let Some(NodeEnum::AExpr(expr)) = &node.node else { return None };
         let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
         let Some(NodeEnum::SubLink(link)) = &right.node else { return None };

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
+pub(crate) use crate::decide::expression::conjuncts;
 use crate::decide::{Denial, Reason};
 
 /// Called for each child.
@@ -530,19 +531,21 @@ fn holds_within(node: &mut Node, such: &dyn Fn(&NodeEnum) -> bool) -> bool {
     found
 }
 
+/// Whether a statement is a query or a write.
+pub(crate) const fn is_query(statement: &NodeEnum) -> bool {
+    matches!(
+        statement,
+        NodeEnum::SelectStmt(_)
+            | NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_)
+    )
+}
+
 /// Whether an operator's name is that of equality.
 pub(crate) fn is_equality(name: &[Node]) -> bool {
     matches!(strings(name).as_deref(), Some(["="] | ["pg_catalog", "="]))
-}
-
-/// Splits a condition at its top-level ANDs.
-pub(crate) fn conjuncts(condition: Node) -> Vec<Node> {
-    match condition.node {
-        Some(NodeEnum::BoolExpr(b)) if b.boolop == pb::BoolExprType::AndExpr as i32 => {
-            b.args.into_iter().flat_map(conjuncts).collect()
-        }
-        _ => vec![condition],
-    }
 }
 
 /// Parses one expression of the proxy's own making, such as a cast to a type as the catalog writes it.

@@ -16,6 +16,7 @@ use super::tree::{self, string_of, unsupported};
 use super::view::select;
 use super::{Analyzer, Effect, Place, Statement, function};
 use crate::catalog::load::is_system_schema;
+use crate::catalog::names::cut_identifier;
 use crate::catalog::{Relation, RelationKind};
 use crate::decide::bound::ColumnView;
 use crate::decide::settings::{self, SetDecision, ShowDecision};
@@ -43,9 +44,6 @@ fn switched_off(option: &str) -> Node {
 
 /// Lock mode of SELECT.
 const ACCESS_SHARE: i32 = 1;
-
-/// Longest name that the server keeps, application_name's too.
-const MAX_NAME: usize = 63;
 
 /// Options of EXPLAIN that the proxy knows.
 const EXPLAIN_OPTIONS: [&str; 11] = [
@@ -274,8 +272,7 @@ impl Analyzer<'_> {
                 if let Some(name) = &value {
                     let identity = &self.policy.identity;
                     let full = format!("postern/{}/{}/{name}", identity.namespace, identity.name);
-                    let end = (0..=MAX_NAME.min(full.len())).rev().find(|end| full.is_char_boundary(*end)).unwrap_or(0);
-                    set.args = vec![tree::literal(full.get(..end).unwrap_or_default())];
+                    set.args = vec![tree::literal(cut_identifier(&full))];
                     self.changed = true;
                     self.out.session_rewrite = true;
                 }
@@ -457,14 +454,7 @@ impl Analyzer<'_> {
         }
         let query = explain.query.as_deref_mut().ok_or_else(|| unsupported("EXPLAIN"))?;
         match &query.node {
-            Some(
-                NodeEnum::SelectStmt(_)
-                | NodeEnum::InsertStmt(_)
-                | NodeEnum::UpdateStmt(_)
-                | NodeEnum::DeleteStmt(_)
-                | NodeEnum::MergeStmt(_)
-                | NodeEnum::DeclareCursorStmt(_),
-            ) => self.statement(query)?,
+            Some(of) if tree::is_query(of) || matches!(of, NodeEnum::DeclareCursorStmt(_)) => self.statement(query)?,
             Some(NodeEnum::ExecuteStmt(_)) => {}
             _ => {
                 return Err(unsupported("EXPLAIN of something else than a query or a write")
@@ -879,18 +869,14 @@ fn plain_switch(option: &mut pb::DefElem) {
 
 /// Whether the server, asked to prepare a statement, looks at nothing that it names.
 pub(crate) fn is_read_late(statement: &NodeEnum) -> bool {
-    !matches!(
-        statement,
-        NodeEnum::SelectStmt(_)
-            | NodeEnum::InsertStmt(_)
-            | NodeEnum::UpdateStmt(_)
-            | NodeEnum::DeleteStmt(_)
-            | NodeEnum::MergeStmt(_)
-            | NodeEnum::DeclareCursorStmt(_)
-            | NodeEnum::ExplainStmt(_)
-            | NodeEnum::CreateTableAsStmt(_)
-            | NodeEnum::CallStmt(_)
-    )
+    !tree::is_query(statement)
+        && !matches!(
+            statement,
+            NodeEnum::DeclareCursorStmt(_)
+                | NodeEnum::ExplainStmt(_)
+                | NodeEnum::CreateTableAsStmt(_)
+                | NodeEnum::CallStmt(_)
+        )
 }
 
 /// What a statement is refused with that no policy can allow.

@@ -124,11 +124,8 @@ impl Catalog {
             let of_columns = function.out_columns.iter().map(|(_, kind)| kind);
             function.arguments.iter().chain([&function.result]).chain(of_columns).any(|kind| *kind == REFCURSOR)
         };
-        let says_cursor = |function: &Function| match &*function.language {
-            "c" | "internal" => false,
-            _ => function.body.as_deref().is_none_or(|body| body.to_ascii_lowercase().contains("cursor")),
-        };
-        self.reached(|one| one.oid == function.oid).into_iter().any(|one| takes_cursor(one) || says_cursor(one))
+        let reached = self.reached(|one| one.oid == function.oid);
+        reached.into_iter().any(|one| takes_cursor(one) || one.may_say(&["cursor"]))
     }
 
     /// The schemas in which relations and functions of a name are.
@@ -179,6 +176,18 @@ impl Function {
     /// Whether the database's owner wrote it: it is neither built in nor an extension's.
     fn is_own(&self) -> bool {
         self.oid >= FIRST_USER_OID && self.extension.is_none()
+    }
+
+    /// Whether its body, which may not be known, says one of these, in small letters.
+    pub(super) fn may_say(&self, any: &[&str]) -> bool {
+        match (&self.body, &*self.language) {
+            (_, "internal" | "c") => false,
+            (Some(body), _) => {
+                let body = body.to_ascii_lowercase();
+                any.iter().any(|words| body.contains(words))
+            }
+            (None, _) => true,
+        }
     }
 
     /// Whether it may name what does not stand in its body.

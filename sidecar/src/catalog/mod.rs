@@ -517,14 +517,9 @@ impl Catalog {
 
     /// Brings what depends on the order of arrival into a fixed order, and frees what is spare.
     fn settle(&mut self) {
-        let may_turn = |function: &Function| match (function.oid >= load::FIRST_USER_OID, &*function.language) {
-            (false, _) | (_, "c" | "internal") => false,
-            _ => function.body.as_deref().is_none_or(|body| {
-                let body = body.to_ascii_lowercase();
-                ["search_path", "set_config", "set schema", "reset", "execute"].iter().any(|word| body.contains(word))
-            }),
-        };
-        self.may_turn_path = self.functions.values().flatten().any(may_turn);
+        let words = ["search_path", "set_config", "set schema", "reset", "execute"];
+        self.may_turn_path =
+            self.functions.values().flatten().any(|one| one.oid >= load::FIRST_USER_OID && one.may_say(&words));
         for list in self.functions.values_mut() {
             list.sort_by_key(|function| function.oid);
             list.shrink_to_fit();

@@ -14,6 +14,15 @@ use pg_query::protobuf::{TypeName, node};
 
 use super::{Catalog, Column, ForeignKey, Function, Oid, Operator, Relation, RelationKind, Type};
 
+/// Longest name in bytes: NAMEDATALEN, without the NUL.
+pub const MAX_IDENTIFIER: usize = 63;
+
+/// As much of a name as the server keeps, in whole characters.
+pub fn cut_identifier(name: &str) -> &str {
+    let end = (0..=MAX_IDENTIFIER.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    name.get(..end).unwrap_or_default()
+}
+
 /// The schema of everything built in.
 pub const PG_CATALOG: &str = "pg_catalog";
 /// The session's own schema of temporary objects, as names and the overlay spell it.

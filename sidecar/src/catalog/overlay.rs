@@ -12,17 +12,16 @@
 use std::collections::BTreeMap;
 
 use super::load::{Interner, LoadError, Row, column, constraint, index, is_system_schema, view_dependency};
-use super::names::PG_TEMP;
+use super::names::{MAX_IDENTIFIER, PG_TEMP};
 use super::{Name, Oid, Relation, RelationKind, Trigger, WrittenName};
 
 /// Names in one query; the rest stays unknown.
 const MAX_NAMES: usize = 256;
-/// No identifier is longer in the server; a longer name is cut there, and isn't looked for here.
-const MAX_IDENTIFIER: usize = 63;
 
 /// The query for relations of these names, each (schema or any, name). `pg_temp` is the session's temporary schema.
 pub fn overlay_query(names: &[WrittenName]) -> String {
     let mut wanted = String::new();
+    // A longer name is cut in the server, and isn't looked for here.
     let fits = |text: &str| text.len() <= MAX_IDENTIFIER;
     let names = names.iter().filter(|(schema, name)| fits(name) && schema.as_deref().is_none_or(fits));
     for (schema, name) in names.take(MAX_NAMES) {

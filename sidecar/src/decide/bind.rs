@@ -491,7 +491,8 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
         }
     }
     // Written out and read again, one within another is of its parts.
-    let mut expressions: Vec<Node> = filters.iter().flat_map(|filter| conjuncts(filter.expression.clone())).collect();
+    let mut expressions: Vec<Node> =
+        filters.iter().flat_map(|filter| expression::conjuncts(filter.expression.clone())).collect();
     let expression = match (expressions.pop(), expressions.is_empty()) {
         (None, _) => return Ok(None),
         (Some(only), true) => only,
@@ -503,14 +504,6 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
     };
     let costly = expression::is_costly(&expression, catalog, relation);
     Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
-}
-
-/// The conditions that an AND joins.
-fn conjuncts(expression: Node) -> Vec<Node> {
-    match expression.node {
-        Some(Kind::BoolExpr(all)) if all.boolop == BoolExprType::AndExpr as i32 => all.args,
-        _ => vec![expression],
-    }
 }
 
 /// `schema.name`, for messages.

@@ -109,6 +109,16 @@ pub fn to_sql(expression: &Node) -> Result<String, Denial> {
     Ok(sql.strip_prefix("SELECT ").map(str::to_owned).unwrap_or(sql))
 }
 
+/// Splits a condition at its top-level ANDs.
+pub(crate) fn conjuncts(condition: Node) -> Vec<Node> {
+    match condition.node {
+        Some(Kind::BoolExpr(all)) if all.boolop == BoolExprType::AndExpr as i32 => {
+            all.args.into_iter().flat_map(conjuncts).collect()
+        }
+        _ => vec![condition],
+    }
+}
+
 /// The text of a string node.
 pub fn text_of(node: &Node) -> Option<&str> {
     match &node.node {

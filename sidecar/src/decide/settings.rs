@@ -9,6 +9,7 @@ use std::time::Duration;
 use postern_crds::ISOLATION_SETTING;
 
 use super::{Denial, Reason};
+use crate::catalog::names::cut_identifier;
 
 /// What the decision depends on, besides name and value.
 #[derive(Clone, Copy)]
@@ -214,8 +215,6 @@ const SECRET: &[&str] = &[
 
 /// Most schemas in a search_path.
 const MAX_PATH: usize = 256;
-/// Longest name, NAMEDATALEN without the NUL.
-const MAX_NAME: usize = 63;
 
 /// Prefix of the proxy's own settings.
 pub const OWN_PREFIX: &str = "postern.";
@@ -480,16 +479,8 @@ fn whole(number: f64) -> Option<u64> {
 
 /// The names of a search_path as they are looked for: `$user` is the role, and all are cut to their longest.
 pub fn with_user(names: &[String], role: &str) -> Vec<String> {
-    names.iter().map(|name| if name == "$user" { role.to_owned() } else { cut_name(name) }).collect()
-}
-
-/// A name as the server cuts it: to the bytes that fit into NAMEDATALEN, characters whole.
-fn cut_name(name: &str) -> String {
-    let mut end = name.len().min(MAX_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().to_owned()
+    let meant = |name: &String| if name == "$user" { role.to_owned() } else { cut_identifier(name).to_owned() };
+    names.iter().map(meant).collect()
 }
 
 /// Reads a list of names as Postgres reads `search_path` where it is one text (`SplitIdentifierString`): separated by commas, unquoted
@@ -531,7 +522,7 @@ pub fn parse_list(value: &str) -> Option<Vec<String>> {
             name = written.to_ascii_lowercase();
             rest = rest.get(end..)?.trim_start_matches(is_space);
         }
-        names.push(cut_name(&name));
+        names.push(cut_identifier(&name).to_owned());
         if rest.is_empty() {
             return Some(names);
         }

@@ -14,6 +14,7 @@ use super::statements::Prepared;
 use super::{After, Decide, End, Session, Stop, scrub, second_wall};
 use crate::analyze::{Effect, Notice};
 use crate::audit::StatementEnd;
+use crate::catalog::names::MAX_IDENTIFIER;
 use crate::catalog::overlay::decode_overlay;
 use crate::decide::settings::{parse_list, with_user};
 use crate::decide::{Denial, Reason};
@@ -316,10 +317,10 @@ where
                     Kind::Lookup { of: Asked::Path, rows } => {
                         let value = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
                         let path = self.path_of(value.unwrap_or_default())?;
-                        self.path_is(path);
+                        self.path_is(&path);
                         self.path_in_doubt = 0;
                         if self.status == TransactionStatus::Idle && !self.in_batch {
-                            self.confirmed.is_idle();
+                            self.confirmed.leave_transaction();
                         }
                     }
                     _ => {}
@@ -438,14 +439,15 @@ where
         self.recovered = false;
         // In a transaction that failed the server tells of what is left by then, and its end may bring back another.
         if status != TransactionStatus::Failed
-            && let Some(path) = self.path_told.clone()
+            && let Some(path) = self.path_told.take()
         {
-            self.path_is(path);
+            self.path_is(&path);
+            self.path_told = Some(path);
             if self.path_in_doubt <= batch {
                 self.path_in_doubt = 0;
             }
         }
-        if status == TransactionStatus::Idle && self.confirmed.is_idle() && self.path_told.is_none() {
+        if status == TransactionStatus::Idle && self.confirmed.leave_transaction() && self.path_told.is_none() {
             self.path_in_doubt = self.batch;
         }
         if let Kind::Query(running) = kind {
@@ -483,8 +485,8 @@ where
     }
 
     /// The server has this search_path.
-    fn path_is(&mut self, path: Vec<String>) {
-        if self.confirmed.is_told(path) {
+    fn path_is(&mut self, path: &[String]) {
+        if self.confirmed.correct_path(path) {
             tracing::info!("the search_path is another than followed from what was sent; the server's own is taken");
             self.predicted = None;
         }
@@ -681,10 +683,8 @@ where
 
     /// The client's part of the upstream's `application_name`.
     fn own_application_name(&self, upstream: &str) -> String {
-        /// The server cuts it there.
-        const LONGEST: usize = 63;
         match upstream.splitn(4, '/').nth(3) {
-            Some(own) if upstream.len() < LONGEST => own.to_owned(),
+            Some(own) if upstream.len() < MAX_IDENTIFIER => own.to_owned(),
             Some(cut) => {
                 let known = [self.confirmed.application_name(), self.state().application_name()];
                 known.into_iter().map(|name| &**name).find(|name| name.starts_with(cut)).unwrap_or(cut).to_owned()

@@ -111,9 +111,11 @@ where
 
     fn refresh_view(&mut self) {
         let bound = self.shared.gate.bound();
-        if !self.policy.as_ref().is_some_and(|policy| Arc::ptr_eq(policy, &bound.policy) || *policy == bound.policy) {
-            self.policy = Some(Arc::clone(&bound.policy));
-            self.policy_since = bound.version;
+        if !self.policy.as_ref().is_some_and(|policy| Arc::ptr_eq(policy, &bound.policy)) {
+            let before = self.policy.replace(Arc::clone(&bound.policy));
+            if before.is_none_or(|policy| policy != bound.policy) {
+                self.policy_since = bound.version;
+            }
         }
         self.view.temporary_is_old = self.temporary_since.is_some_and(|made| made < self.policy_since);
         let state = self.predicted.as_ref().unwrap_or(&self.confirmed);

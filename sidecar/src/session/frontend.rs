@@ -14,6 +14,7 @@ use super::statements::{Bound, Portal, Prepared};
 use super::{Decide, End, FAILING, RESERVED, Session, Steps};
 use crate::analyze::{Decided, Effect, Statement};
 use crate::audit::{Parameter, Parameters, SQLSTATE_AUDIT_FULL, StatementEvent, StatementKind};
+use crate::catalog::names::MAX_IDENTIFIER;
 use crate::decide::{Denial, Reason};
 use crate::metrics::Outcome;
 use crate::sql;
@@ -28,8 +29,6 @@ use crate::wire::{Header, Malformed, frontend};
 const MAX_RECORDED: usize = 64 << 10;
 /// Most replies that may be due; a client that sends more at once waits until some have come.
 const MAX_PENDING: usize = 8192;
-/// Longest name of a statement or portal.
-const LONGEST_NAME: usize = 63;
 /// Names are cut to 63 bytes by the server; far more is none.
 const MAX_NAME: usize = 8 << 10;
 
@@ -820,7 +819,7 @@ fn at_character(denial: &Denial, text: &str) -> Denial {
 
 /// Whether the server would cut a name, by bytes: then it is another's.
 fn is_cut(name: &str) -> bool {
-    name.len() > LONGEST_NAME
+    name.len() > MAX_IDENTIFIER
 }
 
 fn too_long_name() -> Denial {

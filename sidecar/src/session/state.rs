@@ -204,7 +204,7 @@ impl State {
 
     /// The path that the server has: tells whether it is another than was thought. Then it is not known either what ends of the open
     /// transaction bring back.
-    pub(super) fn is_told(&mut self, path: Vec<String>) -> bool {
+    pub(super) fn correct_path(&mut self, path: &[String]) -> bool {
         if *self.now.search_path.now == *path {
             return false;
         }
@@ -219,7 +219,7 @@ impl State {
     }
 
     /// No transaction is open: there is nothing that an end of one could bring back. Tells whether it was found astray.
-    pub(super) fn is_idle(&mut self) -> bool {
+    pub(super) fn leave_transaction(&mut self) -> bool {
         self.base = None;
         self.savepoints.clear();
         std::mem::take(&mut self.astray)

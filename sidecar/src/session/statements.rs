@@ -124,6 +124,12 @@ struct Entry<T> {
     bytes: usize,
 }
 
+impl<T> Entry<T> {
+    fn is_settled(&self, current: u64, answered: u64) -> bool {
+        self.batch == current || self.batch <= answered
+    }
+}
+
 /// Takes a definition back.
 #[derive(Debug)]
 pub(super) struct Undo<T> {
@@ -154,12 +160,12 @@ impl<T> Names<T> {
     /// Whether a message of batch `current` may rely on what is known of the name, all batches up to `answered` being
     /// confirmed.
     pub(super) fn is_settled(&self, name: &str, current: u64, answered: u64) -> bool {
-        self.entries.get(name).is_none_or(|entry| entry.batch == current || entry.batch <= answered)
+        self.entries.get(name).is_none_or(|entry| entry.is_settled(current, answered))
     }
 
     /// The same of all names.
     pub(super) fn all_settled(&self, current: u64, answered: u64) -> bool {
-        self.entries.values().all(|entry| entry.batch == current || entry.batch <= answered)
+        self.entries.values().all(|entry| entry.is_settled(current, answered))
     }
 
     /// Whether there is room for one more of so many bytes.

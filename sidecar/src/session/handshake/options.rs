@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::catalog::names::cut_identifier;
 use crate::decide::Denial;
 use crate::upstream::UpstreamConfig;
 use crate::wire::backend::Fields;
 
-/// Postgres' limit of a name, application_name's too.
-const MAX_NAME: usize = 63;
 const TIMEOUT: &str = "statement_timeout";
 
 /// What becomes of a setting that a client asks for.
@@ -111,7 +110,7 @@ impl Wishes {
             wishes.set(TIMEOUT.to_owned(), milliseconds.to_string());
         }
         let name = format!("{}{}", terms.application_prefix, wishes.application_name);
-        wishes.set("application_name".to_owned(), cut(&name).to_owned());
+        wishes.set("application_name".to_owned(), cut_identifier(&name).to_owned());
         for (name, value) in &terms.settings {
             wishes.set(name.clone(), value.clone());
         }
@@ -185,12 +184,6 @@ fn split_options(options: &str) -> Vec<String> {
     words
 }
 
-/// As much of a name as Postgres keeps, in whole characters.
-fn cut(name: &str) -> &str {
-    let end = (0..=MAX_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-    name.get(..end).unwrap_or_default()
-}
-
 /// application_name as the server would have it: cut, and without what isn't printable ASCII.
 pub(super) fn clean_application_name(name: &str, server_version: &str) -> String {
     let major: u32 =
@@ -204,7 +197,7 @@ pub(super) fn clean_application_name(name: &str, server_version: &str) -> String
             _ => clean.push('?'),
         }
     }
-    cut(&clean).to_owned()
+    cut_identifier(&clean).to_owned()
 }
 
 #[cfg(test)]
