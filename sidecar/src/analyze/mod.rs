@@ -12,6 +12,7 @@ pub mod needs;
 mod parameters;
 mod path;
 mod rows;
+mod savepoints;
 mod schemas;
 mod scope;
 mod select;
@@ -33,6 +34,7 @@ pub use literals::free_literals;
 pub use path::{PathEnds, SavedPath};
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
+pub use savepoints::Savepoints;
 use scope::{ItemId, RelationItem, Scopes};
 
 use crate::audit::Said;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Effect;
+use super::savepoints::Savepoints;
 
 /// A `search_path`.
 type Path = Arc<[String]>;
@@ -17,20 +18,16 @@ pub struct PathEnds {
     /// ROLLBACK.
     pub rolled_back: Option<Path>,
     /// ROLLBACK TO.
-    pub savepoints: Vec<SavedPath>,
+    pub savepoints: Savepoints<SavedPath>,
 }
 
 /// What ROLLBACK TO leaves of `search_path`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedPath {
-    /// The savepoint.
-    pub name: String,
     /// What it is then.
     pub path: Path,
     /// What COMMIT leaves then.
     pub committed: Option<Path>,
-    /// How many savepoints of the name stand one upon the other here.
-    pub count: u64,
 }
 
 impl PathEnds {
@@ -49,27 +46,14 @@ impl PathEnds {
             Effect::ResetAll | Effect::DiscardAll => self.set(None, false, now),
             Effect::Commit { .. } => self.end(self.committed.clone(), now),
             Effect::Rollback { .. } => self.end(self.rolled_back.clone(), now),
-            Effect::Savepoint(name) => self.savepoints.push(SavedPath {
-                name: name.clone(),
-                path: Arc::clone(now),
-                committed: self.committed.clone(),
-                count: 1,
-            }),
-            Effect::Release(name) => {
-                if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at + 1);
-                    match self.savepoints.last_mut() {
-                        Some(last) if last.count > 1 => last.count -= 1,
-                        _ => self.savepoints.truncate(at),
-                    }
-                }
+            Effect::Savepoint(name) => {
+                let then = SavedPath { path: Arc::clone(now), committed: self.committed.clone() };
+                self.savepoints.save(name, then, PartialEq::eq);
             }
+            Effect::Release(name) => self.savepoints.release(name),
             Effect::RollbackTo(name) => {
-                if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at + 1);
-                    if let Some(saved) = self.savepoints.last() {
-                        (*now, self.committed) = (Arc::clone(&saved.path), saved.committed.clone());
-                    }
+                if let Some(saved) = self.savepoints.back_to(name) {
+                    (*now, self.committed) = (Arc::clone(&saved.path), saved.committed.clone());
                 }
             }
             _ => {}
@@ -92,10 +76,6 @@ impl PathEnds {
         *now = left.unwrap_or_else(|| Arc::clone(now));
         (self.committed, self.rolled_back) = (None, None);
         self.savepoints.clear();
-    }
-
-    fn savepoint(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|saved| saved.name == name)
     }
 }
 

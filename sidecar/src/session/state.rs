@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::analyze::{Effect, PathEnds, SavedPath};
+use crate::analyze::{Effect, PathEnds, SavedPath, Savepoints};
 use crate::catalog::{Relation, RelationKind, WrittenName};
 
 /// Session state that is transactional.
@@ -15,20 +15,12 @@ pub(super) struct State {
     now: Vars,
     /// As it was when the open transaction began; None while that changed nothing.
     base: Option<Box<Vars>>,
-    savepoints: Vec<Savepoint>,
+    savepoints: Savepoints<Vars>,
     /// Whether a transaction block is open.
     block: bool,
     /// Whether the server was found to have another path than was followed.
     astray: bool,
     initial: Arc<Initial>,
-}
-
-/// Savepoints one upon the other of one name, with nothing changed between them: drivers make one before each statement.
-#[derive(Clone, Debug)]
-struct Savepoint {
-    name: String,
-    then: Vars,
-    count: u64,
 }
 
 /// Most savepoints of a transaction, those aside that are alike.
@@ -128,7 +120,7 @@ impl State {
                 stamp: fresh_stamp(),
             },
             base: None,
-            savepoints: Vec::new(),
+            savepoints: Savepoints::default(),
             block: false,
             astray: false,
             initial: Arc::new(initial),
@@ -146,13 +138,8 @@ impl State {
         let kept = |vars: &Vars| Some(Arc::clone(&vars.search_path.kept));
         let rolled_back = self.base.as_ref().map(|base| Arc::clone(&base.search_path.now));
         let committed = if failed || rolled_back.is_none() { rolled_back.clone() } else { kept(&self.now) };
-        let savepoint = |at: &Savepoint| SavedPath {
-            name: at.name.clone(),
-            path: Arc::clone(&at.then.search_path.now),
-            committed: kept(&at.then),
-            count: at.count,
-        };
-        PathEnds { reset, committed, rolled_back, savepoints: self.savepoints.iter().map(savepoint).collect() }
+        let saved = |then: &Vars| SavedPath { path: Arc::clone(&then.search_path.now), committed: kept(then) };
+        PathEnds { reset, committed, rolled_back, savepoints: self.savepoints.map(saved) }
     }
 
     /// The client's own `application_name`.
@@ -199,7 +186,7 @@ impl State {
     pub(super) fn may_save(&self) -> bool {
         let bytes: usize = self.now.search_path.now.iter().map(|name| size_of::<String>() + name.len()).sum();
         self.savepoints.len() < MAX_SAVEPOINTS
-            && self.savepoints.len().saturating_mul(size_of::<Savepoint>() + bytes) < MAX_SAVED
+            && self.savepoints.len().saturating_mul(size_of::<Vars>() + bytes) < MAX_SAVED
     }
 
     /// The path that the server has: tells whether it is another than was thought. Then it is not known either what ends of the open
@@ -253,25 +240,11 @@ impl State {
                 self.rollback();
                 self.block = *chain;
             }
-            Effect::Savepoint(name) => match self.savepoints.last_mut() {
-                Some(last) if last.name == *name && last.then.is_same(&self.now) => last.count += 1,
-                _ => self.savepoints.push(Savepoint { name: name.clone(), then: self.now.clone(), count: 1 }),
-            },
-            Effect::Release(name) => {
-                if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at + 1);
-                    match self.savepoints.last_mut() {
-                        Some(last) if last.count > 1 => last.count -= 1,
-                        _ => self.savepoints.truncate(at),
-                    }
-                }
-            }
+            Effect::Savepoint(name) => self.savepoints.save(name, self.now.clone(), Vars::is_same),
+            Effect::Release(name) => self.savepoints.release(name),
             Effect::RollbackTo(name) => {
-                if let Some(at) = self.savepoint(name) {
-                    self.savepoints.truncate(at + 1);
-                    if let Some(last) = self.savepoints.last() {
-                        self.now = last.then.clone();
-                    }
+                if let Some(then) = self.savepoints.back_to(name) {
+                    self.now = then.clone();
                 }
             }
             Effect::SearchPath { value, local } => {
@@ -381,10 +354,6 @@ impl State {
             vars.search_path.set(Arc::clone(&initial.search_path), false);
             vars.application_name.set(Arc::clone(&initial.application_name), false);
         });
-    }
-
-    fn savepoint(&self, name: &str) -> Option<usize> {
-        self.savepoints.iter().rposition(|at| at.name == name)
     }
 
     fn touch(&mut self) -> &mut Vars {
@@ -500,28 +469,5 @@ mod tests {
         state.apply(&ddl);
         assert_eq!(state.commit(), Ended::Ddl);
         assert_eq!(state.commit(), Ended::Plain);
-    }
-
-    #[test]
-    fn savepoints_that_are_alike_take_room_once_and_are_released_one_by_one() {
-        let mut state = state();
-        state.apply(&Effect::Begin);
-        for _ in 0..20_000 {
-            state.apply(&Effect::Savepoint("s".into()));
-        }
-        assert_eq!(state.savepoints.len(), 1);
-        state.apply(&path("a", false));
-        state.apply(&Effect::Savepoint("s".into()));
-        state.apply(&path("b", false));
-        state.apply(&Effect::RollbackTo("s".into()));
-        assert_eq!(now(&state), "a");
-        state.apply(&Effect::Release("s".into()));
-        for _ in 0..19_999 {
-            state.apply(&Effect::Release("s".into()));
-        }
-        state.apply(&Effect::RollbackTo("s".into()));
-        assert_eq!(now(&state), "public");
-        state.apply(&Effect::Release("s".into()));
-        assert!(state.savepoints.is_empty() && state.may_save());
     }
 }
