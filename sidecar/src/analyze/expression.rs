@@ -327,6 +327,7 @@ impl Analyzer<'_> {
             _ => names,
         };
         let meaning = self.scopes.meaning(&names);
+        let tied = self.tied(&names, &meaning)?;
         if meaning.is_empty() {
             if let Some(call) = self.unknown_column(&names, place)? {
                 *node = call;
@@ -354,8 +355,38 @@ impl Analyzer<'_> {
             *node = row;
             self.changed = true;
         }
+        if let Some(tied) = tied {
+            *node = tied;
+            self.changed = true;
+        }
         self.replace_in_write(node, &meaning)?;
         Ok(kind)
+    }
+
+    /// A bare name that is also a column of a write's target, which stands there as it is, hidden columns and all: written with the
+    /// item that it means. The server would find the target's, were the item's gone meanwhile, or never there.
+    fn tied(&self, names: &[&str], meaning: &Meaning) -> Result<Option<Node>, Denial> {
+        let [name] = names else { return Ok(None) };
+        if !self.scopes.is_of_guarded_target(name) {
+            return Ok(None);
+        }
+        let item = match (meaning.columns.as_slice(), meaning.system) {
+            // What another one gains meanwhile is the client's own.
+            ([(id, _)], _) if !meaning.uncertain && self.target(*id).is_some() => return Ok(None),
+            ([(id, _)], _) if !meaning.uncertain => self.scopes.get(*id),
+            ([], Some((id, _))) if !meaning.uncertain => self.scopes.get(id),
+            // Without one of its sides the join would fail.
+            ([_, _, ..], _) if self.scopes.is_merged(name) => return Ok(None),
+            _ if meaning.is_empty() => return Ok(None),
+            _ => None,
+        };
+        match item.and_then(|item| item.alias.as_deref()) {
+            Some(alias) => Ok(Some(tree::column(alias, name))),
+            None => Err(Denial::new(Reason::UnknownColumn, format!("column reference \"{name}\" is ambiguous"))
+                .sqlstate("42702")
+                .object(*name)
+                .hint("Write it with the name of what it is a column of, as in `alias.column`.")),
+        }
     }
 
     /// A `*`: marks all of what it means, and tells which items these are.

@@ -901,7 +901,7 @@ impl<'a> Analyzer<'a> {
         self.target(id).is_some_and(|target| target.view.as_ref().is_some_and(|view| !view.columns.is_empty()))
     }
 
-    fn target(&self, id: ItemId) -> Option<&RelationItem> {
+    pub(crate) fn target(&self, id: ItemId) -> Option<&RelationItem> {
         self.scopes.get(id)?.relation().filter(|relation| relation.write_target)
     }
 

@@ -176,6 +176,8 @@ pub(crate) struct Scope {
     pub(crate) ctes: Vec<Cte>,
     /// FROM items visible at this point.
     pub(crate) items: Vec<ItemId>,
+    /// Names that joins among them merge by USING.
+    pub(crate) merged: Vec<Arc<str>>,
 }
 
 /// What a column reference means.
@@ -315,6 +317,25 @@ impl Scopes {
                 }
             })
         })
+    }
+
+    /// Whether a write's target that is masked or filtered has a column of this name, hidden or not, where a bare name can mean it.
+    pub(crate) fn is_of_guarded_target(&self, name: &str) -> bool {
+        let items = self.reachable().flat_map(|level| &level.items);
+        let mut relations = items.filter_map(|id| self.get(*id)?.relation());
+        relations.any(|item| {
+            let is_column = || item.relation.columns.iter().any(|column| *column.name == *name);
+            item.write_target && item.view.is_some() && (is_column() || SYSTEM_COLUMNS.contains(&name))
+        })
+    }
+
+    /// Whether a bare name means a column that a join merges by USING.
+    pub(crate) fn is_merged(&self, name: &str) -> bool {
+        let offers = |level: &&Scope| {
+            let offers = |id: &ItemId| matches!(self.column_named(*id, name), (Some(_), _) | (_, false));
+            level.items.iter().any(offers)
+        };
+        self.reachable().find(offers).is_some_and(|level| level.merged.iter().any(|merged| **merged == *name))
     }
 
     /// What a column reference means; `names` without a trailing `*`.

@@ -776,10 +776,14 @@ impl Analyzer<'_> {
             _ => [1, 1],
         };
         let first_left = self.scopes.items.len();
+        let merged_before = self.scopes.levels.last().map_or(0, |level| level.merged.len());
         let mut items = self.left_out(sides[0], |analyzer| analyzer.table_item(left))?;
         let (left_items, first_right) = (items.len(), self.scopes.items.len());
         items.extend(self.left_out(sides[1], |analyzer| analyzer.table_item(right))?);
         let end = self.scopes.items.len();
+        if join.is_natural {
+            self.name_merged(join, &items, left_items)?;
+        }
         if join.is_natural {
             self.merged_columns = true;
             // Which columns there are decides which are compared.
@@ -791,11 +795,7 @@ impl Analyzer<'_> {
             }
             let (left, right) = (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
             // Where not all names are known, any column may be compared.
-            let is_known = |id: &ItemId| {
-                let (columns, complete) = self.scopes.columns_of(*id);
-                complete && columns.iter().all(|column| column.name.is_some())
-            };
-            let all_known = items.iter().all(is_known);
+            let all_known = self.are_named(&items);
             let merged = |columns: &[Column], others: &[Column]| -> Vec<Column> {
                 let is_merged = |column: &&Column| !all_known || others.iter().any(|other| other.name == column.name);
                 columns.iter().filter(is_merged).cloned().collect()
@@ -805,6 +805,9 @@ impl Analyzer<'_> {
         for name in &join.using_clause {
             self.merged_columns = true;
             let Some(name) = string_of(name) else { return Err(unsupported("USING")) };
+            if let Some(level) = self.scopes.levels.last_mut() {
+                level.merged.push(name.into());
+            }
             let (mut left, mut right) =
                 (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
             for side in [&mut left, &mut right] {
@@ -855,8 +858,40 @@ impl Analyzer<'_> {
         }
         if let Some(level) = self.scopes.levels.last_mut() {
             level.items.retain(|id| !items.contains(id));
+            level.merged.truncate(merged_before);
         }
         Ok(vec![self.derived(Some(alias), &mut output)])
+    }
+
+    /// NATURAL as USING, where a name that it merges is also one of a write's target: that there is nothing to merge any more, must
+    /// fail as it runs.
+    fn name_merged(&self, join: &mut pb::JoinExpr, items: &[ItemId], left_items: usize) -> Result<(), Denial> {
+        let (left, right) = (self.columns_of_all(items, ..left_items), self.columns_of_all(items, left_items..));
+        let is_of_target = |column: &Column| match &column.name {
+            Some(name) => self.scopes.is_of_guarded_target(name),
+            None => false,
+        };
+        if !left.iter().chain(&right).any(is_of_target) {
+            return Ok(());
+        }
+        let names: Vec<Node> = left
+            .iter()
+            .filter(|column| right.iter().any(|other| other.name == column.name))
+            .filter_map(|column| column.name.as_deref().map(tree::string))
+            .collect();
+        if names.is_empty() || !self.are_named(items) {
+            return Err(unsupported("NATURAL JOIN of what may have no column in common, beside a write's target"));
+        }
+        (join.is_natural, join.using_clause) = (false, names);
+        Ok(())
+    }
+
+    /// Whether all columns of these items are known by name.
+    fn are_named(&self, items: &[ItemId]) -> bool {
+        items.iter().all(|id| {
+            let (columns, complete) = self.scopes.columns_of(*id);
+            complete && columns.iter().all(|column| column.name.is_some())
+        })
     }
 
     /// The columns of some of these items.

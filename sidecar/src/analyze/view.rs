@@ -118,7 +118,7 @@ impl Analyzer<'_> {
             .visible()
             .map(|(number, name)| tree::target(name, shown(relation, number, name, &alias)))
             .collect();
-        Ok(row_of(targets, self.row_is_there(id, &alias, relation)?, relation))
+        Ok(self.row_of(targets, self.row_is_there(id, &alias, relation)?, relation))
     }
 
     /// The row of an item of which the identity sees another one than is stored, as a value of the relation's own type, and that
@@ -153,11 +153,11 @@ impl Analyzer<'_> {
     /// The condition that there is a row of an item, if there may be none: an outer join gives none, nor is one before an INSERT.
     fn row_is_there(&self, id: ItemId, alias: &str, relation: &RelationItem) -> Result<Option<Node>, Denial> {
         let alias = quote_name(alias);
-        match relation.write_target {
-            true if !self.before_and_after.contains(&id) => Ok(None),
-            true => tree::parse_expression(&format!("({alias}.*) IS DISTINCT FROM NULL")).map(Some),
-            false => tree::parse_expression(&format!("{alias} IS DISTINCT FROM NULL")).map(Some),
+        if relation.write_target && !self.before_and_after.contains(&id) {
+            return Ok(None);
         }
+        // Without the star a column of the name would come first.
+        tree::parse_expression(&format!("({alias}.*) IS DISTINCT FROM NULL")).map(Some)
     }
 
     /// The row of a relation whose alias renames its columns: fields of the server's row type keep their names, those of
@@ -170,7 +170,20 @@ impl Analyzer<'_> {
             Ok(tree::target(&column.name, tree::column(alias, known)))
         };
         let fields = relation.visible().map(field).collect::<Result<_, Denial>>()?;
-        Ok(Some(row_of(fields, self.row_is_there(*item, alias, relation)?, relation)))
+        Ok(Some(self.row_of(fields, self.row_is_there(*item, alias, relation)?, relation)))
+    }
+
+    /// These fields as one value; nothing where the condition does not hold.
+    fn row_of(&self, fields: Vec<Node>, condition: Option<Node>, relation: &RelationItem) -> Node {
+        // A column of the name would be meant before the row.
+        let mut name = INNER.to_owned();
+        let is_column = |name: &str| relation.relation.columns.iter().any(|column| *column.name == *name);
+        while is_column(&name) || self.scopes.is_of_guarded_target(&name) {
+            name.push('_');
+        }
+        let derived = tree::derived(tree::query(select(fields, Vec::new(), condition)), &name, Vec::new());
+        let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(name)], location: -1 }));
+        tree::subquery(pb::SubLinkType::ExprSublink, select(vec![tree::target("", row)], vec![derived], None))
     }
 
     /// A relation behind a view, with the alias that renames its columns.
@@ -179,18 +192,6 @@ impl Analyzer<'_> {
         let renames = |relation: &&RelationItem| relation.replaced() && !relation.column_aliases.is_empty();
         item.alias.as_ref().zip(item.relation().filter(renames))
     }
-}
-
-/// These fields as one value; nothing where the condition does not hold.
-fn row_of(fields: Vec<Node>, condition: Option<Node>, relation: &RelationItem) -> Node {
-    // A column of the name would be meant before the row.
-    let mut name = INNER.to_owned();
-    while relation.relation.columns.iter().any(|column| *column.name == *name) {
-        name.push('_');
-    }
-    let derived = tree::derived(tree::query(select(fields, Vec::new(), condition)), &name, Vec::new());
-    let row = tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(name)], location: -1 }));
-    tree::subquery(pb::SubLinkType::ExprSublink, select(vec![tree::target("", row)], vec![derived], None))
 }
 
 /// What the identity sees of a column, by the alias under which the relation stands.
