@@ -1013,6 +1013,28 @@ fn what_stands_after_a_limit_in_one_message_does_not_happen() {
 }
 
 #[test]
+fn names_that_a_message_would_have_set_after_a_limit_are_as_they_were() {
+    let (gate, database) = real("rows: 10");
+    let mut wire = connect(&gate, &database);
+    for sql in [
+        "PREPARE s AS SELECT id FROM orders",
+        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT id FROM orders; COMMIT",
+        "PREPARE gone AS SELECT 1",
+    ] {
+        assert_eq!(code(&wire.simple(sql).unwrap()), "", "{sql}");
+    }
+    // The statement of the limit is over before it is cancelled.
+    let text = "SELECT id FROM orders LIMIT 11; DEALLOCATE s; PREPARE s AS SELECT 1; CLOSE c;
+        DECLARE c CURSOR WITH HOLD FOR SELECT 1 WHERE false; DEALLOCATE gone; UPDATE orders SET id = id WHERE false";
+    assert_eq!(code(&wire.simple(text).unwrap()), "54000");
+    for sql in ["EXECUTE s", "FETCH ALL FROM c"] {
+        let replies = wire.simple(sql).unwrap();
+        assert_eq!((code(&replies), wire::rows(&replies).len()), ("54000".into(), 10), "{sql}");
+    }
+    assert_eq!(wire::rows(&wire.simple("EXECUTE gone").unwrap()), [["1"]]);
+}
+
+#[test]
 fn limits_hold_for_what_went_into_a_temporary_table() {
     let (gate, database) = real("rows: 10");
     let mut wire = connect(&gate, &database);

@@ -13,8 +13,10 @@ use super::Analyzer;
 use super::tree::{self, each_child, unsupported};
 use super::view::{range, select};
 use super::write::Target;
+use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::{ForeignKey, Oid, Relation, RelationKind};
+use crate::decide::bound::RowFilter;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
 use crate::sql;
@@ -36,6 +38,19 @@ struct Step<'a> {
     dependant: &'a Relation,
     key: &'a ForeignKey,
     next: Change,
+}
+
+/// Whether it changes a column that the filter reads, or one that such a column is computed from.
+fn moves(step: &Step<'_>, filter: &RowFilter) -> bool {
+    let Change::Columns(columns) = &step.next else { return false };
+    let reads = |number: &i16| {
+        let generated = step.dependant.column_at(*number).and_then(|column| column.generated.as_deref());
+        let names = |of: &i16| {
+            step.dependant.column_at(*of).is_some_and(|of| generated.is_some_and(|sql| mentions_word(sql, &of.name)))
+        };
+        columns.contains(number) || columns.iter().any(names)
+    };
+    filter.columns.iter().any(reads)
 }
 
 impl Analyzer<'_> {
@@ -113,7 +128,12 @@ impl Analyzer<'_> {
             };
             let next = match (action?, change) {
                 ('c', Change::Delete) => Change::Delete,
-                ('c' | 'n' | 'd', _) => Change::Columns(key.columns.clone()),
+                ('c', Change::Columns(columns)) => {
+                    let follows = |(_, to): &(&i16, &i16)| columns.contains(to);
+                    let pairs = key.columns.iter().zip(&key.referenced_columns);
+                    Change::Columns(pairs.filter(follows).map(|(from, _)| *from).collect())
+                }
+                ('n' | 'd', _) => Change::Columns(key.columns.clone()),
                 _ => return None,
             };
             Some(Step { dependant, key, next })
@@ -135,7 +155,8 @@ impl Analyzer<'_> {
         })
     }
 
-    /// `NOT EXISTS` a row outside the filter that refers to the target's row, if that is one of `of`.
+    /// `NOT EXISTS` a row that refers to the target's row, if that is one of `of`, and is outside the filter, or is moved by what its
+    /// filter reads.
     fn guard(&self, target: &Target, of: Oid, step: &Step<'_>) -> Result<Node, Denial> {
         let Step { dependant, key, .. } = step;
         let filter = self.policy.view(dependant.oid).and_then(|view| view.filter.as_ref());
@@ -162,12 +183,14 @@ impl Analyzer<'_> {
             let table = format!("{}.tableoid OPERATOR(pg_catalog.=) {of}::pg_catalog.oid", quote_name(&target.alias));
             conditions.push(tree::parse_expression(&table)?);
         }
-        conditions.push(tree::node(NodeEnum::BooleanTest(Box::new(pb::BooleanTest {
-            xpr: None,
-            arg: tree::boxed(instantiate(&filter.expression, &alias)),
-            booltesttype: pb::BoolTestType::IsNotTrue as i32,
-            location: -1,
-        }))));
+        if !moves(step, filter) {
+            conditions.push(tree::node(NodeEnum::BooleanTest(Box::new(pb::BooleanTest {
+                xpr: None,
+                arg: tree::boxed(instantiate(&filter.expression, &alias)),
+                booltesttype: pb::BoolTestType::IsNotTrue as i32,
+                location: -1,
+            }))));
+        }
         let from = tree::node(NodeEnum::RangeVar(range(&dependant.schema, &dependant.name, true, &alias)));
         let inner = select(vec![tree::target("", tree::number(1))], vec![from], Some(tree::and(conditions)));
         Ok(tree::not(tree::subquery(pb::SubLinkType::ExistsSublink, inner)))

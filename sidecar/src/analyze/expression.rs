@@ -328,6 +328,7 @@ impl Analyzer<'_> {
         };
         let meaning = self.scopes.meaning(&names);
         let tied = self.tied(&names, &meaning)?;
+        self.is_own_value(&meaning.columns, &meaning.whole)?;
         if meaning.is_empty() {
             if let Some(call) = self.unknown_column(&names, place)? {
                 *node = call;
@@ -363,6 +364,20 @@ impl Analyzer<'_> {
         Ok(kind)
     }
 
+    /// Refuses what `excluded` has that the client did not give: the server computed it, or the owner's trigger.
+    fn is_own_value(&self, columns: &[(ItemId, Column)], whole: &[ItemId]) -> Result<(), Denial> {
+        let is_withheld = |(id, column): &&(ItemId, Column)| {
+            self.excluded.get(id).zip(column.name.as_ref()).is_some_and(|(withheld, name)| withheld.contains(name))
+        };
+        let column = columns.iter().find(is_withheld).map(|(_, column)| column.name.as_deref().unwrap_or("*"));
+        let whole = whole.iter().any(|id| self.excluded.contains_key(id)).then_some("*");
+        let Some(name) = column.or(whole) else { return Ok(()) };
+        let message = format!("permission denied for excluded.{name}: its value may not be one that you gave");
+        Err(Denial::new(Reason::MaskedWrite, message).object(format!("excluded.{name}")).hint(
+            "Name the columns that the INSERT gives values for. What a trigger sets from masked columns can't be read.",
+        ))
+    }
+
     /// A bare name that is also a column of a write's target, which stands there as it is, hidden columns and all: written with the
     /// item that it means. The server would find the target's, were the item's gone meanwhile, or never there.
     fn tied(&self, names: &[&str], meaning: &Meaning) -> Result<Option<Node>, Denial> {
@@ -393,6 +408,7 @@ impl Analyzer<'_> {
     pub(crate) fn star(&mut self, node: &mut Node, names: &[String], place: Place) -> Result<Vec<ItemId>, Denial> {
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let items = self.scopes.star(&names);
+        self.is_own_value(&[], &items)?;
         for id in &items {
             let place = self.seen_from(*id, place);
             self.use_whole(*id, place)?;

@@ -27,7 +27,7 @@ mod view;
 mod write;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use literals::free_literals;
@@ -457,6 +457,8 @@ pub(crate) struct Analyzer<'a> {
     dropped: Vec<WrittenName>,
     /// What the statement calls by which name.
     names: schemas::Names,
+    /// `excluded` of INSERTs into relations that are masked, with the columns of it that are not the client's own values.
+    excluded: BTreeMap<ItemId, HashSet<Arc<str>>>,
     /// Masked columns read so far, in order.
     masked_reads: Vec<(ItemId, i16)>,
     /// How often set_config is called for `search_path`.
@@ -647,6 +649,7 @@ impl<'a> Analyzer<'a> {
             made: Vec::new(),
             dropped: Vec::new(),
             names: schemas::Names::default(),
+            excluded: BTreeMap::new(),
             masked_reads: Vec::new(),
             path_calls: 0,
             learner: None,

@@ -114,7 +114,6 @@ impl Analyzer<'_> {
     /// Unmasked columns that a BEFORE ROW trigger may set from a masked one: those whose names stand in a body that
     /// also mentions a masked column or works on the row as a whole; all of them where the body can't be read.
     pub(super) fn set_by_triggers(&self, target: &Target) -> HashSet<i16> {
-        let (row, before) = (1, 2);
         let mut set = HashSet::new();
         for stored in target.stored.iter() {
             let relation = &stored.relation;
@@ -125,21 +124,38 @@ impl Analyzer<'_> {
                 let columns = stored.columns.iter().filter(|(_, at)| !secret.contains(at) && !key.contains(at));
                 columns.filter_map(|(of_target, at)| Some((*of_target, relation.column_at(*at)?)))
             };
-            for trigger in relation.triggers.iter().filter(|t| t.kind & row != 0 && t.kind & before != 0) {
-                let body = self.catalog.function(trigger.function).and_then(|function| function.body.as_deref());
-                let Some(body) = body.map(str::to_ascii_lowercase) else {
-                    set.extend(open().map(|(number, _)| number));
-                    continue;
-                };
-                let whole = ["execute", "to_json", "row(", "new.*", "old.*", "hstore("];
-                if whole.iter().any(|word| body.contains(word)) {
-                    set.extend(open().map(|(number, _)| number));
-                } else if secret.iter().any(|number| names(relation, *number, &body)) {
-                    let named = open().filter(|(_, column)| mentions_word(&body, &column.name));
-                    set.extend(named.map(|(number, _)| number));
+            for body in self.bodies_before(relation) {
+                match body {
+                    None => set.extend(open().map(|(number, _)| number)),
+                    Some(body) if secret.iter().any(|number| names(relation, *number, &body)) => {
+                        let named = open().filter(|(_, column)| mentions_word(&body, &column.name));
+                        set.extend(named.map(|(number, _)| number));
+                    }
+                    Some(_) => {}
                 }
             }
         }
         set
+    }
+
+    /// Whether a BEFORE ROW trigger may set a column.
+    pub(super) fn is_set_by_trigger(&self, target: &Target, number: i16) -> bool {
+        target.stored.iter().any(|stored| {
+            let Some(at) = stored.of_target(number) else { return false };
+            let sets = |body: Option<String>| body.is_none_or(|body| names(&stored.relation, at, &body));
+            self.bodies_before(&stored.relation).any(sets)
+        })
+    }
+
+    /// Bodies of a relation's BEFORE ROW triggers, in lower case; None for one that can't be read, or works on the row as a whole.
+    fn bodies_before(&self, relation: &Relation) -> impl Iterator<Item = Option<String>> {
+        let (row, before) = (1, 2);
+        let triggers = relation.triggers.iter().filter(move |t| t.kind & row != 0 && t.kind & before != 0);
+        triggers.map(|trigger| {
+            let body = self.catalog.function(trigger.function).and_then(|function| function.body.as_deref());
+            let whole = ["execute", "to_json", "row(", "new.*", "old.*", "hstore("];
+            let is_by_column = |body: &String| !whole.iter().any(|word| body.contains(word));
+            body.map(str::to_ascii_lowercase).filter(is_by_column)
+        })
     }
 }

@@ -374,6 +374,9 @@ impl Analyzer<'_> {
             }
             Ok(pb::CmdType::CmdDelete | pb::CmdType::CmdNothing) => Ok(()),
             Ok(pb::CmdType::CmdInsert) => {
+                if when.r#override == pb::OverridingKind::OverridingUserValue as i32 {
+                    insert::stores_what_is_given(target)?;
+                }
                 for value in &mut when.values {
                     self.expression(value, Place { leaky: true, ..Place::default() })?;
                 }

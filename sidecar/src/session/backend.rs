@@ -370,10 +370,18 @@ where
         let stopping = self.stop.is_some();
         if !is_query {
             let Pending { kind, .. } = self.pop(|_| true)?;
-            if let Kind::Execute(running) = kind {
+            if let Kind::Execute(mut running) = kind {
                 match &mut self.steps {
                     Some(steps) if !stopping && !steps.texts.is_empty() => steps.running = Some(running),
-                    _ => self.record_end(&running),
+                    steps => {
+                        // What of a Query is not sent any more defines nothing.
+                        if steps.is_some() {
+                            let left = running.runs.iter_mut().skip(at + 1);
+                            let names = left.flat_map(|run| std::mem::take(&mut run.names)).collect();
+                            self.take_back(names);
+                        }
+                        self.record_end(&running);
+                    }
                 }
             }
             if stopping {

@@ -1,11 +1,13 @@
 //! SET: nothing is laundered into another column, and a masked column's own mask keeps what is stored.
 
+use std::collections::BTreeMap;
+
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::MaskKind;
 
 use super::{Target, filter_denial, no_column, raise};
-use crate::analyze::scope::ItemId;
+use crate::analyze::scope::{Column, ItemId};
 use crate::analyze::tree::{self, unsupported};
 use crate::analyze::view::{fence, select};
 use crate::analyze::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
@@ -175,10 +177,16 @@ impl Analyzer<'_> {
         let is_itself = self.means(value, target, column.number);
         let as_itself = self.reads_as_itself(value, target, column.number);
         let before = self.masked_reads.len();
-        // A default is its owner's.
+        // A default is its owner's, and so may be what stays in its own column.
+        let withheld = if self.is_own_excluded(value, &column.name) {
+            std::mem::take(&mut self.excluded)
+        } else {
+            BTreeMap::new()
+        };
         if !is_default {
             self.expression(value, place)?;
         }
+        self.excluded.extend(withheld);
         let reads: Vec<(ItemId, i16)> = self.masked_reads.iter().skip(before).copied().collect();
         if let Some(filter) = target.filter().filter(|_| feeds_filter && !is_itself) {
             // Whether a masked value changes would tell what it is.
@@ -213,6 +221,14 @@ impl Analyzer<'_> {
             *value = self.unchanged_or_raise(new, &column, target)?;
         }
         Ok(())
+    }
+
+    /// Whether it is `excluded.c` for this very column.
+    fn is_own_excluded(&self, value: &Node, column: &str) -> bool {
+        let Some(NodeEnum::ColumnRef(reference)) = &value.node else { return false };
+        let names = tree::strings(&reference.fields).unwrap_or_default();
+        let is_excluded = |(id, _): &(ItemId, Column)| self.excluded.contains_key(id);
+        names.last() == Some(&column) && self.scopes.meaning(&names).columns.iter().all(is_excluded)
     }
 
     /// Whether an expression is nothing but this column of the target.

@@ -1,5 +1,6 @@
 //! INSERT and ON CONFLICT: which rows are stored, and what becomes of the row that is there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pg_query::protobuf as pb;
@@ -30,10 +31,14 @@ impl Analyzer<'_> {
             let output = self.query(source, Receiver::Query)?;
             self.insert_columns(insert, &target, &output)?;
         }
+        if insert.r#override == pb::OverridingKind::OverridingUserValue as i32 {
+            stores_what_is_given(&target)?;
+        }
         self.check_insert(insert, &target)?;
         self.add_target(&mut target);
+        let withheld = self.withheld(insert, &target);
         if let Some(conflict) = insert.on_conflict_clause.as_deref_mut() {
-            self.on_conflict(conflict, &mut target)?;
+            self.on_conflict(conflict, &mut target, withheld)?;
         }
         let output = self.returning(&mut insert.returning_clause, &target)?;
         self.may_read(&target)?;
@@ -337,7 +342,28 @@ impl Analyzer<'_> {
         Ok(added)
     }
 
-    fn on_conflict(&mut self, conflict: &mut pb::OnConflictClause, target: &mut Target) -> Result<(), Denial> {
+    /// Masked columns of `excluded` that the client does not give, or that a trigger may set.
+    fn withheld(&self, insert: &mut pb::InsertStmt, target: &Target) -> HashSet<Arc<str>> {
+        let names = insert.cols.iter().map(|column| match &column.node {
+            Some(NodeEnum::ResTarget(res)) => res.name.clone(),
+            _ => String::new(),
+        });
+        let names: Vec<String> = names.collect();
+        let rows = rows_of(insert);
+        let is_withheld = |column: &&catalog::Column| {
+            let place = names.iter().position(|name| **name == *column.name);
+            let is_given = place.is_some_and(|place| !rows.is_default(place));
+            target.mask(column.number).is_some() && (!is_given || self.is_set_by_trigger(target, column.number))
+        };
+        target.relation.columns.iter().filter(is_withheld).map(|column| Arc::clone(&column.name)).collect()
+    }
+
+    fn on_conflict(
+        &mut self,
+        conflict: &mut pb::OnConflictClause,
+        target: &mut Target,
+        withheld: HashSet<Arc<str>>,
+    ) -> Result<(), Denial> {
         if let Some(infer) = conflict.infer.as_deref_mut() {
             for node in &infer.index_elems {
                 let Some(NodeEnum::IndexElem(element)) = &node.node else { return Err(unsupported("ON CONFLICT")) };
@@ -373,7 +399,11 @@ impl Analyzer<'_> {
             source: Source::Derived { columns, complete: true },
         };
         let mut level = Scope::default();
-        level.items.push(self.scopes.push(excluded));
+        let id = self.scopes.push(excluded);
+        level.items.push(id);
+        if target.secret().next().is_some() {
+            self.excluded.insert(id, withheld);
+        }
         let at = self.scopes.levels.len().saturating_sub(1);
         self.scopes.levels.insert(at, level);
         self.assignments(&mut conflict.target_list, target)?;
@@ -388,6 +418,14 @@ impl Analyzer<'_> {
         self.only_where(&mut conflict.where_clause, inside);
         self.scopes.levels.remove(at);
         Ok(())
+    }
+}
+
+/// OVERRIDING USER VALUE stores the next of a sequence in an identity column, in place of the value that was checked.
+pub(super) fn stores_what_is_given(target: &Target) -> Result<(), Denial> {
+    match target.filter() {
+        None => Ok(()),
+        Some(filter) => Err(filter_denial(target, filter_column(target, filter), "no OVERRIDING USER VALUE")),
     }
 }
 
