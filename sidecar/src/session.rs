@@ -378,6 +378,8 @@ struct Session<C, S, G> {
     catalog_is_old: bool,
     /// Names that were looked up for the message at hand.
     looked_up: Vec<WrittenName>,
+    /// Version of the binding under which it was last decided.
+    bound_version: u64,
     /// That was asked of the server, and failed.
     look_up_failed: bool,
     /// The last batch after which the `search_path` that the server has may be another than is thought: it is asked before the next
@@ -454,6 +456,7 @@ where
         temporary_since: None,
         catalog_is_old: false,
         looked_up: Vec::new(),
+        bound_version: 0,
         unsettled: false,
         look_up_failed: false,
         path_in_doubt: 0,

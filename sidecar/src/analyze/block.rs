@@ -110,6 +110,7 @@ impl Analyzer<'_> {
         };
         let made: Vec<Arc<Relation>> = within.overlay.iter().filter(is_new).cloned().collect();
         Arc::make_mut(&mut self.session.overlay).extend(made);
+        self.session.retyped = within.retyped;
         // What the server reads is then what was read here.
         self.changed = true;
         Ok(())

@@ -17,8 +17,9 @@ use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
 use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
+use crate::catalog::load::{FIRST_USER_OID, is_system_schema};
 use crate::catalog::names::{MAX_IDENTIFIER, PG_TEMP, Resolution, types};
-use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName, load::is_system_schema};
+use crate::catalog::{self, Function, Oid, Relation, RelationKind, WrittenName};
 use crate::decide::bound::{ColumnView, Grant};
 use crate::decide::{Denial, Reason};
 
@@ -73,7 +74,7 @@ impl Analyzer<'_> {
                 temporary
             }
             NodeEnum::CreateDomainStmt(create) => {
-                self.type_name(create.type_name.as_ref())?;
+                self.type_name(create.type_name.as_mut())?;
                 for constraint in &mut create.constraints {
                     self.constraint(constraint, &[named("value")], true)?;
                 }
@@ -84,7 +85,7 @@ impl Analyzer<'_> {
                 self.existing_type(&alter.type_name)?;
                 false
             }
-            NodeEnum::AlterEnumStmt(alter) => self.changed_type(&alter.type_name)?,
+            NodeEnum::AlterEnumStmt(alter) => self.changed_type(&alter.type_name, &mut names)?,
             NodeEnum::AlterDomainStmt(alter) => {
                 if let Some(definition) = alter.def.as_deref_mut() {
                     match &definition.node {
@@ -92,7 +93,7 @@ impl Analyzer<'_> {
                         _ => self.alone(definition)?,
                     }
                 }
-                self.changed_type(&alter.type_name)?
+                self.changed_type(&alter.type_name, &mut names)?
             }
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, &mut names)?,
             NodeEnum::RenameStmt(rename) => self.rename(rename, &mut names)?,
@@ -214,6 +215,16 @@ impl Analyzer<'_> {
         }
     }
 
+    /// Columns of a relation, and of those under it, have other names or types after this.
+    fn retype(&mut self, relation: &Relation, names: &mut Vec<WrittenName>) {
+        let mut changed = self.with_descendants(relation);
+        names
+            .extend(changed.iter().filter_map(|oid| self.catalog.relations.get(oid)).map(|relation| written(relation)));
+        // A temporary relation may be under it, too, or be of its row's type.
+        changed.extend(self.session.overlay.iter().map(|relation| relation.oid));
+        Arc::make_mut(&mut self.session.retyped).extend(changed);
+    }
+
     /// The same relation under its next name.
     fn will_be_called(&mut self, relation: &Relation, schema: &str, name: &str) {
         let before = (Some(relation.schema.to_string()), relation.name.to_string());
@@ -326,8 +337,7 @@ impl Analyzer<'_> {
             Err(denial) => return Err(denial),
         };
         self.may_change(&relation)?;
-        let schema = if relation.temporary { PG_TEMP } else { &*relation.schema };
-        names.push((Some(schema.to_owned()), relation.name.to_string()));
+        names.push(written(&relation));
         Ok(Some(relation))
     }
 
@@ -492,7 +502,7 @@ impl Analyzer<'_> {
     fn create_table(&mut self, create: &mut pb::CreateStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
-        if let Some(kind) = self.type_name(create.of_typename.as_ref())? {
+        if let Some(kind) = self.type_name(create.of_typename.as_mut())? {
             let row = self.catalog.types.get(&kind).and_then(|kind| self.catalog.relations.get(&kind.relation));
             self.may_hold_all(&row.map_or_else(|| vec![named("")], |row| plain_columns(row)))?;
         }
@@ -593,9 +603,9 @@ impl Analyzer<'_> {
     }
 
     /// The type of a new column. `serial` is none: the server makes an integer of it, with a sequence.
-    fn column_type(&mut self, name: Option<&pb::TypeName>) -> Result<(), Denial> {
+    fn column_type(&mut self, name: Option<&mut pb::TypeName>) -> Result<(), Denial> {
         match name {
-            Some(_) if !is_serial(name) => self.type_name(name)?.map_or(Ok(()), |kind| self.may_hold(kind)),
+            Some(_) if !is_serial(name.as_deref()) => self.type_name(name)?.map_or(Ok(()), |kind| self.may_hold(kind)),
             _ => Ok(()),
         }
     }
@@ -621,7 +631,7 @@ impl Analyzer<'_> {
         if !column.fdwoptions.is_empty() {
             return Err(forbidden("changes to foreign tables"));
         }
-        self.column_type(column.type_name.as_ref())?;
+        self.column_type(column.type_name.as_mut())?;
         if let Some(default) = column.raw_default.as_deref_mut() {
             self.alone(default)?;
         }
@@ -897,9 +907,15 @@ impl Analyzer<'_> {
     }
 
     /// Ddl for a type that exists and may change for all that is stored under it. No such type is temporary.
-    fn changed_type(&mut self, names: &[Node]) -> Result<bool, Denial> {
-        if let Some(oid) = self.existing_type(names)? {
+    fn changed_type(&mut self, type_name: &[Node], names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
+        if let Some(oid) = self.existing_type(type_name)? {
             self.is_type_of_plain(oid)?;
+            let types = self.catalog.types_made_of(oid);
+            let has =
+                |relation: &&Arc<Relation>| relation.columns.iter().any(|column| types.contains(&column.type_oid));
+            let mut having: Vec<Arc<Relation>> = self.catalog.relations.values().filter(has).cloned().collect();
+            having.sort_by_key(|relation| relation.oid);
+            having.iter().for_each(|relation| self.retype(relation, names));
         }
         Ok(false)
     }
@@ -941,7 +957,10 @@ impl Analyzer<'_> {
         }
         let range = alter.relation.as_mut().ok_or_else(|| unsupported("ALTER TABLE"))?;
         let Some(relation) = self.defined(range, alter.missing_ok, names)? else { return Ok(false) };
-        let mut columns = plain_columns(&relation);
+        self.retype(&relation, names);
+        // Which types they have by then, depends on the order of the commands.
+        let untyped = |column: Column| Column { type_oid: None, ..column };
+        let mut columns: Vec<Column> = plain_columns(&relation).into_iter().map(untyped).collect();
         for command in &alter.cmds {
             if let Some(NodeEnum::AlterTableCmd(command)) = &command.node
                 && let Some(NodeEnum::ColumnDef(column)) = command.def.as_deref().and_then(|def| def.node.as_ref())
@@ -977,7 +996,7 @@ impl Analyzer<'_> {
                 let Some(NodeEnum::ColumnDef(column)) = definition.and_then(|def| def.node.as_mut()) else {
                     return Err(unsupported("ALTER COLUMN TYPE"));
                 };
-                self.column_type(column.type_name.as_ref())?;
+                self.column_type(column.type_name.as_mut())?;
                 match column.raw_default.as_deref_mut() {
                     Some(using) => self.over(columns.to_vec(), true, "", using),
                     None => Ok(()),
@@ -1100,6 +1119,9 @@ impl Analyzer<'_> {
                 if of == Of::ObjectAttribute {
                     self.stays_in_type(rename.behavior)?;
                 }
+                if matches!(of, Of::ObjectColumn | Of::ObjectAttribute) {
+                    self.retype(&relation, names);
+                }
                 Ok(relation.temporary)
             }
             Ok(of @ (Of::ObjectType | Of::ObjectDomain | Of::ObjectDomconstraint)) => {
@@ -1109,18 +1131,18 @@ impl Analyzer<'_> {
                     Some(NodeEnum::TypeName(name)) => &mut name.names,
                     _ => return Err(unsupported("RENAME")),
                 };
-                let mut names = listed.clone();
-                if self.existing_type(&names)?.is_none() && names.len() == 1 {
+                let mut parts = listed.clone();
+                if self.existing_type(&parts)?.is_none() && parts.len() == 1 {
                     // Made by this transaction, and there; a temporary type would be meant by the bare name.
-                    names.insert(0, tree::string(schema?));
-                    listed.clone_from(&names);
+                    parts.insert(0, tree::string(schema?));
+                    listed.clone_from(&parts);
                     self.changed = true;
                 }
                 if of != Of::ObjectDomconstraint {
                     self.takes_no_types_place(NO_NAME, &rename.newname)?;
                     self.captures_nothing(NO_NAME, &rename.newname)?;
                 }
-                self.changed_type(&names)
+                self.changed_type(&parts, names)
             }
             _ => Err(forbidden("RENAME of this kind of object")),
         }
@@ -1147,6 +1169,7 @@ impl Analyzer<'_> {
     fn drop_objects(&mut self, drop: &mut pb::DropStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         use pb::ObjectType as Of;
         let kind = Of::try_from(drop.remove_type).ok();
+        let cascade = drop.behavior == pb::DropBehavior::DropCascade as i32;
         let mut all_temporary = true;
         for object in &mut drop.objects {
             let temporary = match (kind, &mut object.node) {
@@ -1157,6 +1180,9 @@ impl Analyzer<'_> {
                     let mut range = range_of(&list.items)?;
                     let relation = self.defined(&mut range, drop.missing_ok, names);
                     let relation = relation.map_err(|denial| as_dropped(denial, kind, &range.relname))?;
+                    if let Some(relation) = relation.as_deref().filter(|_| cascade) {
+                        self.only_plain_depend_on(relation)?;
+                    }
                     // The name as it was resolved.
                     let mut parts = Vec::new();
                     if !range.schemaname.is_empty() {
@@ -1169,7 +1195,7 @@ impl Analyzer<'_> {
                 }
                 (Some(Of::ObjectType | Of::ObjectDomain), Some(NodeEnum::TypeName(name))) => {
                     let listed = name.names.clone();
-                    match self.changed_type(&listed) {
+                    match self.changed_type(&listed, names) {
                         Err(denial) if drop.missing_ok && self.session.looked && denial.sqlstate == "42704" => {
                             self.unknown.clear();
                             let grant = self.allows(Verb::Ddl)?;
@@ -1181,7 +1207,7 @@ impl Analyzer<'_> {
                 }
                 (Some(Of::ObjectSchema), Some(NodeEnum::String(name))) => {
                     let name = name.sval.clone();
-                    self.drop_schema(&name, drop.behavior == pb::DropBehavior::DropCascade as i32)?;
+                    self.drop_schema(&name, cascade)?;
                     false
                 }
                 _ => return Err(forbidden("DROP of this kind of object")),
@@ -1212,13 +1238,52 @@ impl Analyzer<'_> {
             inside.sort_by(|a, b| a.name.cmp(&b.name));
             for relation in inside {
                 self.may_change(&relation)?;
+                self.only_plain_depend_on(&relation)?;
             }
+            self.only_plain_use(schema)?;
             let mut types: Vec<Oid> =
                 self.catalog.types.values().filter(|one| &*one.schema == schema).map(|one| one.oid).collect();
             types.sort_unstable();
             types.into_iter().try_for_each(|oid| self.is_type_of_plain(oid))?;
         }
         Ok(())
+    }
+
+    /// Refuses CASCADE if a relation that the identity sees otherwise than it is would lose something: a column of the row's type, a
+    /// foreign key, or itself as a view.
+    fn only_plain_depend_on(&self, relation: &Relation) -> Result<(), Denial> {
+        let mut gone: Vec<Oid> = self.with_descendants(relation);
+        let mut next = 0;
+        while let Some(oid) = gone.get(next).copied() {
+            let is_of = |view: &&Arc<Relation>| view.depends_on.iter().any(|(of, _)| *of == oid);
+            let views = self.catalog.relations.values().filter(is_of).map(|view| view.oid);
+            let new: Vec<Oid> = views.filter(|oid| !gone.contains(oid)).collect();
+            gone.extend(new);
+            next += 1;
+        }
+        for oid in &gone {
+            let Some(relation) = self.catalog.relations.get(oid) else { continue };
+            self.is_plain(relation)?;
+            if relation.row_type != 0 {
+                self.is_type_of_plain(relation.row_type)?;
+            }
+            for (dependant, _) in self.catalog.foreign_keys_to(*oid) {
+                self.is_plain(dependant)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to drop a schema with what such a relation may be computed or compared by: functions, and collations, of which the
+    /// catalog does not tell where they are.
+    fn only_plain_use(&self, schema: &str) -> Result<(), Denial> {
+        let has_functions = self.catalog.functions.values().flatten().any(|function| &*function.schema == schema);
+        let collates = |column: &catalog::Column| column.collation >= FIRST_USER_OID;
+        let guarded = self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid));
+        let mut guarded: Vec<&Arc<Relation>> =
+            guarded.filter(|relation| has_functions || relation.columns.iter().any(collates)).collect();
+        guarded.sort_by_key(|relation| relation.oid);
+        guarded.into_iter().try_for_each(|relation| self.is_plain(relation))
     }
 
     fn comment(&mut self, comment: &mut pb::CommentStmt) -> Result<bool, Denial> {
@@ -1263,6 +1328,12 @@ impl Analyzer<'_> {
 struct Copied {
     option: &'static str,
     sql: String,
+}
+
+/// A relation's name as it is looked up.
+fn written(relation: &Relation) -> WrittenName {
+    let schema = if relation.temporary { PG_TEMP } else { &*relation.schema };
+    (Some(schema.to_owned()), relation.name.to_string())
 }
 
 /// What these options of LIKE copy. All but a default is computed of the relation's columns.

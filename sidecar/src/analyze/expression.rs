@@ -13,7 +13,7 @@ use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::star_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place, Receiver};
-use crate::catalog::names::{CallForm, types};
+use crate::catalog::names::{CallForm, PG_CATALOG, types};
 use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::ColumnView;
 use crate::decide::expression::instantiate;
@@ -122,7 +122,7 @@ impl Analyzer<'_> {
                 Ok(Some(types::BOOL))
             }
             Some(NodeEnum::TypeCast(cast)) => {
-                let target = self.type_name(cast.type_name.as_ref())?;
+                let target = self.type_name(cast.type_name.as_mut())?;
                 let row = cast.arg.as_deref().and_then(|arg| self.whole_row(arg));
                 let mut source = self.optional(&mut cast.arg, inner)?;
                 // To a row type fields go by their places, of which a hidden column is one.
@@ -200,55 +200,52 @@ impl Analyzer<'_> {
                 Ok(kind)
             }
             Some(NodeEnum::JsonFuncExpr(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonParseExpr(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonScalarExpr(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonSerializeExpr(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonObjectConstructor(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonArrayConstructor(json)) => {
-                self.json_output(json.output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonObjectAgg(json)) => {
-                let output = json.constructor.as_ref().and_then(|constructor| constructor.output.clone());
-                self.json_output(output.as_ref())?;
+                let output = json.constructor.as_mut().and_then(|constructor| constructor.output.as_mut());
+                self.json_output(output)?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonArrayAgg(json)) => {
-                let output = json.constructor.as_ref().and_then(|constructor| constructor.output.clone());
-                self.json_output(output.as_ref())?;
+                let output = json.constructor.as_mut().and_then(|constructor| constructor.output.as_mut());
+                self.json_output(output)?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonArrayQueryConstructor(json)) => {
-                let output = json.output.clone();
-                self.json_output(output.as_ref())?;
+                self.json_output(json.output.as_mut())?;
                 match json.query.as_deref_mut() {
                     Some(query) => self.query(query, Receiver::Query).map(|_| None),
                     None => Err(unsupported("JSON_ARRAY")),
                 }
             }
             Some(NodeEnum::XmlSerialize(xml)) => {
-                let type_name = xml.type_name.clone();
-                self.type_name(type_name.as_ref())?;
+                self.type_name(xml.type_name.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonTableColumn(column)) => {
-                let type_name = column.type_name.clone();
-                self.type_name(type_name.as_ref())?;
+                self.type_name(column.type_name.as_mut())?;
                 self.children(node, inner)
             }
             Some(NodeEnum::WindowDef(_)) => self.children(node, place),
@@ -297,8 +294,8 @@ impl Analyzer<'_> {
         Ok(kind.map(text_if_untyped))
     }
 
-    fn json_output(&mut self, output: Option<&pb::JsonOutput>) -> Result<(), Denial> {
-        output.map_or(Ok(()), |output| self.type_name(output.type_name.as_ref()).map(|_| ()))
+    fn json_output(&mut self, output: Option<&mut pb::JsonOutput>) -> Result<(), Denial> {
+        output.map_or(Ok(()), |output| self.type_name(output.type_name.as_mut()).map(|_| ()))
     }
 
     /// A column, a whole row, or a `*`.
@@ -946,7 +943,7 @@ impl Analyzer<'_> {
     }
 
     /// The type that a name means; a type that isn't known is refused, its input function can't be decided.
-    pub(crate) fn type_name(&mut self, name: Option<&pb::TypeName>) -> Result<Option<Oid>, Denial> {
+    pub(crate) fn type_name(&mut self, name: Option<&mut pb::TypeName>) -> Result<Option<Oid>, Denial> {
         let Some(name) = name else { return Ok(None) };
         let mut typmods = name.typmods.clone();
         for modifier in &mut typmods {
@@ -959,7 +956,15 @@ impl Analyzer<'_> {
         }
         match self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name) {
             Some(found) => {
-                let oid = found.oid;
+                let (oid, schema) = (found.oid, Arc::clone(&found.schema));
+                // A bare name that could mean another type is written out, as that of a relation is.
+                if let [bare] = name.names.as_slice()
+                    && tree::string_of(bare).is_some_and(|bare| self.catalog.names_types(bare))
+                    && &*schema != PG_CATALOG
+                {
+                    name.names.insert(0, tree::string(&*schema));
+                    self.changed = true;
+                }
                 self.may_make(oid)?;
                 Ok(Some(oid))
             }

@@ -71,6 +71,8 @@ pub struct SessionView {
     /// Relations that this session or transaction made or changed (temporary ones, DDL in the open transaction): they
     /// come before the catalog's of the same schema and name. Temporary ones have the schema `pg_temp`.
     pub overlay: Arc<Vec<Arc<Relation>>>,
+    /// Relations that earlier statements of the same text changed: of which types their columns are, only the server will know.
+    pub(crate) retyped: Arc<BTreeSet<Oid>>,
     /// Changes with every change of `search_path` or `overlay`; part of the cache key with them.
     pub overlay_version: u64,
     /// SQL-level prepared statements and protocol-level ones share one name space: name to the statement's text.
@@ -596,6 +598,7 @@ fn decide(
         }
         changed |= analyzer.changed;
         session.predict(&analyzer.out.effect, std::mem::take(&mut analyzer.made), &analyzer.dropped);
+        session.retyped = analyzer.session.retyped;
         decided.statements.push(analyzer.out);
     }
     if !changed {
@@ -759,6 +762,11 @@ impl<'a> Analyzer<'a> {
     /// The relation of this name; if it isn't known it is to be looked up.
     pub(crate) fn relation_named(&mut self, schema: Option<&str>, name: &str) -> Result<Arc<Relation>, Denial> {
         match self.catalog.resolve_relation(&self.session.search_path, &self.session.overlay, schema, name) {
+            Resolution::Found(relation) if self.session.retyped.contains(&relation.oid) => {
+                let mut relation = Relation::clone(&relation);
+                relation.columns.iter_mut().for_each(|column| column.type_oid = 0);
+                Ok(Arc::new(relation))
+            }
             Resolution::Found(relation) => Ok(relation),
             Resolution::Unknown => {
                 self.unknown.push((schema.map(str::to_owned), name.to_owned()));

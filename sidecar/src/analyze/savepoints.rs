@@ -64,6 +64,11 @@ impl<T> Savepoints<T> {
         Savepoints(self.0.iter().map(map).collect())
     }
 
+    /// What each of them brings back.
+    pub fn each_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(|savepoint| &mut savepoint.then)
+    }
+
     fn end_after(&mut self, name: &str) -> Option<&T> {
         let at = self.0.iter().rposition(|savepoint| savepoint.name == name)?;
         self.0.truncate(at + 1);

@@ -512,10 +512,10 @@ impl Analyzer<'_> {
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
                 let mut output = Output { columns: Vec::new(), complete: true };
-                for column in &table.columns {
-                    if let Some(NodeEnum::RangeTableFuncCol(column)) = &column.node {
+                for column in &mut table.columns {
+                    if let Some(NodeEnum::RangeTableFuncCol(column)) = &mut column.node {
                         output.columns.push(named(&column.colname));
-                        self.type_name(column.type_name.as_ref())?;
+                        self.type_name(column.type_name.as_mut())?;
                     }
                 }
                 let alias = table.alias.clone();
@@ -658,7 +658,7 @@ impl Analyzer<'_> {
             for definitions in items {
                 match &mut definitions.node {
                     Some(NodeEnum::List(list)) => {
-                        let defined = self.column_definitions(&list.items)?;
+                        let defined = self.column_definitions(&mut list.items)?;
                         output.columns.extend(defined);
                     }
                     None => {}
@@ -670,7 +670,7 @@ impl Analyzer<'_> {
                 None => output.complete = !function.coldeflist.is_empty(),
             }
         }
-        output.columns.extend(self.column_definitions(&function.coldeflist)?);
+        output.columns.extend(self.column_definitions(&mut function.coldeflist)?);
         if function.ordinality {
             output.columns.push(named("ordinality"));
         }
@@ -691,11 +691,13 @@ impl Analyzer<'_> {
         Ok(vec![self.derived(alias.as_ref(), &mut output)])
     }
 
-    fn column_definitions(&mut self, definitions: &[Node]) -> Result<Vec<Column>, Denial> {
+    fn column_definitions(&mut self, definitions: &mut [Node]) -> Result<Vec<Column>, Denial> {
         let mut columns = Vec::new();
         for node in definitions {
-            let Some(NodeEnum::ColumnDef(column)) = &node.node else { return Err(unsupported("a column definition")) };
-            let type_oid = self.type_name(column.type_name.as_ref())?;
+            let Some(NodeEnum::ColumnDef(column)) = &mut node.node else {
+                return Err(unsupported("a column definition"));
+            };
+            let type_oid = self.type_name(column.type_name.as_mut())?;
             columns.push(Column { type_oid, ..named(&column.colname) });
         }
         Ok(columns)

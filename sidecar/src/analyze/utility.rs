@@ -338,8 +338,8 @@ impl Analyzer<'_> {
 
     fn prepare(&mut self, prepare: &mut pb::PrepareStmt) -> Result<(), Denial> {
         let mut types = Vec::with_capacity(prepare.argtypes.len());
-        for kind in &prepare.argtypes {
-            match &kind.node {
+        for kind in &mut prepare.argtypes {
+            match &mut kind.node {
                 Some(NodeEnum::TypeName(name)) => types.push(self.type_name(Some(name))?.unwrap_or(0)),
                 _ => return Err(unsupported("PREPARE")),
             }

@@ -333,6 +333,11 @@ impl Catalog {
         self.type_names.contains_key(name)
     }
 
+    /// Whether several schemas have a type of this name.
+    pub fn names_types(&self, name: &str) -> bool {
+        self.type_names.get(name).is_some_and(|types| types.len() > 1)
+    }
+
     /// The type of this schema and name.
     pub fn type_named(&self, schema: &str, name: &str) -> Option<&Type> {
         let (_, oid) = self.type_names.get(name)?.iter().find(|(of, _)| &**of == schema)?;

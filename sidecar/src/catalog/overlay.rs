@@ -15,8 +15,8 @@ use super::load::{Interner, LoadError, Row, column, constraint, index, is_system
 use super::names::{MAX_IDENTIFIER, PG_TEMP};
 use super::{Name, Oid, Relation, RelationKind, Trigger, WrittenName};
 
-/// Names in one query; the rest stays unknown.
-const MAX_NAMES: usize = 256;
+/// Names in one query.
+pub const MAX_NAMES: usize = 256;
 
 /// The query for relations of these names, each (schema or any, name). `pg_temp` is the session's temporary schema.
 pub fn overlay_query(names: &[WrittenName]) -> String {

@@ -17,7 +17,7 @@ use super::{Decide, RESERVED, Session};
 use crate::analyze::{Analysis, Decided, Effect, PathEnds, SessionView, Statement};
 use crate::audit::Parameter;
 use crate::catalog::names::{quote_text, types};
-use crate::catalog::overlay::overlay_query;
+use crate::catalog::overlay::{MAX_NAMES, overlay_query};
 use crate::catalog::{Oid, WrittenName};
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::TransactionStatus;
@@ -64,6 +64,13 @@ where
                 self.shared.gate.look_again().await;
                 self.catalog_is_old = false;
             }
+            let version = self.shared.gate.bound().version;
+            if std::mem::replace(&mut self.bound_version, version) != version {
+                self.confirmed.doubt_temporary();
+                if let Some(predicted) = &mut self.predicted {
+                    predicted.doubt_temporary();
+                }
+            }
             let stale = self.state().stale().to_vec();
             if !stale.is_empty() {
                 return Err(self.look_up(stale)?);
@@ -85,7 +92,7 @@ where
             let may_look = self.looked_up.len() < MAX_LOOKED_UP && self.state().has_own_relations();
             if !failed && may_look && names.iter().any(is_new) {
                 if self.pending.is_empty() {
-                    self.looked_up.extend(names.iter().cloned());
+                    self.looked_up.extend(names.iter().take(MAX_NAMES).cloned());
                 }
                 return Err(self.look_up(names)?);
             }
@@ -130,7 +137,9 @@ where
 
     /// Asks the server, on the session's own connection, for relations that others don't see. Unseen by the client, and
     /// without ending the implicit transaction of a batch.
-    fn look_up(&mut self, names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
+    fn look_up(&mut self, mut names: Vec<WrittenName>) -> Result<Hindrance, Hindrance> {
+        // The others are asked for after these.
+        names.truncate(MAX_NAMES);
         // DDL of which no name is known can only be told to the catalog; a schema stands as one of no name.
         let is_known = |(schema, name): &&WrittenName| schema.is_some() || !name.is_empty();
         let known: Vec<WrittenName> = names.iter().filter(is_known).cloned().collect();
@@ -262,6 +271,7 @@ where
             prepared: Arc::clone(&self.view.prepared),
             looked: false,
             temporary_is_old: self.view.temporary_is_old,
+            retyped: Arc::default(),
         };
         let mut analysis = self.shared.gate.decide(&view, text, types).await;
         if matches!(analysis, Analysis::Lookup(_)) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::analyze::{Effect, PathEnds, SavedPath, Savepoints};
+use crate::catalog::names::PG_TEMP;
 use crate::catalog::{Relation, RelationKind, WrittenName};
 
 /// Session state that is transactional.
@@ -59,6 +60,16 @@ impl Vars {
             && Arc::ptr_eq(&self.application_name.kept, &other.application_name.kept)
             && Arc::ptr_eq(&self.changed, &other.changed)
             && self.temporary_changed == other.temporary_changed
+    }
+}
+
+impl Vars {
+    /// Temporary relations are looked at again.
+    fn doubt_temporary(&mut self) {
+        let temporary = self.overlay.iter().filter(|relation| relation.temporary);
+        let names: Vec<WrittenName> =
+            temporary.map(|relation| (Some(PG_TEMP.to_owned()), relation.name.to_string())).collect();
+        add(&mut self.stale, &names);
     }
 }
 
@@ -160,6 +171,12 @@ impl State {
     /// Names that must be looked up on the session's own connection before the next decision.
     pub(super) fn stale(&self) -> &[WrittenName] {
         &self.now.stale
+    }
+
+    /// Another catalog is in force: what this session made may have changed with it.
+    pub(super) fn doubt_temporary(&mut self) {
+        let before = self.base.as_deref_mut().into_iter().chain(self.savepoints.each_mut());
+        before.chain([&mut self.now]).for_each(Vars::doubt_temporary);
     }
 
     /// Whether an unknown name may be one that only this session's connection sees.
@@ -273,6 +290,10 @@ impl State {
             }),
             Effect::CatalogChange { names, temporary } => self.change(|vars| {
                 add(&mut vars.stale, names);
+                // What is temporary may be under what changes, or have columns of its type.
+                if !temporary || names.iter().any(|name| vars.overlay.iter().any(|relation| is_named(relation, name))) {
+                    vars.doubt_temporary();
+                }
                 vars.temporary_changed |= *temporary;
                 if !temporary {
                     add(&mut vars.changed, names);
@@ -306,9 +327,7 @@ impl State {
         if std::mem::take(&mut vars.temporary_changed) {
             // What is temporary may be ON COMMIT DROP: look again.
             renamed = true;
-            let names: Vec<WrittenName> =
-                vars.overlay.iter().map(|relation| (Some("pg_temp".to_owned()), relation.name.to_string())).collect();
-            add(&mut vars.stale, &names);
+            vars.doubt_temporary();
         }
         if renamed {
             vars.stamp = fresh_stamp();
@@ -331,14 +350,14 @@ impl State {
         let vars = &mut self.now;
         let stale: Vec<WrittenName> = vars.stale.iter().filter(|name| !names.contains(name)).cloned().collect();
         vars.stale = Arc::new(stale);
-        let is_meant = |relation: &Relation| names.iter().any(|(_, name)| **name == *relation.name);
+        let is_meant = |relation: &Relation| names.iter().any(|name| is_named(relation, name));
         let mut overlay: Vec<_> = vars.overlay.iter().filter(|relation| !is_meant(relation)).cloned().collect();
         let count = found.len();
         let changed = &vars.changed;
         // An index is decided by its table, and the server may have chosen its name.
         let is_own = |relation: &Arc<Relation>| {
             let is_index = relation.kind == RelationKind::Index;
-            relation.temporary || is_index || changed.iter().any(|(_, name)| **name == *relation.name)
+            relation.temporary || is_index || changed.iter().any(|name| is_named(relation, name))
         };
         let own: Vec<_> = found.into_iter().filter(is_own).collect();
         let all = own.len() == count;
@@ -368,6 +387,12 @@ impl State {
         act(vars);
         vars.stamp = fresh_stamp();
     }
+}
+
+/// Whether a relation goes by a name.
+fn is_named(relation: &Relation, (schema, name): &WrittenName) -> bool {
+    let in_schema = |schema: &str| *schema == *relation.schema || relation.temporary && schema == PG_TEMP;
+    **name == *relation.name && schema.as_deref().is_none_or(in_schema)
 }
 
 fn add(list: &mut Arc<Vec<WrittenName>>, names: &[WrittenName]) {
