@@ -361,6 +361,37 @@ impl Analyzer<'_> {
         Ok(kind)
     }
 
+    /// A bare name beside a write's target, which stands there as it is, hidden columns and all: written with the item that it means.
+    /// The server would find the target's column of the name, were the item's gone meanwhile, or never there.
+    fn tied(&self, names: &[&str], meaning: &Meaning) -> Result<Option<Node>, Denial> {
+        let [name] = names else { return Ok(None) };
+        if !self.scopes.has_guarded_target() || meaning.is_empty() {
+            return Ok(None);
+        }
+        let certain = !meaning.uncertain;
+        let tied = match (meaning.columns.as_slice(), meaning.system, meaning.whole.as_slice()) {
+            // What another one gains meanwhile is the client's own.
+            ([(id, _)], ..) | ([], None, [id]) if certain && self.target(*id).is_some() => return Ok(None),
+            // Whatever column the target has or gets, a row is none.
+            ([], None, [id]) if certain => {
+                self.scopes.alias_of(*id).map(|alias| tree::case(tree::boolean(true), tree::row_of(alias), None))
+            }
+            _ if !self.scopes.is_of_guarded_target(name) => return Ok(None),
+            ([(id, _)], ..) if certain => self.scopes.alias_of(*id).map(|alias| tree::column(alias, name)),
+            ([], Some((id, _)), _) if certain => self.scopes.alias_of(id).map(|alias| tree::column(alias, name)),
+            // Without one of its sides the join would fail.
+            ([_, _, ..], ..) if self.scopes.is_merged(name) => return Ok(None),
+            _ => None,
+        };
+        let ambiguous = || {
+            Denial::new(Reason::UnknownColumn, format!("column reference \"{name}\" is ambiguous"))
+                .sqlstate("42702")
+                .object(*name)
+                .hint("Write it with the name of what it is a column of, as in `alias.column`.")
+        };
+        tied.map(Some).ok_or_else(ambiguous)
+    }
+
     /// Refuses what `excluded` has that the client did not give: the server computed it, or the owner's trigger.
     fn is_own_value(&self, columns: &[(ItemId, Column)], whole: &[ItemId]) -> Result<(), Denial> {
         let is_withheld = |(id, column): &&(ItemId, Column)| {
@@ -373,32 +404,6 @@ impl Analyzer<'_> {
         Err(Denial::new(Reason::MaskedWrite, message).object(format!("excluded.{name}")).hint(
             "Name the columns that the INSERT gives values for. What a trigger sets from masked columns can't be read.",
         ))
-    }
-
-    /// A bare name that is also a column of a write's target, which stands there as it is, hidden columns and all: written with the
-    /// item that it means. The server would find the target's, were the item's gone meanwhile, or never there.
-    fn tied(&self, names: &[&str], meaning: &Meaning) -> Result<Option<Node>, Denial> {
-        let [name] = names else { return Ok(None) };
-        if !self.scopes.is_of_guarded_target(name) {
-            return Ok(None);
-        }
-        let item = match (meaning.columns.as_slice(), meaning.system) {
-            // What another one gains meanwhile is the client's own.
-            ([(id, _)], _) if !meaning.uncertain && self.target(*id).is_some() => return Ok(None),
-            ([(id, _)], _) if !meaning.uncertain => self.scopes.get(*id),
-            ([], Some((id, _))) if !meaning.uncertain => self.scopes.get(id),
-            // Without one of its sides the join would fail.
-            ([_, _, ..], _) if self.scopes.is_merged(name) => return Ok(None),
-            _ if meaning.is_empty() => return Ok(None),
-            _ => None,
-        };
-        match item.and_then(|item| item.alias.as_deref()) {
-            Some(alias) => Ok(Some(tree::column(alias, name))),
-            None => Err(Denial::new(Reason::UnknownColumn, format!("column reference \"{name}\" is ambiguous"))
-                .sqlstate("42702")
-                .object(*name)
-                .hint("Write it with the name of what it is a column of, as in `alias.column`.")),
-        }
     }
 
     /// A `*`: marks all of what it means, and tells which items these are.

@@ -749,10 +749,17 @@ impl<'a> Analyzer<'a> {
     /// The name by which a relation that is not shown as it is goes in the text that is sent.
     pub(crate) fn name_in_text(&mut self, range: &mut pb::RangeVar, shown_as_it_is: bool) -> Arc<str> {
         if range.alias.is_none() && !shown_as_it_is && self.names.told_apart(&range.relname) {
-            range.alias = Some(pb::Alias { aliasname: self.names.own(), colnames: Vec::new() });
-            self.changed = true;
+            return self.name_of_own(range);
         }
         Arc::from(range.alias.as_ref().map_or(range.relname.as_str(), |alias| &alias.aliasname))
+    }
+
+    /// Gives a relation a name of the proxy's own in the text that is sent.
+    pub(crate) fn name_of_own(&mut self, range: &mut pb::RangeVar) -> Arc<str> {
+        let own = self.names.own();
+        range.alias = Some(pb::Alias { aliasname: own.clone(), colnames: Vec::new() });
+        self.changed = true;
+        own.into()
     }
 
     fn may_make_relations(&self) -> bool {

@@ -18,6 +18,8 @@ pub(crate) struct Names {
     schemas: BTreeMap<String, BTreeSet<String>>,
     /// Names that its aliases and CTEs give.
     given: BTreeSet<String>,
+    /// How often each name stands for something in FROM, or for a write's target.
+    times: BTreeMap<String, usize>,
     /// Relations that a column is qualified by together with their schema.
     qualifiers: BTreeSet<String>,
     /// How many names of its own the proxy gave.
@@ -48,6 +50,11 @@ impl Names {
         let schemas = self.schemas.get(relation).map_or(0, BTreeSet::len);
         let given = usize::from(self.given.contains(relation));
         schemas > 1 || (self.qualifiers.contains(relation) && schemas + given > 1)
+    }
+
+    /// Whether more than one thing goes by a name.
+    pub(crate) fn is_of_several(&self, name: &str) -> bool {
+        self.times.get(name).is_some_and(|times| *times > 1)
     }
 
     /// A name that nothing in the statement has.
@@ -94,12 +101,18 @@ impl Names {
     fn add_range(&mut self, range: Option<&pb::RangeVar>) {
         let Some(range) = range else { return };
         match &range.alias {
-            None => _ = self.schemas.entry(range.relname.clone()).or_default().insert(range.schemaname.clone()),
+            None => {
+                _ = self.schemas.entry(range.relname.clone()).or_default().insert(range.schemaname.clone());
+                *self.times.entry(range.relname.clone()).or_default() += 1;
+            }
             given => self.add_alias(given.as_ref()),
         }
     }
 
     fn add_alias(&mut self, alias: Option<&pb::Alias>) {
-        self.given.extend(alias.map(|alias| alias.aliasname.clone()));
+        if let Some(alias) = alias {
+            self.given.insert(alias.aliasname.clone());
+            *self.times.entry(alias.aliasname.clone()).or_default() += 1;
+        }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct RelationItem {
     pub(crate) view: Option<Arc<RelationView>>,
     /// A catalog relation that is shown in part: the subselect that stands for it.
     pub(crate) system_view: Option<String>,
+    /// The alias that the client gave it, if the text has another.
+    pub(crate) called: Option<Arc<str>>,
     /// Whether it is the target of a write: it can't become a view, its columns are replaced one by one.
     pub(crate) write_target: bool,
     /// Names that the alias gives to the visible columns, from the first.
@@ -132,6 +134,7 @@ impl Item {
     pub(crate) fn known_as(&self) -> Option<&str> {
         match self.relation() {
             Some(item) if !self.aliased => Some(&item.relation.name),
+            Some(RelationItem { called: Some(called), .. }) => Some(called),
             _ => self.alias.as_deref(),
         }
     }
@@ -253,6 +256,11 @@ impl Scopes {
         id
     }
 
+    /// Offers these items at the innermost level in place of those that it offered, which are given back.
+    pub(crate) fn offer_only(&mut self, items: Vec<ItemId>) -> Vec<ItemId> {
+        self.levels.last_mut().map(|level| std::mem::replace(&mut level.items, items)).unwrap_or_default()
+    }
+
     /// The item.
     pub(crate) fn get(&self, id: ItemId) -> Option<&Item> {
         self.items.get(id)
@@ -319,14 +327,29 @@ impl Scopes {
         })
     }
 
-    /// Whether a write's target that is masked or filtered has a column of this name, hidden or not, where a bare name can mean it.
+    /// Targets of writes that are masked or filtered, where a name can mean them.
+    fn guarded_targets(&self) -> impl Iterator<Item = (&Item, &RelationItem)> {
+        let items = self.reachable().flat_map(|level| &level.items).filter_map(|id| self.get(*id));
+        let relations = items.filter_map(|item| Some((item, item.relation()?)));
+        relations.filter(|(_, relation)| relation.write_target && relation.view.is_some())
+    }
+
+    /// Whether a bare name can mean a column of a write's target that is masked or filtered.
+    pub(crate) fn has_guarded_target(&self) -> bool {
+        self.guarded_targets().next().is_some()
+    }
+
+    /// Whether such a target has a column of this name, hidden or not, or is called so in the text that is sent.
     pub(crate) fn is_of_guarded_target(&self, name: &str) -> bool {
-        let items = self.reachable().flat_map(|level| &level.items);
-        let mut relations = items.filter_map(|id| self.get(*id)?.relation());
-        relations.any(|item| {
-            let is_column = || item.relation.columns.iter().any(|column| *column.name == *name);
-            item.write_target && item.view.is_some() && (is_column() || SYSTEM_COLUMNS.contains(&name))
+        self.guarded_targets().any(|(item, target)| {
+            let is_column = || target.relation.columns.iter().any(|column| *column.name == *name);
+            item.alias.as_deref() == Some(name) || is_column() || SYSTEM_COLUMNS.contains(&name)
         })
+    }
+
+    /// The name by which the text that is sent refers to an item.
+    pub(crate) fn alias_of(&self, id: ItemId) -> Option<&str> {
+        self.get(id)?.alias.as_deref()
     }
 
     /// Whether a bare name means a column that a join merges by USING.

@@ -487,14 +487,12 @@ impl Analyzer<'_> {
                         ));
                     }
                 }
-                // What they say is looked at as it runs.
+                // What they say is looked at as it runs; nothing else of this level is seen there.
                 self.may_raise = true;
-                for argument in &mut sample.args {
-                    self.expression(argument, Place::default())?;
-                }
-                if let Some(repeatable) = sample.repeatable.as_deref_mut() {
-                    self.expression(repeatable, Place::default())?;
-                }
+                self.apart(|analyzer| {
+                    let mut arguments = sample.args.iter_mut().chain(sample.repeatable.as_deref_mut());
+                    arguments.try_for_each(|argument| analyzer.expression(argument, Place::default()).map(|_| ()))
+                })?;
                 match sample.relation.as_deref_mut() {
                     Some(relation) => self.table_item(relation),
                     None => Err(unsupported("TABLESAMPLE")),
@@ -537,11 +535,9 @@ impl Analyzer<'_> {
 
     /// Runs with this level's FROM items out of sight, as for a subquery that is not LATERAL.
     fn apart<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Denial>) -> Result<T, Denial> {
-        let items = self.scopes.levels.last_mut().map(|level| std::mem::take(&mut level.items)).unwrap_or_default();
+        let items = self.scopes.offer_only(Vec::new());
         let result = f(self);
-        if let Some(level) = self.scopes.levels.last_mut() {
-            level.items = items;
-        }
+        self.scopes.offer_only(items);
         result
     }
 
@@ -578,6 +574,7 @@ impl Analyzer<'_> {
         self.may_raise |= relation.kind == RelationKind::View;
         let whole = !alias_columns.is_empty();
         let item = RelationItem {
+            called: None,
             relation,
             view,
             system_view,
@@ -818,10 +815,13 @@ impl Analyzer<'_> {
             self.compare_merged(&left, &right)?;
         }
         if let Some(quals) = join.quals.as_deref_mut() {
+            // ON sees what it joins, and nothing else of this level.
+            let beside = self.scopes.offer_only(items.clone());
             let is_inner = matches!(kind, Ok(pb::JoinType::JoinInner));
             self.nullable += usize::from(!is_inner);
             self.expression(quals, self.where_place())?;
             self.nullable -= usize::from(!is_inner);
+            self.scopes.offer_only(beside);
         }
         let (of_left, of_right) = items.split_at(left_items);
         for (side, range, of_side) in

@@ -398,6 +398,12 @@ pub(crate) fn column(qualifier: &str, name: &str) -> Node {
     node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![string(qualifier), string(name)], location: -1 }))
 }
 
+/// The row of what goes by a name, as one value where it is no target of its own.
+pub(crate) fn row_of(name: &str) -> Node {
+    let star = node(NodeEnum::AStar(pb::AStar {}));
+    node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![string(name), star], location: -1 }))
+}
+
 /// `expression AS name`.
 pub(crate) fn target(name: &str, value: Node) -> Node {
     node(NodeEnum::ResTarget(Box::new(pb::ResTarget {

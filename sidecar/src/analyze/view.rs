@@ -178,7 +178,8 @@ impl Analyzer<'_> {
         // A column of the name would be meant before the row.
         let mut name = INNER.to_owned();
         let is_column = |name: &str| relation.relation.columns.iter().any(|column| *column.name == *name);
-        while is_column(&name) || self.scopes.is_of_guarded_target(&name) {
+        let is_seen = |name: &str| !self.scopes.meaning(&[name]).columns.is_empty();
+        while is_column(&name) || is_seen(&name) || self.scopes.is_of_guarded_target(&name) {
             name.push('_');
         }
         let derived = tree::derived(tree::query(select(fields, Vec::new(), condition)), &name, Vec::new());

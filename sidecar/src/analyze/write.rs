@@ -40,7 +40,8 @@ pub(super) struct Target {
     /// Where its rows are stored.
     pub(super) stored: Arc<[Stored]>,
     pub(super) alias: Arc<str>,
-    aliased: bool,
+    /// The alias that the client gave it.
+    called: Option<Arc<str>>,
 }
 
 impl Target {
@@ -115,26 +116,34 @@ impl Analyzer<'_> {
                 .object(name));
         }
         let (view, _) = self.reads(&relation, verb)?;
-        let aliased = range.alias.is_some();
-        let alias = self.name_in_text(range, view.is_none());
+        let called: Option<Arc<str>> = range.alias.as_ref().map(|alias| alias.aliasname.as_str().into());
+        let known = called.as_deref().unwrap_or(&range.relname);
+        // Where the server does not see something else of the name, it would find the target.
+        let alias = if view.is_some() && self.names.is_of_several(known) {
+            range.alias = None;
+            self.name_of_own(range)
+        } else {
+            self.name_in_text(range, view.is_none())
+        };
         self.guarded |= view.as_ref().is_some_and(|view| !view.columns.is_empty());
         if let Some(filter) = view.as_ref().and_then(|view| view.filter.as_ref()) {
             self.out.row_filter_rule = Some(Arc::from(filter.rule.as_str()));
         }
         let stored = self.stored_in(&relation).into();
-        Ok(Target { id: usize::MAX, relation, view, stored, alias, aliased })
+        Ok(Target { id: usize::MAX, relation, view, stored, alias, called })
     }
 
     /// Puts the target among the items that names can mean.
     fn add_target(&mut self, target: &mut Target) {
-        target.id = self.scopes.add(self.target_item(target, target.alias.clone(), target.aliased));
+        target.id = self.scopes.add(self.target_item(target, target.alias.clone(), target.called.clone()));
     }
 
-    fn target_item(&self, target: &Target, alias: Arc<str>, aliased: bool) -> Item {
+    fn target_item(&self, target: &Target, alias: Arc<str>, called: Option<Arc<str>>) -> Item {
         Item {
             alias: Some(alias),
-            aliased,
+            aliased: called.is_some(),
             source: Source::Relation(RelationItem {
+                called,
                 relation: target.relation.clone(),
                 view: target.view.clone(),
                 system_view: None,
@@ -273,7 +282,8 @@ impl Analyzer<'_> {
         let mut level = Scope::default();
         for name in names {
             if self.scopes.star(&[&name]).is_empty() {
-                let id = self.scopes.push(self.target_item(target, Arc::from(name), true));
+                let name: Arc<str> = Arc::from(name);
+                let id = self.scopes.push(self.target_item(target, Arc::clone(&name), Some(name)));
                 level.items.push(id);
                 self.before_and_after.push(id);
             }
