@@ -106,6 +106,9 @@ impl Analyzer<'_> {
         let mut guards = Vec::new();
         for oid in self.with_descendants(&target.relation) {
             for step in self.steps(oid, change) {
+                if self.is_key_masked(&step) {
+                    return Err(refused(target, "by a column that is masked for you, and would tell its values"));
+                }
                 if self.reaches_filter(step.dependant, &step.next, &mut HashSet::new()) {
                     return Err(refused(target, "over several steps").hint("Write the dependent rows first."));
                 }
@@ -140,6 +143,12 @@ impl Analyzer<'_> {
         })
     }
 
+    /// Whether which rows follow tells a value that the identity does not see.
+    fn is_key_masked(&self, step: &Step<'_>) -> bool {
+        let view = self.policy.view(step.dependant.oid);
+        view.is_some_and(|view| step.key.columns.iter().any(|column| view.columns.contains_key(column)))
+    }
+
     /// Whether there may be rows of a relation that the identity does not see.
     fn is_filtered(&self, oid: Oid) -> bool {
         self.policy.view(oid).is_some_and(|view| view.filter.is_some() || view.closed.is_some())
@@ -150,7 +159,9 @@ impl Analyzer<'_> {
         self.with_descendants(relation).into_iter().any(|oid| {
             seen.insert((oid, change.clone()))
                 && self.steps(oid, change).any(|step| {
-                    self.is_filtered(step.dependant.oid) || self.reaches_filter(step.dependant, &step.next, seen)
+                    self.is_filtered(step.dependant.oid)
+                        || self.is_key_masked(&step)
+                        || self.reaches_filter(step.dependant, &step.next, seen)
                 })
         })
     }

@@ -373,7 +373,7 @@ impl Analyzer<'_> {
     }
 
     /// Refuses if the identity sees the relation, or one under it, otherwise than it is.
-    fn is_plain(&self, relation: &Relation) -> Result<(), Denial> {
+    pub(super) fn is_plain(&self, relation: &Relation) -> Result<(), Denial> {
         let seen = self.with_descendants(relation).into_iter().find(|oid| {
             let view = self.policy.view(*oid);
             view.is_some_and(|view| view.closed.is_some() || view.filter.is_some() || !view.columns.is_empty())
@@ -958,6 +958,16 @@ impl Analyzer<'_> {
         let range = alter.relation.as_mut().ok_or_else(|| unsupported("ALTER TABLE"))?;
         let Some(relation) = self.defined(range, alter.missing_ok, names)? else { return Ok(false) };
         self.retype(&relation, names);
+        let loses = |command: &Node| match &command.node {
+            Some(NodeEnum::AlterTableCmd(command)) => {
+                command.subtype == pb::AlterTableType::AtDropColumn as i32
+                    || command.behavior == pb::DropBehavior::DropCascade as i32
+            }
+            _ => true,
+        };
+        if alter.cmds.iter().any(loses) {
+            self.only_plain_depend_on(&relation)?;
+        }
         // Which types they have by then, depends on the order of the commands.
         let untyped = |column: Column| Column { type_oid: None, ..column };
         let mut columns: Vec<Column> = plain_columns(&relation).into_iter().map(untyped).collect();
@@ -1271,7 +1281,14 @@ impl Analyzer<'_> {
                 self.is_plain(dependant)?;
             }
         }
-        Ok(())
+        let mut guarded: Vec<&Arc<Relation>> =
+            self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid)).collect();
+        guarded.sort_by_key(|relation| relation.oid);
+        // Of row level security the catalog does not tell what it reads.
+        let names =
+            |column: &catalog::Column| column.default.as_deref().is_some_and(|sql| mentions_word(sql, &relation.name));
+        let depends = |of: &&&Arc<Relation>| of.row_security || of.columns.iter().any(names);
+        guarded.iter().find(depends).map_or(Ok(()), |relation| self.is_plain(relation))
     }
 
     /// Refuses to drop a schema with what such a relation may be computed or compared by: functions, and collations, of which the

@@ -317,7 +317,8 @@ impl Scopes {
     fn named<'a>(&'a self, level: &'a Scope, schema: Option<&'a str>, name: &'a str) -> impl Iterator<Item = ItemId> {
         level.items.iter().copied().filter(move |id| {
             self.get(*id).is_some_and(|item| match schema {
-                None => item.known_as() == Some(name),
+                // What the proxy writes out itself goes by the name in the text.
+                None => item.known_as() == Some(name) || item.renamed() && item.alias.as_deref() == Some(name),
                 Some(schema) => {
                     !item.aliased
                         && item.known_as() == Some(name)

@@ -137,11 +137,19 @@ impl Analyzer<'_> {
             NodeEnum::VacuumStmt(vacuum) => self.vacuum(vacuum),
             NodeEnum::ReindexStmt(reindex) => self.reindex(reindex),
             NodeEnum::ClusterStmt(cluster) => match &mut cluster.relation {
+                // Rows are then in the order of an index, beside those that the client stores: that tells their values.
                 Some(range) => {
                     let relation = self.maintains(range)?;
+                    self.is_plain(&relation)?;
                     self.no_verbose(&cluster.params, &relation)
                 }
-                None => self.maintains_all(None, &cluster.params),
+                None => {
+                    self.maintains_all(None, &cluster.params)?;
+                    let mut guarded: Vec<&Arc<Relation>> =
+                        self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid)).collect();
+                    guarded.sort_by_key(|relation| relation.oid);
+                    guarded.into_iter().try_for_each(|relation| self.is_plain(relation))
+                }
             },
             NodeEnum::RefreshMatViewStmt(refresh) => {
                 let range = refresh.relation.as_mut().ok_or_else(|| unsupported("REFRESH"))?;
@@ -464,13 +472,18 @@ impl Analyzer<'_> {
         if let Some(NodeEnum::ExecuteStmt(execute)) = &mut query.node {
             self.execute_within(execute)?;
         }
+        let writes = self.out.writes;
         self.out.effect = Effect::None;
         self.out.writes &= analyze;
         self.out.returns_rows = true;
         self.out.at_most_one_row = false;
         let filtered = |oid| self.policy.view(oid).is_some_and(|view| view.filter.is_some());
-        let Some(oid) = self.out.touched.iter().copied().find(|oid| filtered(*oid)) else {
+        // A write looks at what refers to its rows.
+        let dependants = |oid: &u32| self.catalog.foreign_keys_to(*oid).map(|(dependant, _)| dependant.oid);
+        let beside = self.out.touched.iter().filter(|_| writes).flat_map(dependants);
+        let Some(oid) = self.out.touched.iter().copied().chain(beside).find(|oid| filtered(*oid)) else {
             if self.out.writes && self.out.second_wall {
+                self.runs_no_triggers()?;
                 // How much a write logs and touches tells how much of a masked value it repeats.
                 explain.options.retain(|option| match &option.node {
                     Some(NodeEnum::DefElem(option)) => {
@@ -502,6 +515,22 @@ impl Analyzer<'_> {
         explain.options.push(switched_off("costs"));
         self.changed = true;
         Ok(())
+    }
+
+    /// EXPLAIN ANALYZE names the triggers that a write ran: one that checks a key runs only if that is not what it was.
+    fn runs_no_triggers(&self) -> Result<(), Denial> {
+        let runs = |relation: &&Arc<Relation>| {
+            let is_referred_to = || self.catalog.foreign_keys_to(relation.oid).next().is_some();
+            !relation.foreign_keys.is_empty() || !relation.triggers.is_empty() || is_referred_to()
+        };
+        let relations =
+            self.out.touched.iter().flat_map(|oid| self.catalog.descendants(*oid).into_iter().chain([*oid]));
+        let Some(relation) = relations.filter_map(|oid| self.catalog.relations.get(&oid)).find(runs) else {
+            return Ok(());
+        };
+        let name = relation.qualified_name();
+        let message = format!("EXPLAIN ANALYZE of a write would tell which triggers of {name} ran for a masked value");
+        Err(Denial::new(Reason::Forbidden, message).object(name).hint("EXPLAIN without ANALYZE shows the plan."))
     }
 
     fn copy(&mut self, copy: &mut pb::CopyStmt) -> Result<(), Denial> {

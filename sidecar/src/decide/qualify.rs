@@ -17,7 +17,7 @@ use pg_query::protobuf::{
 use super::builtins::{self, FunctionClass};
 use super::expression::{self, SUBQUERY_ALIAS, column_ref, string, text_of};
 use super::mask::parse_expression;
-use super::steady::{self, Cast};
+use super::steady::{self, Cast, Zone};
 use crate::catalog::names::{Choice, PG_CATALOG, types};
 use crate::catalog::{Catalog, Function, Oid, Operator, Relation};
 
@@ -375,15 +375,33 @@ impl Qualifier<'_> {
         steady::literal("", self.catalog.base_type(oid)).is_err()
     }
 
+    /// The type by which its values are written and read: that of the elements of an array, or of the bounds of a range.
+    fn written_as(&self, oid: Oid) -> Oid {
+        let mut of = self.catalog.base_type(oid);
+        // An array of multiranges over a domain is as deep as it gets; a type that is made of itself is none.
+        for _ in 0..8 {
+            let Some(kind) = self.catalog.types.get(&of) else { break };
+            let inner = if kind.category == 'A' { kind.element } else { kind.range_of };
+            if inner == 0 {
+                // Fields of a row may be of any type.
+                return if kind.relation == 0 { of } else { types::TIMESTAMPTZ };
+            }
+            of = self.catalog.base_type(inner);
+        }
+        of
+    }
+
     /// Writes literals, each with the type that it is read as, so that no setting changes what they are.
     fn pin<'n>(&self, nodes: impl Iterator<Item = (&'n mut Node, Option<Oid>)>) -> Result<(), String> {
         for (node, typed) in nodes {
             let Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(text)), .. })) = &mut node.node else {
                 continue;
             };
-            if let Some(oid) = typed
-                && let Some(pinned) = steady::literal(&text.sval, self.catalog.base_type(oid))?
-            {
+            let Some(oid) = typed else { continue };
+            let (base, written_as) = (self.catalog.base_type(oid), self.written_as(oid));
+            if base != written_as {
+                steady::literal_of_several(&text.sval, written_as)?;
+            } else if let Some(pinned) = steady::literal(&text.sval, base)? {
                 text.sval = pinned;
             }
         }
@@ -392,10 +410,13 @@ impl Qualifier<'_> {
 
     /// A cast, by UTC where the session's zone would be read.
     fn cast(&mut self, mut cast: TypeCast) -> Result<(Node, Oid), String> {
-        let from = self.child(&mut cast.arg)?.map(|oid| self.catalog.base_type(oid));
+        let from = self.child(&mut cast.arg)?;
         let name = cast.type_name.as_mut().ok_or("a cast without a type")?;
         let typed = self.type_name(name)?;
-        let (to, shown) = (self.catalog.base_type(typed), name.names.last().and_then(text_of).unwrap_or("?"));
+        let is_of_several = |oid: Oid| self.written_as(oid) != self.catalog.base_type(oid);
+        let several = from.is_some_and(is_of_several) || is_of_several(typed);
+        let from = from.map(|oid| self.written_as(oid));
+        let (to, shown) = (self.written_as(typed), name.names.last().and_then(text_of).unwrap_or("?"));
         let refusal = unsteady(&format!("cast to {shown}"));
         let arg = cast.arg.as_deref_mut().ok_or("a cast of nothing")?;
         if is_literal(arg) {
@@ -407,6 +428,7 @@ impl Qualifier<'_> {
         } else if !is_null(arg) {
             match steady::cast(from, to) {
                 Cast::Steady => {}
+                Cast::FromUtc | Cast::ToUtc if several => return Err(refusal),
                 Cast::FromUtc => *arg = in_zone_utc(std::mem::take(arg)),
                 Cast::ToUtc
                     if typed == types::TIMESTAMPTZ
@@ -455,7 +477,7 @@ impl Qualifier<'_> {
             return Err(format!("the operator {name} is ambiguous: cast its operands"));
         }
         let operands: Vec<Option<Oid>> =
-            left.into_iter().chain([right]).map(|typed| typed.map(|oid| self.catalog.base_type(oid))).collect();
+            left.into_iter().chain([right]).map(|typed| typed.map(|oid| self.written_as(oid))).collect();
         let mut stable = false;
         for operator in found {
             if let Some(function) = self.catalog.function(operator.function) {
@@ -590,6 +612,9 @@ impl Qualifier<'_> {
         if name == "to_char" && call.args.get(1).is_none_or(|format| !is_literal(format) || says_translated(format)) {
             return Err("to_char in it needs a format as a literal, without TM".to_owned());
         }
+        if name == "timezone" && schema.as_deref().is_none_or(|schema| schema == PG_CATALOG) {
+            self.settle_zone(call, &mut arguments)?;
+        }
         let in_utc = self.call_in_utc(call, schema.as_deref(), &name, &mut arguments)?;
         let chosen = self.catalog.resolve_function(&[], schema.as_deref(), &name, &arguments);
         let found = chosen.all();
@@ -625,6 +650,22 @@ impl Qualifier<'_> {
         Ok((Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) }, typed))
     }
 
+    /// The zone of AT TIME ZONE, where it is a name.
+    fn settle_zone(&self, call: &mut FuncCall, arguments: &mut [Option<Oid>]) -> Result<(), String> {
+        let (Some(zone), Some(typed)) = (call.args.first_mut(), arguments.first_mut()) else { return Ok(()) };
+        if typed.is_some_and(|oid| self.catalog.base_type(oid) == types::INTERVAL) {
+            return Ok(());
+        }
+        let Some(Kind::AConst(AConst { val: Some(a_const::Val::Sval(name)), .. })) = &zone.node else {
+            return Err(unsteady("zone"));
+        };
+        if steady::zone(&name.sval, self.catalog.server_version)? == Zone::Utc {
+            *zone = utc();
+            *typed = Some(types::INTERVAL);
+        }
+        Ok(())
+    }
+
     /// Whether the client's search_path changes nothing about what a function reads.
     fn has_one_meaning(&self, function: &Function) -> Result<(), String> {
         self.catalog.depends_on_path(function).map_or(Ok(()), Err)
@@ -640,7 +681,7 @@ impl Qualifier<'_> {
     ) -> Result<bool, String> {
         let found = |arguments: &[Option<Oid>]| {
             let chosen = self.catalog.resolve_function(&[], schema, name, arguments);
-            let bases: Vec<_> = arguments.iter().map(|it| it.map(|oid| self.catalog.base_type(oid))).collect();
+            let bases: Vec<_> = arguments.iter().map(|it| it.map(|oid| self.written_as(oid))).collect();
             let is_unsteady = |function: &&Function| {
                 builtins::classify(function) == FunctionClass::Compute
                     && &*function.schema == PG_CATALOG
@@ -935,11 +976,17 @@ fn value_function(function: protobuf::SqlValueFunction) -> Result<(Node, Oid), S
     Ok((Node { node: Some(Kind::SqlvalueFunction(Box::new(function))) }, typed))
 }
 
-/// `pg_catalog.timezone('UTC', value)`: a timestamptz as timestamp, a timestamp as timestamptz.
+/// A timestamptz as timestamp, a timestamp as timestamptz, in UTC.
 fn in_zone_utc(value: Node) -> Node {
-    let zone = a_const::Val::Sval(protobuf::String { sval: "UTC".to_owned() });
-    let zone = Node { node: Some(Kind::AConst(AConst { isnull: false, location: -1, val: Some(zone) })) };
-    Node { node: Some(Kind::FuncCall(Box::new(builtin("timezone", vec![zone, value])))) }
+    Node { node: Some(Kind::FuncCall(Box::new(builtin("timezone", vec![utc(), value])))) }
+}
+
+/// UTC as an interval: a zone's name may mean another one by the session's settings.
+fn utc() -> Node {
+    let zero = a_const::Val::Sval(protobuf::String { sval: "00:00:00".to_owned() });
+    let zero = Node { node: Some(Kind::AConst(AConst { isnull: false, location: -1, val: Some(zero) })) };
+    let cast = TypeCast { arg: Some(Box::new(zero)), type_name: Some(builtin_type("interval")), location: -1 };
+    Node { node: Some(Kind::TypeCast(Box::new(cast))) }
 }
 
 fn builtin(name: &str, args: Vec<Node>) -> FuncCall {

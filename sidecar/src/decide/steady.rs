@@ -42,7 +42,9 @@ fn is_text(base_type: Oid) -> bool {
 pub(super) fn is_steady(name: &str, arguments: &[Option<Oid>]) -> bool {
     OF_THE_TRANSACTION.contains(&name)
         || name == "to_char" && arguments.first() == Some(&Some(TIMESTAMP))
-        || !OF_SETTINGS.contains(&name) && arguments.iter().all(|argument| argument.is_some_and(is_settled))
+        || !OF_SETTINGS.contains(&name)
+            && !name.ends_with("_tz")
+            && arguments.iter().all(|argument| argument.is_some_and(is_settled))
 }
 
 /// What a cast between two base types needs in order not to depend on settings.
@@ -88,6 +90,8 @@ pub(super) fn literal(text: &str, base_type: Oid) -> Result<Option<String>, Stri
         TIMESTAMP => Err(format!("write the timestamp '{text}' as 'YYYY-MM-DD HH:MM:SS'")),
         TIMESTAMPTZ => match date(text).and_then(time) {
             Some("") => Ok(Some(format!("{text}+00"))),
+            // The session's zone may have an abbreviation of that name, since Postgres 18.
+            Some("Z") => Ok(Some(format!("{}+00", text.trim_end_matches('Z')))),
             Some(rest) if is_zone(rest) => Ok(None),
             _ => Err(format!("write the time '{text}' as 'YYYY-MM-DD HH:MM:SS+00'")),
         },
@@ -95,6 +99,44 @@ pub(super) fn literal(text: &str, base_type: Oid) -> Result<Option<String>, Stri
         TIMETZ | MONEY => Err(format!("'{text}' depends on the session's settings")),
         _ => Ok(None),
     }
+}
+
+/// The same for a literal of an array, a range or a multirange of such values, which is not changed.
+///
+/// # Errors
+/// What to write instead.
+pub(super) fn literal_of_several(text: &str, base_type: Oid) -> Result<(), String> {
+    let parts = text.split(',').map(|part| part.trim_matches(|c: char| "[](){}\" ".contains(c)));
+    for part in parts.filter(|part| !part.is_empty() && *part != "empty") {
+        if let Some(pinned) = literal(part, base_type)? {
+            return Err(format!("write the time '{part}' as '{pinned}'"));
+        }
+    }
+    Ok(())
+}
+
+/// A zone that settings can't change: `UTC` as an interval, `Region/City` before Postgres 18. Since then the session's own zone comes
+/// first, whose abbreviation may be any word (`SET TimeZone = '<Europe/Berlin>+5'`).
+///
+/// # Errors
+/// What to write instead.
+pub(super) fn zone(text: &str, server_version: u32) -> Result<Zone, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "utc" | "gmt" | "z" | "etc/utc" | "etc/gmt" => Ok(Zone::Utc),
+        _ if text.contains('/') && server_version < 180_000 => Ok(Zone::Named),
+        _ => {
+            Err(format!("the zone '{text}' depends on settings that the client can change: write 'UTC' or an interval"))
+        }
+    }
+}
+
+/// See [`zone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zone {
+    /// UTC.
+    Utc,
+    /// As it is written.
+    Named,
 }
 
 /// Whether it is a date, or a time of one, in ISO 8601 with a year of four digits.
@@ -149,7 +191,7 @@ mod tests {
             ("2026-01-31 10:00+02", TIMESTAMP, Err(())),
             ("2026-01-31", TIMESTAMPTZ, Ok(Some("2026-01-31+00"))),
             ("2026-01-31 10:00", TIMESTAMPTZ, Ok(Some("2026-01-31 10:00+00"))),
-            ("2026-01-31 10:00:00Z", TIMESTAMPTZ, Ok(None)),
+            ("2026-01-31 10:00:00Z", TIMESTAMPTZ, Ok(Some("2026-01-31 10:00:00+00"))),
             ("2026-01-31 10:00:00 +05:30", TIMESTAMPTZ, Ok(None)),
             ("2026-01-31 10:00 Europe/Berlin", TIMESTAMPTZ, Err(())),
             ("now", TIMESTAMPTZ, Err(())),
@@ -160,6 +202,25 @@ mod tests {
             let found = literal(text, of).map_err(|_| ());
             assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().map(|it| *it), "{text}");
         }
+    }
+
+    #[test]
+    fn literals_of_several_values_have_each_of_them_settled() {
+        for (text, of, settled) in [
+            ("[2026-01-31,2026-02-01)", DATE, true),
+            ("{2026-01-31, 2026-02-01}", DATE, true),
+            ("[2026-01-31,)", DATE, true),
+            ("empty", TIMESTAMPTZ, true),
+            ("[01/02/2026,2026-02-01)", DATE, false),
+            ("[2026-01-31 10:00+00,\"2026-02-01 00:00:00+00\")", TIMESTAMPTZ, true),
+            ("[2026-01-31 10:00,2026-02-01 00:00+00)", TIMESTAMPTZ, false),
+            ("{[2026-01-31,2026-02-01)}", TIMESTAMPTZ, false),
+            ("[1,2)", types::INT4, true),
+        ] {
+            assert_eq!(literal_of_several(text, of).is_ok(), settled, "{text}");
+        }
+        assert_eq!((zone("UTC", 180_000), zone("Europe/Berlin", 170_000)), (Ok(Zone::Utc), Ok(Zone::Named)));
+        assert!(zone("Europe/Berlin", 180_000).is_err() && zone("IST", 150_000).is_err());
     }
 
     #[test]
