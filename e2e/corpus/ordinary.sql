@@ -161,3 +161,24 @@ SELECT (SELECT o.total FROM orders o WHERE o.id = c.id) AS q, count(*) FROM cust
 SELECT (SELECT o.total FROM orders o WHERE o.id = c.id ORDER BY o.id LIMIT 1) + 1 AS q, max(c.id) FROM customers c GROUP BY (SELECT o.total FROM orders o WHERE o.id = c.id ORDER BY o.id LIMIT 1) ORDER BY 1, 2
 SELECT (SELECT o.total FROM orders o ORDER BY o.id LIMIT 1) AS x, count(*) FROM customers GROUP BY ROLLUP ((SELECT o.total FROM orders o ORDER BY o.id LIMIT 1)) ORDER BY 1, 2
 SELECT (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) AS q, max(c.id) FROM customers c GROUP BY 1 HAVING (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) > 1 ORDER BY (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) + 1, 2
+
+-- values that are too long for a masked column are not cut, and booleans as programs have always written them
+UPDATE widths SET code = repeat('x', 5 + id) WHERE id = 1;
+UPDATE widths SET short = repeat('x', 3 + id) WHERE id = 1;
+UPDATE widths SET flags = repeat('1', 3 + id)::varbit WHERE id = 1;
+UPDATE widths SET flags = repeat('1', 1 + id)::varbit WHERE id = 1;
+UPDATE widths SET more = repeat('1', 4 + id)::varbit WHERE id = 1;
+UPDATE widths SET (code, open) = (repeat('x', 5 + id), true) WHERE id = 1;
+UPDATE widths SET code = v.c FROM (SELECT id, repeat('y', 8 + id) FROM posts) v (i, c) WHERE widths.id = v.i AND v.i = 1;
+INSERT INTO widths (id, code) VALUES (1, 'ab') ON CONFLICT (id) DO UPDATE SET code = excluded.code || 'cdef';
+UPDATE widths SET code = 'abcde', short = 'abc', flags = B'011', more = B'1111' WHERE id = 2 RETURNING id;
+UPDATE widths SET code = 'abc   ', short = 'ab       ' WHERE id = 2 RETURNING id;
+UPDATE widths SET code = code, short = short, flags = flags, more = more, active = active WHERE id = 1 RETURNING *;
+UPDATE widths SET code = '***', short = 'xx ', more = NULL, flags = NULL, active = 'f' WHERE id = 1 RETURNING *;
+SELECT 't'::boolean, 'f'::boolean, CAST('f' AS boolean), boolean 't', 't'::bool, 'f'::pg_catalog.bool FROM widths WHERE id = 1;
+SELECT id FROM widths WHERE open = 't'::boolean AND id = 1;
+UPDATE widths SET active = 't', open = 'f'::boolean WHERE id = 2 RETURNING id, open;
+INSERT INTO widths (id, active) SELECT 3, 't' FROM widths WHERE id = 1 RETURNING id;
+INSERT INTO widths (id, active, open) VALUES (3, 'f', 't') ON CONFLICT (id) DO UPDATE SET active = 't', open = 't'::boolean RETURNING id, open;
+CREATE TEMP TABLE truths (b boolean DEFAULT 't'::boolean);
+DROP TABLE truths;

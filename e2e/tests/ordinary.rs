@@ -16,6 +16,10 @@ mode: Enforce
 masks:
 - {columns: [public.customers.card_number], mask: {partial: {keepLast: 4}}}
 - {columns: ["*.*.email"], mask: {email: {}}}
+- {columns: [public.widths.code], mask: {redact: {}}}
+- {columns: [public.widths.short], mask: {fixed: {value: xx}}}
+- {columns: [public.widths.flags, public.widths.more], mask: {nullify: {}}}
+- {columns: [public.widths.active], mask: {default: {}}}
 rules:
 - name: shop
   to: {groups: [apps]}

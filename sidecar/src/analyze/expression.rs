@@ -122,6 +122,7 @@ impl Analyzer<'_> {
                 Ok(Some(types::BOOL))
             }
             Some(NodeEnum::TypeCast(cast)) => {
+                tree::write_out_boolean(cast);
                 let target = self.type_name(cast.type_name.as_mut())?;
                 let row = cast.arg.as_deref().and_then(|arg| self.whole_row(arg));
                 let mut source = self.optional(&mut cast.arg, inner)?;

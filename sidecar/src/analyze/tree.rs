@@ -635,6 +635,7 @@ pub(crate) fn cast(expression: Node, type_sql: &str) -> Result<Node, Denial> {
     match &mut cast.node {
         Some(NodeEnum::TypeCast(cast)) => {
             cast.arg = boxed(expression);
+            write_out_boolean(cast);
             // What a schema of the search_path has under that name is another type.
             if let Some(name) = cast.type_name.as_mut().filter(|name| name.names.len() == 1) {
                 name.names.insert(0, string("pg_catalog"));
@@ -643,6 +644,21 @@ pub(crate) fn cast(expression: Node, type_sql: &str) -> Result<Node, Denial> {
         _ => return Err(Denial::new(Reason::Internal, "the gate could not build a cast")),
     }
     Ok(cast)
+}
+
+/// `'t'::boolean` as `'true'::boolean`: the deparser makes the keyword of it, which is another tree.
+pub(crate) fn write_out_boolean(cast: &mut pb::TypeCast) {
+    let is_boolean = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(string_of) == Some("bool");
+    if let Some(NodeEnum::AConst(constant)) = cast.arg.as_deref_mut().and_then(|arg| arg.node.as_mut())
+        && let Some(pb::a_const::Val::Sval(text)) = &mut constant.val
+        && is_boolean
+    {
+        match &*text.sval {
+            "t" => "true".clone_into(&mut text.sval),
+            "f" => "false".clone_into(&mut text.sval),
+            _ => {}
+        }
+    }
 }
 
 /// Takes the node out, leaving nothing.

@@ -74,6 +74,8 @@ pub mod types {
     pub const INET: Oid = 869;
     /// `character(n)`
     pub const BPCHAR: Oid = 1042;
+    /// `bit`.
+    pub const BIT: Oid = 1560;
     /// `character varying`
     pub const VARCHAR: Oid = 1043;
     /// `date`

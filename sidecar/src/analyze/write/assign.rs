@@ -12,6 +12,7 @@ use crate::analyze::tree::{self, unsupported};
 use crate::analyze::view::{fence, select};
 use crate::analyze::{Analyzer, MASKED_WRITE_MARKER, MaskedUse, Place, ROW_FILTER_MARKER};
 use crate::catalog;
+use crate::catalog::names::types;
 use crate::decide::bound::BoundMask;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
@@ -282,14 +283,14 @@ impl Analyzer<'_> {
         }
         let stored = tree::column(&target.alias, &column.name);
         let masked = instantiate(&mask.expression, &target.alias);
-        let new = tree::cast(new, &column.type_sql)?;
+        let new = self.as_assigned(new, column)?;
         self.evaluated_once(new, target, |new| {
-            let same = self.same_value(new.clone(), masked, column);
+            let same = self.same_value(self.as_compared(new.clone(), column)?, masked, column);
             if matches!(mask.kind, MaskKind::Hash { .. }) {
                 // Any other value would be a guess whose hash comes back.
-                return tree::case(tree::or(vec![same, raise(MASKED_WRITE_MARKER, &name)]), stored, None);
+                return Ok(tree::case(tree::or(vec![same, raise(MASKED_WRITE_MARKER, &name)]), stored, None));
             }
-            tree::case(same, stored, Some(new))
+            Ok(tree::case(same, stored, Some(new)))
         })
     }
 
@@ -309,24 +310,46 @@ impl Analyzer<'_> {
     ) -> Result<Node, Denial> {
         self.changed = true;
         let stored = tree::column(&target.alias, &column.name);
-        let new = tree::cast(new, &column.type_sql)?;
+        let new = self.as_assigned(new, column)?;
         self.evaluated_once(new, target, |new| {
-            let same = self.same_value(new.clone(), stored, column);
-            tree::case(tree::or(vec![same, condition]), new, None)
+            let same = self.same_value(self.as_compared(new.clone(), column)?, stored, column);
+            Ok(tree::case(tree::or(vec![same, condition]), new, None))
         })
     }
 
+    /// A value that is assigned to a column, of its type: of a string without its length, which a cast would cut it to.
+    fn as_assigned(&self, new: Node, column: &catalog::Column) -> Result<Node, Denial> {
+        let kind = self.catalog.types.get(&self.catalog.base_type(column.type_oid));
+        match kind.is_some_and(|kind| matches!(kind.category, 'S' | 'V')) {
+            true => tree::cast(new, &self.bare_type(column)),
+            false => tree::cast(new, &column.type_sql),
+        }
+    }
+
+    /// The same as it is compared: `char` and `bit` without a length are other types.
+    fn as_compared(&self, new: Node, column: &catalog::Column) -> Result<Node, Denial> {
+        match self.catalog.base_type(column.type_oid) {
+            types::BPCHAR | types::BIT => tree::cast(new, &column.type_sql),
+            _ => Ok(new),
+        }
+    }
+
     /// Builds on a value that must be computed once: one that calls functions goes through a subquery.
-    fn evaluated_once(&self, value: Node, target: &Target, build: impl FnOnce(Node) -> Node) -> Result<Node, Denial> {
+    fn evaluated_once(
+        &self,
+        value: Node,
+        target: &Target,
+        build: impl FnOnce(Node) -> Result<Node, Denial>,
+    ) -> Result<Node, Denial> {
         let alias = target.other_than_alias("postern_new");
         if self.is_fixed(&value, None) {
-            return Ok(build(value));
+            return build(value);
         }
         let mut inner = select(vec![tree::target("v", value)], Vec::new(), None);
         // It must not be merged into what reads it twice.
         fence(&mut inner);
         let derived = tree::derived(tree::query(inner), &alias, Vec::new());
-        let outer = select(vec![tree::target("", build(tree::column(&alias, "v")))], vec![derived], None);
+        let outer = select(vec![tree::target("", build(tree::column(&alias, "v"))?)], vec![derived], None);
         Ok(tree::subquery(pb::SubLinkType::ExprSublink, outer))
     }
 
