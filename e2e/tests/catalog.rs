@@ -156,6 +156,15 @@ async fn a_shop_is_loaded_whole() {
 }
 
 #[tokio::test]
+async fn the_newest_relation_is_read_as_any_other() {
+    let sql = "CREATE TABLE newest (a int, b int, CHECK (newest IS NOT NULL));
+               CREATE INDEX whole ON newest ((newest IS NULL))";
+    let (catalog, _client) = loaded(sql).await;
+    let newest = find(&catalog, "newest");
+    assert_eq!((&*newest.checks[0].columns, &*newest.indexes[0].reads), (&[1_i16, 2] as &[i16], &[1_i16, 2] as &[i16]));
+}
+
+#[tokio::test]
 async fn a_role_without_any_right_reads_the_same_catalog() {
     let (mut catalog, mut client) = loaded(SHOP).await;
     for sql in ["CREATE ROLE reads_nothing LOGIN", "REVOKE ALL ON SCHEMA public FROM PUBLIC"] {

@@ -441,6 +441,8 @@ async fn read(rows: &mut impl Rows, known: Option<&Catalog>) -> Result<(Catalog,
     let is_whole = loader.kept.is_empty();
     for (sql, about, step) in STEPS {
         rows.rows(&sql.replace("$KEPT", &kept), &mut |fields| step(&mut loader, &mut Row::new(about, fields))).await?;
+        // Those of the last relation are followed by no other's.
+        loader.close_columns();
     }
     rows.rows("COMMIT", &mut |_| Ok(())).await?;
     Ok((loader.finish(), print, is_whole))
@@ -627,7 +629,8 @@ impl Loader {
     }
 
     fn close_columns(&mut self) {
-        if let Some(relation) = self.relations.get_mut(&self.open) {
+        let open = std::mem::take(&mut self.open);
+        if let Some(relation) = self.relations.get_mut(&open) {
             // Not `take`: the buffer is used again, and the list is as long as it must be.
             relation.columns = self.columns.drain(..).collect();
         }
@@ -774,7 +777,6 @@ impl Loader {
     }
 
     fn finish(mut self) -> Catalog {
-        self.close_columns();
         let mut catalog = self.catalog;
         inherit_domain_constraints(&mut catalog.types);
         read_all_as_server_does(
