@@ -321,6 +321,48 @@ rules:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn partitions_by_a_masked_column_are_closed_and_those_by_others_are_not() {
+    let server = Server::shared().unwrap();
+    let database = server
+        .database_with(
+            "CREATE TABLE t (id int, kind text, region text) PARTITION BY LIST (region);
+             CREATE TABLE t_eu PARTITION OF t FOR VALUES IN ('eu') PARTITION BY HASH (lower(kind));
+             CREATE TABLE t_eu_0 PARTITION OF t_eu FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+             CREATE TABLE t_us PARTITION OF t DEFAULT;
+             CREATE VIEW places AS SELECT id, tableoid FROM t;
+             CREATE VIEW us_places AS SELECT id, tableoid FROM t_us;
+             CREATE VIEW of_closed AS SELECT id FROM t_eu_0;",
+        )
+        .unwrap();
+    let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
+    let catalog = client.catalog().await;
+    let (policy, identity) = policy(
+        server,
+        "masks:
+- {columns: [public.t.kind], mask: {redact: {}}}
+rules:
+- {name: all, to: {groups: [readers]}, allow: [Select], relations: [\"public.*\"]}
+",
+    );
+    let bound = bind(policy, identity, catalog.clone(), 1, None);
+    assert_eq!(bound.problems, []);
+    let closed = "closed: it is a partition of public.t_eu, whose partition key reads what is masked or hidden";
+    for (name, expected, place_tells) in [
+        ("t", "kind:redact", true),
+        ("t_eu", "kind:redact", true),
+        ("t_eu_0", closed, false),
+        ("t_us", "kind:redact", false),
+        ("places", "tableoid:nullify", true),
+        ("us_places", "plain", false),
+        ("of_closed", &format!("closed: it reads public.t_eu_0, which is {closed}"), false),
+    ] {
+        let relation = catalog.relation("public", name).unwrap();
+        assert_eq!(seen(&bound, relation), expected, "{name}");
+        assert_eq!(bound.view(relation.oid).is_some_and(|view| view.place_tells), place_tells, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_was_masked_and_is_gone_closes_the_relation() {
     let server = Server::shared().unwrap();
     let database = server

@@ -182,6 +182,7 @@ impl Fixture {
             catalog: Arc::new(Catalog::default()),
             views: Default::default(),
             scrubbed: Default::default(),
+            telling_partitions: Default::default(),
             problems: Vec::new(),
             restricted: Default::default(),
         };
@@ -277,6 +278,7 @@ impl Fixture {
             catalog: bound.catalog.clone(),
             views: bound.views.clone(),
             scrubbed: bound.scrubbed.clone(),
+            telling_partitions: bound.telling_partitions.clone(),
             problems: Vec::new(),
             restricted: Default::default(),
         };

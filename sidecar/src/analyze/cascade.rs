@@ -15,6 +15,7 @@ use super::view::{range, select};
 use super::write::Target;
 use crate::catalog::names::quote_name;
 use crate::catalog::{ForeignKey, Oid, Relation, RelationKind};
+use crate::decide::bound::RelationView;
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
 use crate::sql;
@@ -120,9 +121,11 @@ impl Analyzer<'_> {
         })
     }
 
-    /// Whether there may be rows of a relation that the identity does not see.
+    /// Whether there may be rows of a relation that the identity does not see. Those of a partition that is closed by itself are seen in
+    /// its table.
     fn is_filtered(&self, oid: Oid) -> bool {
-        self.policy.view(oid).is_some_and(|view| view.filter.is_some() || view.closed.is_some())
+        let is_closed = |view: &RelationView| view.closed.is_some() && !self.policy.telling_partitions.contains(&oid);
+        self.policy.view(oid).is_some_and(|view| view.filter.is_some() || is_closed(view))
     }
 
     /// Whether foreign keys carry a change of a relation's rows into a filtered one.

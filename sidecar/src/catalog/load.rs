@@ -14,7 +14,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::code::Lookup;
+use super::code::{Lookup, mentions_word};
 use super::{
     Cast, Catalog, Check, Collation, Column, ForeignKey, Function, Index, Name, Oid, Operator, Relation, RelationKind,
     Trigger, Type,
@@ -274,6 +274,11 @@ const VIEW_DEPENDENCIES: &str = "\
       AND c.relpersistence <> 't'
     ORDER BY 1, 2, 3";
 
+const PARTITION_KEYS: &str = "\
+    SELECT p.partrelid, p.partattrs, pg_get_expr(p.partexprs, p.partrelid)
+    FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
+    WHERE c.relpersistence <> 't' AND p.partrelid <> ALL ($KEPT)";
+
 const SEQUENCE_OWNERS: &str = "\
     SELECT d.objid, d.refobjid, d.refobjsubid FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
@@ -466,6 +471,7 @@ const STEPS: &[(&str, &str, Step)] = &[
     (TRIGGERS, "triggers", Loader::trigger),
     (INHERITANCE, "inheritance", Loader::inheritance),
     (VIEW_DEPENDENCIES, "dependencies of views", Loader::view_dependency),
+    (PARTITION_KEYS, "partition keys", Loader::partition_key),
     (SEQUENCE_OWNERS, "owners of sequences", Loader::sequence_owner),
     (FUNCTIONS, "functions", Loader::function),
     (OPERATORS, "operators", Loader::operator),
@@ -610,6 +616,7 @@ impl Loader {
             children: Vec::new(),
             definition,
             depends_on: Vec::new(),
+            partition_key: Vec::new(),
             owned_by: (owner != 0).then_some((owner, 0)),
             row_security,
         };
@@ -672,6 +679,19 @@ impl Loader {
     fn view_dependency(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
         let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
         view_dependency(relation, row)
+    }
+
+    fn partition_key(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
+        let columns: Vec<i16> = row.numbers()?;
+        let expressions = row.optional()?.unwrap_or_default();
+        let is_read = |column: &&Column| {
+            columns.contains(&column.number)
+                || may_hold_whole_row(expressions)
+                || mentions_word(expressions, &column.name)
+        };
+        relation.partition_key = relation.columns.iter().filter(is_read).map(|column| column.number).collect();
+        Ok(())
     }
 
     fn sequence_owner(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {

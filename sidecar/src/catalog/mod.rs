@@ -129,6 +129,9 @@ pub struct Relation {
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
+    /// For a partitioned table: the columns that its partition key reads; all of them for a whole row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub partition_key: Vec<i16>,
     /// For a sequence: the (relation, attribute number) that owns it. For an index: the relation that it is on, with 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub owned_by: Option<(Oid, i16)>,
@@ -161,6 +164,7 @@ impl Relation {
             children: Vec::new(),
             definition: None,
             depends_on: Vec::new(),
+            partition_key: Vec::new(),
             owned_by: None,
             row_security: false,
             extension: None,

@@ -384,6 +384,22 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
             findings.about(identity, Severity::Note, "check-constraint", path_of(first), message);
         }
     }
+    if let Some(names) = named(&relation.partition_key) {
+        let mut partitions: Vec<String> = bound
+            .catalog
+            .descendants(relation.oid)
+            .iter()
+            .filter_map(|oid| bound.catalog.relations.get(oid))
+            .map(|partition| partition.qualified_name())
+            .collect();
+        partitions.sort();
+        let message = format!(
+            "{name} is partitioned by {names}, so that a partition's name tells the value of its rows: its partitions are closed by \
+             themselves ({}), and tableoid and ctid of {name} are refused",
+            partitions.join(", ")
+        );
+        findings.about(identity, Severity::Warning, "partition-key", path_of(first), message);
+    }
     for trigger in &relation.triggers {
         let function = bound
             .catalog

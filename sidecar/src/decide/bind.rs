@@ -8,7 +8,7 @@
 //! The order: what the policy says of each relation ([`own`]) → spread over inheritance → generated columns → columns
 //! that were there and are gone → views, from the tables up ([`lineage`]) → expressions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pg_query::protobuf::{BoolExpr, BoolExprType, Node, node::Node as Kind};
@@ -92,6 +92,8 @@ pub(super) struct Plan {
     pub(super) closed: Option<String>,
     pub(super) columns: BTreeMap<i16, Want>,
     pub(super) filters: Vec<PlannedFilter>,
+    /// What a column is that tells in which partition a row is.
+    pub(super) place: Option<Want>,
 }
 
 impl Plan {
@@ -102,7 +104,7 @@ impl Plan {
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.closed.is_none() && self.columns.is_empty() && self.filters.is_empty()
+        self.closed.is_none() && self.columns.is_empty() && self.filters.is_empty() && self.place.is_none()
     }
 
     pub(super) fn add_filter(&mut self, filter: PlannedFilter) {
@@ -149,6 +151,7 @@ pub fn bind(
     generated_columns(&catalog, &mut plans);
     let restricted = gone(&policy, &identity, &catalog, previous, &mut plans, &mut problems);
     spread_closed(&catalog, &mut plans);
+    let telling_partitions = partitions(&catalog, &mut plans);
     lineage::views(&catalog, &mut plans);
 
     let keys = mask::hash_keys(&policy);
@@ -176,6 +179,7 @@ pub fn bind(
         costly_filters,
         row_filters,
         scrubbed,
+        telling_partitions,
         problems,
         restricted,
     }
@@ -324,6 +328,35 @@ fn spread_closed(catalog: &Catalog, plans: &mut Plans) {
     }
 }
 
+/// Where the key of a partitioned table reads a masked or hidden column, in which partition a row is tells its value. The table
+/// itself shows all rows of its partitions, which are closed. Gives these.
+fn partitions(catalog: &Catalog, plans: &mut Plans) -> BTreeSet<Oid> {
+    let mut found = Vec::new();
+    for (oid, plan) in plans.iter() {
+        let Some(relation) = catalog.relations.get(oid) else { continue };
+        let wants = relation.partition_key.iter().filter_map(|number| plan.columns.get(number));
+        if let Some(want) = wants.map(Want::of_expression).reduce(Want::and) {
+            found.push((relation, want));
+        }
+    }
+    // What is said of one is the same each time.
+    found.sort_by(|(one, _), (other, _)| (&one.schema, &one.name).cmp(&(&other.schema, &other.name)));
+    let mut telling = BTreeSet::new();
+    for (relation, want) in found {
+        let why =
+            format!("it is a partition of {}, whose partition key reads what is masked or hidden", full_name(relation));
+        for oid in catalog.descendants(relation.oid) {
+            plans.entry(oid).or_default().close(&*why);
+            telling.insert(oid);
+        }
+        for oid in catalog.ancestors(relation.oid).into_iter().chain([relation.oid]) {
+            let place = &mut plans.entry(oid).or_default().place;
+            *place = place.take().into_iter().chain([want.clone()]).reduce(Want::and);
+        }
+    }
+    telling
+}
+
 /// A generated column that is another column is masked like it; one that is computed from a masked or hidden column is
 /// NULL. A child may compute it otherwise than its ancestors, through which its rows are read as well.
 fn generated_columns(catalog: &Catalog, plans: &mut Plans) {
@@ -439,7 +472,8 @@ fn view_of(
     plan: Plan,
     problems: &mut Problems,
 ) -> RelationView {
-    let mut view = RelationView { closed: plan.closed, ..RelationView::default() };
+    let place_tells = plan.place.is_some();
+    let mut view = RelationView { closed: plan.closed, place_tells, ..RelationView::default() };
     for (number, want) in plan.columns {
         let Some(column) = relation.column_at(number) else { continue };
         let wanted = match want {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use postern_crds::Verb;
 use postern_crds::combine::is_system_schema;
 
-use super::bound::{BoundPolicy, ColumnView, RelationView};
+use super::bound::{BoundPolicy, ColumnView, PLACE_COLUMNS, RelationView};
 use crate::catalog::names::{quote_identifier, quote_name, quote_text};
 use crate::catalog::{Catalog, Function, Oid, Relation, RelationKind};
 
@@ -168,7 +168,8 @@ fn of_rows(bound: &BoundPolicy, relation: &Relation, grants: &mut Grants) {
                     &mut visible().filter(|number| updates || !is_constant(view, *number)),
                 );
                 let has_system_columns = !matches!(relation.kind, RelationKind::View | RelationKind::ForeignTable);
-                let system = SYSTEM_COLUMNS.iter().map(|(number, _)| *number);
+                let is_shown = |name: &str| !(view.place_tells && PLACE_COLUMNS.contains(&name));
+                let system = SYSTEM_COLUMNS.iter().filter(|(_, name)| is_shown(name)).map(|(number, _)| *number);
                 columns(grants, Privilege::Select, &mut system.filter(|_| has_system_columns));
             }
             if updates {

@@ -15,7 +15,7 @@ use pg_query::protobuf::{self, Alias, Node, RangeVar, SelectStmt, SetOperation, 
 use super::bind::{Plan, PlannedFilter, Plans, Want, add, full_name};
 use super::expression::{self, UnknownNode, for_each_child, instantiate_with, row_column, text_of};
 use super::mask::parse_expression;
-use crate::catalog::{Catalog, Oid, Relation};
+use crate::catalog::{Catalog, Oid, Relation, RelationKind};
 use crate::sql::{self, ParseLimits};
 
 /// Gives each view what the relations that it reads carry.
@@ -61,6 +61,7 @@ fn merge(plan: &mut Plan, derived: Plan) {
     for filter in derived.filters {
         plan.add_filter(filter);
     }
+    plan.place = plan.place.take().into_iter().chain(derived.place).reduce(Want::and);
 }
 
 /// What a view carries from what it reads.
@@ -72,6 +73,10 @@ fn derive(catalog: &Catalog, plans: &Plans, view: &Relation) -> Plan {
             derived.close(format!("it reads {}, which is closed: {why}", full_name(relation)));
             return derived;
         }
+    }
+    // EXPLAIN of it would tell where the rows of what it reads are.
+    if view.kind == RelationKind::View {
+        derived.place = bases().filter_map(|(.., base)| base.place.clone()).reduce(Want::and);
     }
     let traced = trace(catalog, plans, view);
     let missed = match &traced {
@@ -212,12 +217,25 @@ impl Output {
 }
 
 /// Something in FROM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Item {
     alias: String,
     columns: Vec<Output>,
     /// Set if it has columns that aren't known, which are computed from this.
     others: Option<Output>,
+    /// What its tableoid and ctid must be.
+    place: Option<Want>,
+}
+
+impl Item {
+    /// A system column of it.
+    fn system(&self, name: &str) -> Option<Output> {
+        match name {
+            "tableoid" | "ctid" => Some(Output { want: self.place.clone(), ..Output::clean(name) }),
+            "xmin" | "xmax" | "cmin" | "cmax" => Some(Output::clean(name)),
+            _ => None,
+        }
+    }
 }
 
 /// Names that a query can use from around it.
@@ -477,7 +495,8 @@ impl Tracer<'_> {
                 let query = self.query(inner, around)?;
                 *read = read.clone().or(query.read);
                 let (alias, names) = alias_of(it.alias.as_ref());
-                Ok(vec![Item { alias: alias.to_owned(), columns: rename(query.outputs, names)?, others: None }])
+                let columns = rename(query.outputs, names)?;
+                Ok(vec![Item { alias: alias.to_owned(), columns, ..Item::default() }])
             }
             Some(Kind::JoinExpr(join)) => {
                 let first = self.instances.len();
@@ -525,12 +544,14 @@ impl Tracer<'_> {
                     let used: Vec<&str> = join.using_clause.iter().filter_map(text_of).collect();
                     let columns =
                         merged.iter().filter(|column| used.contains(&column.name.as_str())).cloned().collect();
-                    items.push(Item { alias: alias.aliasname.clone(), columns, others: None });
+                    items.push(Item { alias: alias.aliasname.clone(), columns, ..Item::default() });
                 }
                 match &join.alias {
                     // The merged columns come first then, so names given by position can't be followed.
                     Some(alias) if !alias.colnames.is_empty() => unknown("a join with names for its columns"),
-                    Some(alias) => Ok(vec![Item { alias: alias.aliasname.clone(), columns: merged, others: None }]),
+                    Some(alias) => {
+                        Ok(vec![Item { alias: alias.aliasname.clone(), columns: merged, ..Item::default() }])
+                    }
                     None => Ok(items),
                 }
             }
@@ -549,7 +570,7 @@ impl Tracer<'_> {
                 *read = read.clone().or(computed.clone());
                 let (alias, _) = alias_of(function.alias.as_ref());
                 let alias = if alias.is_empty() { name } else { alias.to_owned() };
-                Ok(vec![Item { alias, columns: Vec::new(), others: Some(computed) }])
+                Ok(vec![Item { alias, others: Some(computed), ..Item::default() }])
             }
             Some(Kind::RangeTableSample(sample)) => match &mut sample.relation {
                 Some(relation) => self.table_item(relation, around, read),
@@ -566,7 +587,7 @@ impl Tracer<'_> {
         if table.schemaname.is_empty()
             && let Some(columns) = around.tables.get(&table.relname)
         {
-            return Ok(Item { alias, columns: rename(columns.clone(), names)?, others: None });
+            return Ok(Item { alias, columns: rename(columns.clone(), names)?, ..Item::default() });
         }
         let schema = if table.schemaname.is_empty() { "pg_catalog" } else { &table.schemaname };
         let Some(relation) = self.catalog.relation(schema, &table.relname) else {
@@ -587,7 +608,8 @@ impl Tracer<'_> {
                 text: self.catalog.types.get(&column.type_oid).is_some_and(|kind| kind.category == 'S'),
             }
         });
-        Ok(Item { alias, columns: rename(columns.collect(), names)?, others: None })
+        let place = plan.and_then(|plan| plan.place.clone());
+        Ok(Item { alias, columns: rename(columns.collect(), names)?, others: None, place })
     }
 
     /// One output: a column stays what it is, anything else is computed.
@@ -696,6 +718,9 @@ fn find_unqualified(around: &Around, name: &str) -> Option<Output> {
         if let Some(found) = others.reduce(Output::or) {
             return Some(Output { name: name.to_owned(), ..found });
         }
+        if let Some(found) = scope.iter().filter_map(|item| item.system(name)).reduce(Output::or) {
+            return Some(found);
+        }
     }
     None
 }
@@ -709,7 +734,7 @@ fn find_qualified(around: &Around, alias: &str, name: &str) -> Option<Output> {
     if let Some(others) = &item.others {
         return Some(Output { name: name.to_owned(), ..others.clone() });
     }
-    ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"].contains(&name).then(|| Output::clean(name))
+    item.system(name)
 }
 
 /// The names before a star.
