@@ -212,7 +212,7 @@ const RELATIONS: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltype, c.relrowsecurity,
            EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
            CASE WHEN c.relkind IN ('v', 'm') AND c.oid >= 16384 AND c.oid <> ALL ($KEPT) THEN pg_get_viewdef(c.oid) END,
-           coalesce(x.indrelid, 0)
+           EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o ~ '^check_option='), coalesce(x.indrelid, 0)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_index x ON x.indexrelid = c.oid
     WHERE c.relpersistence <> 't' AND c.relkind <> 't'
@@ -596,6 +596,7 @@ impl Loader {
         let row_security = row.flag()?;
         let has_rules = row.flag()?;
         let definition = row.optional()?.map(Name::from);
+        let check_option = row.flag()?;
         let owner: Oid = row.number()?;
         let relation = Relation {
             oid,
@@ -616,6 +617,7 @@ impl Loader {
             children: Vec::new(),
             definition,
             depends_on: Vec::new(),
+            check_option,
             partition_key: Vec::new(),
             owned_by: (owner != 0).then_some((owner, 0)),
             row_security,

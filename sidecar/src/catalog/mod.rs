@@ -129,6 +129,9 @@ pub struct Relation {
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
+    /// For a view: whether it has WITH CHECK OPTION.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub check_option: bool,
     /// For a partitioned table: the columns that its partition key reads; all of them for a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub partition_key: Vec<i16>,
@@ -164,6 +167,7 @@ impl Relation {
             children: Vec::new(),
             definition: None,
             depends_on: Vec::new(),
+            check_option: false,
             partition_key: Vec::new(),
             owned_by: None,
             row_security: false,

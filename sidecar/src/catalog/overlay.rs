@@ -227,6 +227,7 @@ fn relation(names: &mut Interner, oid: Oid, row: &mut Row<'_>) -> Result<Option<
         children: Vec::new(),
         definition: None,
         depends_on: Vec::new(),
+        check_option: false,
         partition_key: Vec::new(),
         owned_by: row.optional()?.and_then(|oid| oid.parse().ok()).map(|oid| (oid, 0)),
         extension: None,
