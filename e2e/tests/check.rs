@@ -114,6 +114,7 @@ fn each_trap_of_a_policy_is_found_where_it_is() {
     find("matches-nothing", "spec.rules[0].relations[3]", "public.nothing");
     find("filters-combine", "spec.rules[1].rowFilters[0]", "reads, tenants");
     find("function-reads", "spec.rules[0].functions[0]", "public.first_email reads public.customers");
+    find("closed-sequence", "spec.rules", "public.visits_number_seq is closed");
     find("partition-key", "spec.masks[3]", "closed by themselves (public.visits_a, public.visits_b)");
     find("client-setting", "spec.rules[1].rowFilters[0]", "app.tenant");
     find("copy-out-denied", "spec.rules[0].allow", "CopyOut");

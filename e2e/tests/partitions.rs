@@ -40,17 +40,24 @@ CREATE VIEW over_checked AS SELECT id, m AS o FROM checked;
 CREATE VIEW unchecked AS SELECT id, n, note FROM less WHERE secret < n;
 CREATE VIEW check_above AS SELECT id, n FROM unchecked WHERE id > 0 WITH CASCADED CHECK OPTION;
 CREATE VIEW of_note AS SELECT id, n, note FROM less WHERE secret > 0 AND note <> '' WITH CHECK OPTION;
+
+CREATE TABLE counted (id serial PRIMARY KEY, number serial, other int GENERATED ALWAYS AS IDENTITY, note text);
+CREATE SEQUENCE of_default;
+CREATE TABLE by_default (id int DEFAULT nextval('of_default'), note text);
+INSERT INTO counted (note) SELECT 'a' FROM generate_series(1, 5);
+INSERT INTO by_default (note) SELECT 'a' FROM generate_series(1, 5);
 ";
 
 const POLICY: &str = r#"
 masks:
-- columns: [public.members.kind, public.grouped.kind, "public.parts.secret", public.pairs.secret, public.less.secret]
+- columns: [public.members.kind, public.grouped.kind, "public.parts.secret", public.pairs.secret, public.less.secret, public.counted.number, public.by_default.id]
   mask: {nullify: {}}
 rules:
 - name: all
   to: {groups: [apps]}
   allow: [Select, Insert, Update, Delete, Truncate, CopyOut, Lock, Maintenance, Ddl]
   relations: ["public.*"]
+  hideColumns: [public.counted.other]
 bulkExport: {action: Allow}
 "#;
 
@@ -272,4 +279,36 @@ rules: [{name: all, to: {groups: [apps]}, allow: [Select, Update], relations: [p
     ] {
         assert!(stage.outcome(sql).is_ok(), "{sql}: {:?}", stage.outcome(sql));
     }
+}
+
+#[test]
+fn a_sequence_of_a_masked_or_hidden_column_tells_no_value() {
+    let mut stage = Stage::new(POLICY);
+    assert_eq!(stage.outcome("INSERT INTO counted (note) VALUES ('x') RETURNING *").unwrap(), [["6", "∅", "x"]]);
+    stage.refuses(&[
+        "SELECT currval('counted_number_seq')",
+        "SELECT nextval('counted_number_seq')",
+        "SELECT currval('counted_other_seq')",
+        "SELECT currval(pg_get_serial_sequence('counted', 'number'))",
+        "SELECT pg_sequence_last_value('counted_number_seq')",
+        "SELECT last_value FROM counted_number_seq",
+        "TABLE counted_other_seq",
+        "SELECT * FROM of_default",
+        "SELECT currval('of_default')",
+        "SELECT lastval()",
+    ]);
+    assert_eq!(stage.outcome("SELECT currval('counted_id_seq')").unwrap(), [["6"]]);
+    assert_eq!(stage.outcome("SELECT last_value FROM counted_id_seq").unwrap(), [["6"]]);
+    assert_eq!(stage.outcome("SELECT setval('counted_number_seq', 100)").unwrap(), [["100"]]);
+    // Who writes nothing there gets no such value.
+    let reads = "
+masks:
+- {columns: [public.counted.number], mask: {nullify: {}}}
+rules:
+- {name: reads, to: {groups: [apps]}, allow: [Select], relations: ['public.*']}
+- {name: writes, to: {groups: [apps]}, allow: [Insert], relations: [public.by_default]}
+";
+    let mut stage = Stage::new(reads);
+    stage.wire.simple("INSERT INTO by_default (note) VALUES ('x')").unwrap();
+    assert_eq!(stage.outcome("SELECT lastval()").unwrap(), [["6"]]);
 }

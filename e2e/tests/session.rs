@@ -183,6 +183,7 @@ impl Fixture {
             views: Default::default(),
             scrubbed: Default::default(),
             telling_partitions: Default::default(),
+            lastval_tells: false,
             problems: Vec::new(),
             restricted: Default::default(),
         };
@@ -279,6 +280,7 @@ impl Fixture {
             views: bound.views.clone(),
             scrubbed: bound.scrubbed.clone(),
             telling_partitions: bound.telling_partitions.clone(),
+            lastval_tells: bound.lastval_tells,
             problems: Vec::new(),
             restricted: Default::default(),
         };

@@ -180,6 +180,13 @@ impl Analyzer<'_> {
                     .object(full()))
             }
             FunctionClass::WalPosition => Ok(()),
+            FunctionClass::LastValue if self.policy.lastval_tells => {
+                let why = "a masked or hidden column may have got the last value of a sequence";
+                Err(Denial::new(Reason::Function, format!("the function {} is not allowed: {why}", full()))
+                    .hint("INSERT … RETURNING gives what was stored in a column of yours.")
+                    .object(full()))
+            }
+            FunctionClass::LastValue => Ok(()),
             FunctionClass::OfRelation if !self.policy.telling_partitions.is_empty() => {
                 // Where its argument can be tested it does not come here.
                 Err(Denial::new(Reason::Function, format!("the function {} is not allowed so", full())).object(full()))
@@ -331,7 +338,20 @@ impl Analyzer<'_> {
         };
         let (schema, name) = super::name_of(&text)?;
         let sequence = self.relation_named(schema.as_deref(), &name)?;
+        // What it is set to is the client's own.
+        if &*function.name != "setval" {
+            self.tells_nothing(&sequence)?;
+        }
         if sequence.temporary { Ok(()) } else { self.may_use_sequence(&sequence) }
+    }
+
+    /// Refuses a sequence that a masked or hidden column takes its values from.
+    fn tells_nothing(&self, sequence: &Relation) -> Result<(), Denial> {
+        let Some(why) = self.policy.view(sequence.oid).and_then(|view| view.closed.as_deref()) else { return Ok(()) };
+        let name = sequence.qualified_name();
+        Err(Denial::new(Reason::Closed, format!("the sequence {name} is closed: {why}"))
+            .hint("Leave the column out of an INSERT: its default runs.")
+            .object(name))
     }
 
     /// The columns that a function in FROM gives; None if that isn't known.

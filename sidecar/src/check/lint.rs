@@ -328,6 +328,17 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
         }
     }
 
+    if let Some(why) = closed(bound, relation).filter(|_| reads(bound, relation)) {
+        let message = format!("{name} is closed: {why}");
+        match relation.kind {
+            RelationKind::Sequence => {
+                findings.about(identity, Severity::Note, "closed-sequence", "spec.rules", message)
+            }
+            // What the policy says of it did not bind, or it is told with its partitioned table.
+            _ => {}
+        }
+    }
+
     let covered = covered(bound, relation);
     let column_name = |number: i16| relation.column_at(number).map_or("?", |column| &*column.name);
     for (number, column) in &covered {
@@ -424,6 +435,10 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
             findings.about(identity, Severity::Note, "view", path_of(first), message);
         }
     }
+}
+
+fn closed<'a>(bound: &'a BoundPolicy, relation: &Relation) -> Option<&'a str> {
+    bound.views.get(&relation.oid)?.closed.as_deref()
 }
 
 fn covered_names(bound: &BoundPolicy, relation: &Relation) -> String {

@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pg_query::protobuf::{BoolExpr, BoolExprType, Node, node::Node as Kind};
-use postern_crds::{CheckedIdentity, CheckedPolicy, ColumnPattern, MaskKind, NamePattern, OnPredicate};
+use postern_crds::{CheckedIdentity, CheckedPolicy, ColumnPattern, MaskKind, NamePattern, OnPredicate, Verb};
 
 use super::bound::{BindProblem, BoundMask, BoundPolicy, ColumnView, RelationView, Restricted, RowFilter};
 use super::mask::HashKey;
-use super::{expression, lineage, mask, qualify, scrub};
-use crate::catalog::names::quote_identifier;
+use super::{expression, grant, lineage, mask, qualify, scrub};
+use crate::catalog::names::{quote_identifier, quote_text};
 use crate::catalog::{Catalog, Name, Oid, Relation, RelationKind};
 
 /// What a column shall be, before its expression is made.
@@ -152,6 +152,7 @@ pub fn bind(
     let restricted = gone(&policy, &identity, &catalog, previous, &mut plans, &mut problems);
     spread_closed(&catalog, &mut plans);
     let telling_partitions = partitions(&catalog, &mut plans);
+    let tables_with_sequence = sequences(&catalog, &mut plans);
     lineage::views(&catalog, &mut plans);
 
     let keys = mask::hash_keys(&policy);
@@ -168,6 +169,7 @@ pub fn bind(
     let mut filters = views.values().filter_map(|view| view.filter.as_ref());
     let row_filters = filters.clone().next().is_some();
     let costly_filters = filters.any(|filter| filter.costly);
+    let lastval_tells = may_write(&policy, &identity, &catalog, tables_with_sequence);
     let mut problems = problems.0;
     problems.sort_by(|one, two| (&one.path, &one.message).cmp(&(&two.path, &two.message)));
     BoundPolicy {
@@ -180,6 +182,7 @@ pub fn bind(
         row_filters,
         scrubbed,
         telling_partitions,
+        lastval_tells,
         problems,
         restricted,
     }
@@ -355,6 +358,31 @@ fn partitions(catalog: &Catalog, plans: &mut Plans) -> BTreeSet<Oid> {
         }
     }
     telling
+}
+
+/// Closes sequences that masked and hidden columns take their values from: they tell the newest one. Gives the tables of these.
+fn sequences(catalog: &Catalog, plans: &mut Plans) -> Vec<Oid> {
+    let all = || catalog.relations.values().filter(|relation| relation.kind == RelationKind::Sequence);
+    let owned: HashMap<(Oid, i16), Oid> = all().filter_map(|it| Some((it.owned_by?, it.oid))).collect();
+    let called: HashMap<String, Oid> = all().map(|it| (calls_next(it), it.oid)).collect();
+    let mut found: Vec<(String, Oid, Oid)> = Vec::new();
+    for (oid, plan) in plans.iter() {
+        let Some(relation) = catalog.relations.get(oid) else { continue };
+        for column in plan.columns.keys().filter_map(|number| relation.column_at(*number)) {
+            let default = column.default.as_deref().unwrap_or_default();
+            let calls = default.split_inclusive("::regclass)").filter_map(|part| part.get(part.find("nextval(")?..));
+            let sequences = calls.filter_map(|call| called.get(call)).chain(owned.get(&(*oid, column.number)));
+            for sequence in sequences {
+                let why = format!("a masked or hidden column of {} takes its values from it", full_name(relation));
+                found.push((why, *sequence, *oid));
+            }
+        }
+    }
+    found.sort();
+    for (why, sequence, _) in &found {
+        plans.entry(*sequence).or_default().close(&**why);
+    }
+    found.into_iter().map(|(.., table)| table).collect()
 }
 
 /// A generated column that is another column is masked like it; one that is computed from a masked or hidden column is
@@ -538,6 +566,21 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
     };
     let costly = expression::is_costly(&expression, catalog, relation);
     Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
+}
+
+/// The call by which a default takes the next value of a sequence, as the server writes it.
+pub(super) fn calls_next(sequence: &Relation) -> String {
+    format!("nextval({}::regclass)", quote_text(&sequence.qualified_name()))
+}
+
+/// Whether the identity may make rows in one of these tables, by itself or by what a write of its own goes on to.
+fn may_write(policy: &CheckedPolicy, identity: &CheckedIdentity, catalog: &Catalog, tables: Vec<Oid>) -> bool {
+    scrub::closure(catalog, tables.into_iter()).iter().filter_map(|oid| catalog.relations.get(oid)).any(|relation| {
+        let is_given = |verb| {
+            policy.grant(identity, &relation.schema, &relation.name, grant::is_special(relation), verb).is_some()
+        };
+        [Verb::Insert, Verb::Update, Verb::Delete, Verb::CopyIn].into_iter().any(is_given)
+    })
 }
 
 /// `schema.name`, for messages.

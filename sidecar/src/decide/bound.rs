@@ -39,6 +39,9 @@ pub struct BoundPolicy {
     pub scrubbed: HashSet<Oid>,
     /// Partitions that tell what a masked or hidden column holds, by which rows they have: they are closed by themselves.
     pub telling_partitions: BTreeSet<Oid>,
+    /// Whether `lastval()` may give a value of a masked or hidden column: the identity may write where such a column takes its
+    /// values from a sequence.
+    pub lastval_tells: bool,
     /// What did not bind, as `spec.masks[0].mask: …`.
     pub problems: Vec<BindProblem>,
     /// What the next bind must find again, or close.

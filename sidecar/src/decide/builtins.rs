@@ -23,6 +23,8 @@ pub enum FunctionClass {
     },
     /// Tells how much was written to the log: not for an identity that may overwrite a masked value.
     WalPosition,
+    /// Gives what some sequence gave last.
+    LastValue,
     /// Takes a relation, of which it tells something that must not be told of a partition that tells a masked value.
     OfRelation,
     /// Needs `Lock` or `Ddl`.
@@ -55,6 +57,7 @@ fn read(text: &'static str) -> HashMap<&'static str, FunctionClass> {
                 "sequence-write" => FunctionClass::Sequence { writes: true },
                 "sequence-read" => FunctionClass::Sequence { writes: false },
                 "wal" => FunctionClass::WalPosition,
+                "last-value" => FunctionClass::LastValue,
                 "of-relation" => FunctionClass::OfRelation,
                 "lock" => FunctionClass::AdvisoryLock,
                 "notify" => FunctionClass::Notify,
@@ -394,6 +397,7 @@ mod tests {
                 "sequence-write",
                 "sequence-read",
                 "wal",
+                "last-value",
                 "of-relation",
                 "lock",
                 "notify",
@@ -421,7 +425,6 @@ mod tests {
             "version",
             "txid_current",
             "pg_is_in_recovery",
-            "lastval",
             "pg_sleep",
             "gen_random_uuid",
             "uuidv7",
@@ -476,6 +479,7 @@ mod tests {
         assert_eq!(class("set_config"), FunctionClass::Setting);
         assert_eq!(class("nextval"), FunctionClass::Sequence { writes: true });
         assert_eq!(class("currval"), FunctionClass::Sequence { writes: false });
+        assert_eq!(class("lastval"), FunctionClass::LastValue);
         assert_eq!(class("pg_table_size"), FunctionClass::OfRelation);
         assert_eq!(class("pg_try_advisory_xact_lock"), FunctionClass::AdvisoryLock);
         assert_eq!(class("pg_notify"), FunctionClass::Notify);

@@ -37,6 +37,7 @@ impl BoundPolicy {
                 _ if self.telling_partitions.contains(&relation.oid) => {
                     "Read or write the partitioned table itself: it shows the rows of all partitions."
                 }
+                RelationKind::Sequence => "Leave the column out of an INSERT: its default runs.",
                 _ => "The policy and the database disagree about it; `postern-sidecar check` says how.",
             };
             return Err(Denial::new(Reason::Closed, format!("{name} is closed: {why}")).hint(hint).object(name));
