@@ -157,6 +157,32 @@ async fn a_shop_is_loaded_whole() {
 }
 
 #[tokio::test]
+async fn what_views_call_and_are_checked_by_and_what_partition_keys_read_is_loaded() {
+    let (catalog, _client) = loaded(
+        "CREATE TABLE t (id int, note text, kind text);
+         CREATE FUNCTION one(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION two(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION three(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION four(i int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT one(i); END;
+         CREATE OPERATOR ### (leftarg = int, rightarg = int, function = two);
+         CREATE AGGREGATE all_of(int) (sfunc = three, stype = int);
+         CREATE VIEW v AS SELECT id ### 1 AS a, lower(note) AS b, id FROM t WHERE four(id) > 0 WITH CHECK OPTION;
+         CREATE MATERIALIZED VIEW m AS SELECT all_of(id) FROM t;
+         CREATE VIEW w AS SELECT lower(note) FROM t;
+         CREATE TABLE p (id int, kind text, \"Odd \"\"name\" text, other text) PARTITION BY RANGE (id, lower(kind), (\"Odd \"\"name\" || 'x'));",
+    )
+    .await;
+    let called = |view: &str| {
+        let names = find(&catalog, view).calls.iter().map(|oid| &*catalog.function(*oid).unwrap().name);
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(called("v").into_iter().collect::<Vec<_>>(), ["four", "one", "two"]);
+    assert_eq!(called("m").into_iter().collect::<Vec<_>>(), ["all_of", "three"]);
+    assert!(called("w").is_empty() && find(&catalog, "v").check_option && !find(&catalog, "w").check_option);
+    assert_eq!(find(&catalog, "p").partition_key, [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn the_newest_relation_is_read_as_any_other() {
     let sql = "CREATE TABLE newest (a int, b int, CHECK (newest IS NOT NULL));
                CREATE INDEX whole ON newest ((newest IS NULL))";

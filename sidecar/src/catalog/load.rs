@@ -274,6 +274,22 @@ const VIEW_DEPENDENCIES: &str = "\
       AND c.relpersistence <> 't'
     ORDER BY 1, 2, 3";
 
+/// An operator stands for its function; an aggregate, and a function whose body is stored as a tree, is made of others.
+const VIEW_CALLS: &str = "\
+    WITH called (view, function) AS MATERIALIZED (
+      SELECT w.ev_class, CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END
+      FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+      LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+      WHERE c.relkind IN ('v', 'm') AND w.rulename = '_RETURN' AND w.ev_class >= 16384 AND c.relpersistence <> 't')
+    SELECT view, function FROM called WHERE function >= 16384
+    UNION
+    SELECT view, d.refobjid FROM called
+    JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = function AND d.refclassid = 'pg_proc'::regclass
+    WHERE d.refobjid >= 16384
+    ORDER BY 1, 2";
+
 const PARTITION_KEYS: &str = "\
     SELECT p.partrelid, p.partattrs, pg_get_expr(p.partexprs, p.partrelid)
     FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
@@ -471,6 +487,7 @@ const STEPS: &[(&str, &str, Step)] = &[
     (TRIGGERS, "triggers", Loader::trigger),
     (INHERITANCE, "inheritance", Loader::inheritance),
     (VIEW_DEPENDENCIES, "dependencies of views", Loader::view_dependency),
+    (VIEW_CALLS, "calls of views", Loader::view_call),
     (PARTITION_KEYS, "partition keys", Loader::partition_key),
     (SEQUENCE_OWNERS, "owners of sequences", Loader::sequence_owner),
     (FUNCTIONS, "functions", Loader::function),
@@ -617,6 +634,7 @@ impl Loader {
             children: Vec::new(),
             definition,
             depends_on: Vec::new(),
+            calls: Vec::new(),
             check_option,
             partition_key: Vec::new(),
             owned_by: (owner != 0).then_some((owner, 0)),
@@ -681,6 +699,12 @@ impl Loader {
     fn view_dependency(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
         let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
         view_dependency(relation, row)
+    }
+
+    fn view_call(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
+        relation.calls.push(row.number()?);
+        Ok(())
     }
 
     fn partition_key(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
@@ -819,6 +843,7 @@ impl Loader {
             relation.foreign_keys.shrink_to_fit();
             relation.triggers.shrink_to_fit();
             relation.depends_on.shrink_to_fit();
+            relation.calls.shrink_to_fit();
             match self.kept.remove(&relation.oid) {
                 Some(kept) => catalog.add_relation(Relation::clone(&kept)),
                 None => catalog.add_relation(relation),

@@ -129,6 +129,10 @@ pub struct Relation {
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
+    /// For a view or materialized view: the functions that its rule calls (pg_depend), by operators and in aggregates too, and
+    /// those that these are made of. What came with the server is left out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub calls: Vec<Oid>,
     /// For a view: whether it has WITH CHECK OPTION.
     #[serde(default, skip_serializing_if = "is_default")]
     pub check_option: bool,
@@ -167,6 +171,7 @@ impl Relation {
             children: Vec::new(),
             definition: None,
             depends_on: Vec::new(),
+            calls: Vec::new(),
             check_option: false,
             partition_key: Vec::new(),
             owned_by: None,

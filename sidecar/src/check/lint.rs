@@ -331,6 +331,9 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
     if let Some(why) = closed(bound, relation).filter(|_| reads(bound, relation)) {
         let message = format!("{name} is closed: {why}");
         match relation.kind {
+            RelationKind::View | RelationKind::MaterializedView => {
+                findings.about(identity, Severity::Warning, "closed-view", "spec.rules", message);
+            }
             RelationKind::Sequence => {
                 findings.about(identity, Severity::Note, "closed-sequence", "spec.rules", message)
             }

@@ -18,7 +18,7 @@ use super::bound::{BindProblem, BoundMask, BoundPolicy, ColumnView, RelationView
 use super::mask::HashKey;
 use super::{expression, grant, lineage, mask, qualify, scrub};
 use crate::catalog::names::{quote_identifier, quote_text};
-use crate::catalog::{Catalog, Name, Oid, Relation, RelationKind};
+use crate::catalog::{Catalog, Function, Name, Oid, Relation, RelationKind};
 
 /// What a column shall be, before its expression is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +153,8 @@ pub fn bind(
     spread_closed(&catalog, &mut plans);
     let telling_partitions = partitions(&catalog, &mut plans);
     let tables_with_sequence = sequences(&catalog, &mut plans);
+    let may_call = |function: &Function| policy.function_allowed(&identity, &function.schema, &function.name).is_some();
+    lineage::calls(&catalog, &mut plans, may_call);
     lineage::views(&catalog, &mut plans);
 
     let keys = mask::hash_keys(&policy);

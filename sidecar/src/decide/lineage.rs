@@ -15,8 +15,67 @@ use pg_query::protobuf::{self, Alias, Node, RangeVar, SelectStmt, SetOperation, 
 use super::bind::{Plan, PlannedFilter, Plans, Want, add, full_name};
 use super::expression::{self, UnknownNode, for_each_child, instantiate_with, row_column, text_of};
 use super::mask::parse_expression;
-use crate::catalog::{Catalog, Oid, Relation, RelationKind};
+use super::scrub::Reach;
+use crate::catalog::code::{text_runner, words};
+use crate::catalog::{Catalog, Function, Oid, Relation, RelationKind};
 use crate::sql::{self, ParseLimits};
+
+/// Closes views that call what may read masked, hidden or filtered values and shows them as they are stored. A generated column that
+/// does so is NULL.
+pub(super) fn calls(catalog: &Catalog, plans: &mut Plans, may_call: impl Fn(&Function) -> bool) {
+    // A function may read a view that calls another.
+    while !plans.is_empty() {
+        let over = plans.keys().flat_map(|oid| catalog.views_over(*oid));
+        let mut reach = Reach::of(catalog, plans.keys().copied().chain(over));
+        // What is written in C comes from who installs the server.
+        let mut reads = |function: &Function| {
+            !matches!(&*function.language, "internal" | "c") && !may_call(function) && reach.reaches(function)
+        };
+        let (mut closed, mut computed) = (Vec::new(), Vec::new());
+        for relation in catalog.relations.values() {
+            let plan = plans.get(&relation.oid);
+            if plan.is_none_or(|plan| plan.closed.is_none())
+                && let Some(why) = reads_by_call(catalog, relation, &mut reads)
+            {
+                closed.push((relation.oid, why));
+            }
+            for column in &relation.columns {
+                let is_open = plan.is_none_or(|plan| !plan.columns.contains_key(&column.number));
+                let named = column.generated.as_deref().filter(|_| is_open).map(words).unwrap_or_default();
+                let mut called = named.iter().filter_map(|word| catalog.functions.get(word.as_str())).flatten();
+                if called.any(&mut reads) {
+                    computed.push((relation.oid, column.name.clone()));
+                }
+            }
+        }
+        if closed.is_empty() && computed.is_empty() {
+            return;
+        }
+        for (view, why) in closed {
+            plans.entry(view).or_default().close(why);
+        }
+        for (of, name) in computed {
+            for oid in catalog.ancestors(of).into_iter().chain([of]) {
+                if let Some(column) = catalog.relations.get(&oid).and_then(|relation| relation.column(&name)) {
+                    add(&mut plans.entry(oid).or_default().columns, column.number, Want::Hidden.of_expression());
+                }
+            }
+        }
+    }
+}
+
+/// Why a view is closed by what it calls: a function of the database's owner that `reads`, or one that runs SQL given as text.
+fn reads_by_call(catalog: &Catalog, view: &Relation, reads: impl FnMut(&Function) -> bool) -> Option<String> {
+    let definition = view.definition.as_deref()?;
+    let mut reads = reads;
+    let called = view.calls.iter().filter_map(|oid| catalog.function(*oid)).filter(|function| reads(function));
+    if let Some(name) = called.map(|function| format!("{}.{}", function.schema, function.name)).min() {
+        return Some(format!(
+            "it calls {name}, which may read what is masked or filtered (a rule with `functions: [{name}]` shows what that returns)"
+        ));
+    }
+    text_runner(definition).map(|name| format!("it calls {name}, which runs SQL given as text"))
+}
 
 /// Gives each view what the relations that it reads carry.
 pub(super) fn views(catalog: &Catalog, plans: &mut Plans) {
