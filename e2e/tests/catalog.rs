@@ -131,6 +131,7 @@ async fn a_shop_is_loaded_whole() {
     let (events, part) = (find(&catalog, "events"), find(&catalog, "events_1"));
     assert_eq!(events.kind, RelationKind::PartitionedTable);
     assert_eq!((catalog.ancestors(part.oid), catalog.descendants(events.oid)), (vec![events.oid], vec![part.oid]));
+    assert_eq!((events.partition_key.as_slice(), part.partition_key.as_slice()), (&[1_i16] as &[i16], &[] as &[i16]));
     let base = find(&catalog, "base");
     assert!(base.has_rules && base.row_security && !view.has_rules);
     assert_eq!(find(&catalog, "child").parents, [base.oid]);
@@ -153,6 +154,41 @@ async fn a_shop_is_loaded_whole() {
     assert_eq!(mood.labels.iter().map(|label| &**label).collect::<Vec<_>>(), ["sad", "happy"]);
     assert!(!catalog.collations["anycase"][0].deterministic);
     assert!(catalog.roles[ADMIN] && catalog.extensions.contains("plpgsql"));
+}
+
+#[tokio::test]
+async fn what_views_call_and_are_checked_by_and_what_partition_keys_read_is_loaded() {
+    let (catalog, _client) = loaded(
+        "CREATE TABLE t (id int, note text, kind text);
+         CREATE FUNCTION one(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION two(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION three(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+         CREATE FUNCTION four(i int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT one(i); END;
+         CREATE OPERATOR ### (leftarg = int, rightarg = int, function = two);
+         CREATE AGGREGATE all_of(int) (sfunc = three, stype = int);
+         CREATE VIEW v AS SELECT id ### 1 AS a, lower(note) AS b, id FROM t WHERE four(id) > 0 WITH CHECK OPTION;
+         CREATE MATERIALIZED VIEW m AS SELECT all_of(id) FROM t;
+         CREATE VIEW w AS SELECT lower(note) FROM t;
+         CREATE TABLE p (id int, kind text, \"Odd \"\"name\" text, other text) PARTITION BY RANGE (id, lower(kind), (\"Odd \"\"name\" || 'x'));",
+    )
+    .await;
+    let called = |view: &str| {
+        let names = find(&catalog, view).calls.iter().map(|oid| &*catalog.function(*oid).unwrap().name);
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(called("v").into_iter().collect::<Vec<_>>(), ["four", "one", "two"]);
+    assert_eq!(called("m").into_iter().collect::<Vec<_>>(), ["all_of", "three"]);
+    assert!(called("w").is_empty() && find(&catalog, "v").check_option && !find(&catalog, "w").check_option);
+    assert_eq!(find(&catalog, "p").partition_key, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn the_newest_relation_is_read_as_any_other() {
+    let sql = "CREATE TABLE newest (a int, b int, CHECK (newest IS NOT NULL));
+               CREATE INDEX whole ON newest ((newest IS NULL))";
+    let (catalog, _client) = loaded(sql).await;
+    let newest = find(&catalog, "newest");
+    assert_eq!((&*newest.checks[0].columns, &*newest.indexes[0].reads), (&[1_i16, 2] as &[i16], &[1_i16, 2] as &[i16]));
 }
 
 #[tokio::test]
@@ -599,6 +635,7 @@ async fn the_overlay_says_of_a_relation_what_the_next_load_says() {
     for mut relation in found {
         let mut loaded = find(&catalog, &relation.name).clone();
         loaded.definition = None;
+        loaded.partition_key.clear();
         for list in [&mut relation, &mut loaded] {
             list.depends_on.retain(|(_, number)| *number != 0);
             list.depends_on.sort_unstable();

@@ -18,6 +18,11 @@ CREATE VIEW contacts AS SELECT id, email FROM customers;
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
 CREATE TRIGGER noted AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION note();
 CREATE FUNCTION first_email() RETURNS text LANGUAGE sql AS $$ SELECT email FROM customers LIMIT 1 $$;
+CREATE FUNCTION any_email() RETURNS text LANGUAGE sql AS $$ SELECT first_email() $$;
+CREATE VIEW emails AS SELECT any_email() AS e;
+CREATE TABLE visits (kind text, number serial, n int, other text) PARTITION BY LIST (lower(kind));
+CREATE TABLE visits_b PARTITION OF visits FOR VALUES IN ('b');
+CREATE TABLE visits_a PARTITION OF visits FOR VALUES IN ('a');
 ";
 
 const SPEC: &str = r#"masks:
@@ -27,11 +32,13 @@ const SPEC: &str = r#"masks:
   mask: {nullify: {}}
 - columns: ["*.*.gone"]
   mask: {nullify: {}}
+- columns: [public.visits.kind, public.visits.number]
+  mask: {nullify: {}}
 rules:
 - name: reads
   to: {groups: [apps]}
   allow: [Select, Update, CopyOut]
-  relations: [public.customers, public.orders, public.contacts, public.nothing]
+  relations: [public.customers, public.orders, public.contacts, public.nothing, public.emails, "public.visits*"]
   rowFilters: [{relation: public.customers, where: "region = 'eu'"}]
   functions: [public.first_email]
   settings: ["app.*"]
@@ -109,6 +116,9 @@ fn each_trap_of_a_policy_is_found_where_it_is() {
     find("matches-nothing", "spec.rules[0].relations[3]", "public.nothing");
     find("filters-combine", "spec.rules[1].rowFilters[0]", "reads, tenants");
     find("function-reads", "spec.rules[0].functions[0]", "public.first_email reads public.customers");
+    find("closed-view", "spec.rules", "public.emails is closed: it calls public.any_email");
+    find("closed-sequence", "spec.rules", "public.visits_number_seq is closed");
+    find("partition-key", "spec.masks[3]", "closed by themselves (public.visits_a, public.visits_b)");
     find("client-setting", "spec.rules[1].rowFilters[0]", "app.tenant");
     find("copy-out-denied", "spec.rules[0].allow", "CopyOut");
     find("unknown-identity", "spec.rules[1].to.identities", "nobody");

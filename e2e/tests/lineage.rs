@@ -172,6 +172,80 @@ async fn views_carry_the_masks_of_what_they_derive_from() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_calls_what_may_read_a_masked_table_is_closed_unless_a_rule_allows_the_function() {
+    let closed = |name: &str| {
+        let why = format!(
+            "which may read what is masked or filtered (a rule with `functions: [public.{name}]` shows what that returns)"
+        );
+        format!("closed: it calls public.{name}, {why}")
+    };
+    let views: &[(&str, String)] = &[
+        ("SELECT id, email_of(id) AS e FROM orders", closed("email_of")),
+        ("SELECT id FROM orders WHERE email_of(id) LIKE 'm%'", closed("email_of")),
+        ("SELECT * FROM rows_of()", closed("rows_of")),
+        ("SELECT id, in_standard_sql(id) FROM orders", closed("in_standard_sql")),
+        ("SELECT id, calls_it(id) FROM orders", closed("calls_it")),
+        ("SELECT id, makes_it(id) FROM orders", closed("makes_it")),
+        ("SELECT id, of_view(id) FROM orders", closed("of_view")),
+        ("SELECT id @@@ 0 AS e FROM orders", closed("by_operator")),
+        ("SELECT gathered(id) AS e FROM orders", closed("step")),
+        ("SELECT id FROM v0", format!("closed: it reads public.v0, which is {}", closed("email_of"))),
+        (
+            "SELECT query_to_xml('TABLE public.customers', true, true, '') AS x",
+            "closed: it calls query_to_xml, which runs SQL given as text".into(),
+        ),
+        ("SELECT id, shout(note) AS s, total_of(id) FROM orders", "plain".into()),
+        ("SELECT added(id) AS n, lower(max(note)) FROM orders", "plain".into()),
+        ("SELECT id, allowed(id) FROM orders", "plain".into()),
+        ("SELECT id, e FROM computed", "e:nullify".into()),
+        ("SELECT c.id, shout(c.name) AS s FROM customers c", "plain".into()),
+        ("SELECT c.id, shout(c.email) AS s FROM customers c", "s:nullify".into()),
+    ];
+    let mut setup = SHOP.to_owned();
+    setup.push_str(
+        "CREATE FUNCTION email_of(i int) RETURNS text LANGUAGE sql AS $$ SELECT email FROM public.customers WHERE id = i $$;
+         CREATE FUNCTION allowed(i int) RETURNS text LANGUAGE sql AS $$ SELECT email FROM public.customers WHERE id = i $$;
+         CREATE FUNCTION rows_of() RETURNS SETOF customers LANGUAGE sql AS $$ SELECT * FROM public.customers $$;
+         CREATE FUNCTION in_standard_sql(i int) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT email FROM customers WHERE id = i; END;
+         CREATE FUNCTION calls_it(i int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN public.email_of(i); END $$;
+         CREATE FUNCTION makes_it(i int) RETURNS text LANGUAGE plpgsql AS $$ DECLARE e text; BEGIN EXECUTE 'SELECT email FROM public.cust' || 'omers' INTO e; RETURN e; END $$;
+         CREATE FUNCTION by_operator(int, int) RETURNS text LANGUAGE sql AS $$ SELECT public.email_of($1 + $2) $$;
+         CREATE OPERATOR @@@ (leftarg = int, rightarg = int, function = by_operator);
+         CREATE FUNCTION step(text, int) RETURNS text LANGUAGE sql AS $$ SELECT $1 || public.email_of($2) $$;
+         CREATE AGGREGATE gathered(int) (sfunc = step, stype = text, initcond = '');
+         CREATE AGGREGATE added(int) (sfunc = int4pl, stype = int);
+         CREATE FUNCTION shout(text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT upper($1) || '!' $$;
+         CREATE FUNCTION total_of(i int) RETURNS numeric LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT total FROM public.orders WHERE id = i); END $$;
+         CREATE FUNCTION looks(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN public.email_of($1); END $$;
+         CREATE TABLE computed (id int, e text GENERATED ALWAYS AS (looks(id)) STORED);
+         INSERT INTO computed VALUES (1);",
+    );
+    for (index, (sql, _)) in views.iter().enumerate() {
+        // One of the functions reads the first view.
+        let function =
+            "CREATE FUNCTION of_view(i int) RETURNS text LANGUAGE sql AS $$ SELECT e FROM public.v0 WHERE id = i $$;";
+        setup.push_str(&format!("CREATE VIEW v{index} AS {sql}; {}", if index == 0 { function } else { "" }));
+        setup.push_str(&format!("CREATE MATERIALIZED VIEW m{index} AS {sql};"));
+    }
+    let server = Server::shared().unwrap();
+    let database = server.database_with(&setup).unwrap();
+    let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
+    let catalog = client.catalog().await;
+    let (policy, identity) = policy(server, &MASKED.replace("relations:", "functions: [public.allowed], relations:"));
+    let bound = bind(policy, identity, catalog.clone(), 1, None);
+    for (index, (sql, expected)) in views.iter().enumerate() {
+        for prefix in ["v", "m"] {
+            let view = catalog.relation("public", &format!("{prefix}{index}")).unwrap();
+            assert_eq!(seen(&bound, view), *expected, "{sql}");
+        }
+    }
+    assert_eq!(seen(&bound, catalog.relation("public", "computed").unwrap()), "e:nullify");
+    let unmasked = "rules:\n- {name: all, to: {groups: [readers]}, allow: [Select], relations: [\"public.*\"]}\n";
+    let (policy, identity) = binding::policy(server, unmasked, "readers");
+    assert!(bind(policy, identity, catalog, 1, None).views.is_empty());
+}
+
 const FILTERED: &str = "masks:
 - {columns: [public.customers.email], mask: {nullify: {}}}
 rules:
@@ -318,6 +392,48 @@ rules:
     expect("other", "plain");
     expect("over_base", "secret:redact");
     expect("loner", "plain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_by_a_masked_column_are_closed_and_those_by_others_are_not() {
+    let server = Server::shared().unwrap();
+    let database = server
+        .database_with(
+            "CREATE TABLE t (id int, kind text, region text) PARTITION BY LIST (region);
+             CREATE TABLE t_eu PARTITION OF t FOR VALUES IN ('eu') PARTITION BY HASH (lower(kind));
+             CREATE TABLE t_eu_0 PARTITION OF t_eu FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+             CREATE TABLE t_us PARTITION OF t DEFAULT;
+             CREATE VIEW places AS SELECT id, tableoid FROM t;
+             CREATE VIEW us_places AS SELECT id, tableoid FROM t_us;
+             CREATE VIEW of_closed AS SELECT id FROM t_eu_0;",
+        )
+        .unwrap();
+    let mut client = Client(server.client(ADMIN, &database.name).await.unwrap());
+    let catalog = client.catalog().await;
+    let (policy, identity) = policy(
+        server,
+        "masks:
+- {columns: [public.t.kind], mask: {redact: {}}}
+rules:
+- {name: all, to: {groups: [readers]}, allow: [Select], relations: [\"public.*\"]}
+",
+    );
+    let bound = bind(policy, identity, catalog.clone(), 1, None);
+    assert_eq!(bound.problems, []);
+    let closed = "closed: it is a partition of public.t_eu, whose partition key reads what is masked or hidden";
+    for (name, expected, place_tells) in [
+        ("t", "kind:redact", true),
+        ("t_eu", "kind:redact", true),
+        ("t_eu_0", closed, false),
+        ("t_us", "kind:redact", false),
+        ("places", "tableoid:nullify", true),
+        ("us_places", "plain", false),
+        ("of_closed", &format!("closed: it reads public.t_eu_0, which is {closed}"), false),
+    ] {
+        let relation = catalog.relation("public", name).unwrap();
+        assert_eq!(seen(&bound, relation), expected, "{name}");
+        assert_eq!(bound.view(relation.oid).is_some_and(|view| view.place_tells), place_tells, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

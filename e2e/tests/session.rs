@@ -182,6 +182,8 @@ impl Fixture {
             catalog: Arc::new(Catalog::default()),
             views: Default::default(),
             scrubbed: Default::default(),
+            telling_partitions: Default::default(),
+            lastval_tells: false,
             problems: Vec::new(),
             restricted: Default::default(),
         };
@@ -277,6 +279,8 @@ impl Fixture {
             catalog: bound.catalog.clone(),
             views: bound.views.clone(),
             scrubbed: bound.scrubbed.clone(),
+            telling_partitions: bound.telling_partitions.clone(),
+            lastval_tells: bound.lastval_tells,
             problems: Vec::new(),
             restricted: Default::default(),
         };

@@ -16,7 +16,7 @@ use super::write::Target;
 use crate::catalog::code::mentions_word;
 use crate::catalog::names::quote_name;
 use crate::catalog::{ForeignKey, Oid, Relation, RelationKind};
-use crate::decide::bound::RowFilter;
+use crate::decide::bound::{RelationView, RowFilter};
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
 use crate::sql;
@@ -149,9 +149,11 @@ impl Analyzer<'_> {
         view.is_some_and(|view| step.key.columns.iter().any(|column| view.columns.contains_key(column)))
     }
 
-    /// Whether there may be rows of a relation that the identity does not see.
+    /// Whether there may be rows of a relation that the identity does not see. Those of a partition that is closed by itself are seen in
+    /// its table.
     fn is_filtered(&self, oid: Oid) -> bool {
-        self.policy.view(oid).is_some_and(|view| view.filter.is_some() || view.closed.is_some())
+        let is_closed = |view: &RelationView| view.closed.is_some() && !self.policy.telling_partitions.contains(&oid);
+        self.policy.view(oid).is_some_and(|view| view.filter.is_some() || is_closed(view))
     }
 
     /// Whether foreign keys carry a change of a relation's rows into a filtered one.

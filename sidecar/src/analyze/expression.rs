@@ -15,7 +15,7 @@ use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, MaskedUse, Notice, Place, Receiver};
 use crate::catalog::names::{CallForm, PG_CATALOG, types};
 use crate::catalog::{Function, Oid, Type};
-use crate::decide::bound::ColumnView;
+use crate::decide::bound::{ColumnView, PLACE_COLUMNS};
 use crate::decide::expression::instantiate;
 use crate::decide::{Denial, Reason};
 use postern_crds::{OnPredicate, Verb};
@@ -534,6 +534,7 @@ impl Analyzer<'_> {
             self.use_as_row(*id);
         }
         if let Some((id, name)) = meaning.system {
+            self.tells_no_place(id, name)?;
             let place = self.seen_from(id, place);
             // As a column of a subquery it may stand in any condition around.
             let is_compared = place.leaky || place.condition || self.scopes.levels.len() > 1;
@@ -549,6 +550,21 @@ impl Analyzer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses what tells in which partition a row is, where that tells what is masked.
+    fn tells_no_place(&self, id: ItemId, name: &str) -> Result<(), Denial> {
+        let item = self.scopes.get(id).and_then(|item| item.relation());
+        match item.filter(|item| item.view.as_ref().is_some_and(|view| view.place_tells)) {
+            Some(item) if PLACE_COLUMNS.contains(&name) => {
+                let relation = item.relation.qualified_name();
+                let message = format!("{name} of {relation} tells in which partition a row is, and so what is masked");
+                Err(Denial::new(Reason::SystemRelation, message)
+                    .hint("Name the row by unmasked columns of its key.")
+                    .object(format!("{relation}.{name}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// No condition around these may come before their filters.

@@ -72,7 +72,7 @@ pub struct SessionView {
     /// come before the catalog's of the same schema and name. Temporary ones have the schema `pg_temp`.
     pub overlay: Arc<Vec<Arc<Relation>>>,
     /// Relations that earlier statements of the same text changed: of which types their columns are, only the server will know.
-    pub(crate) retyped: Arc<BTreeSet<Oid>>,
+    pub retyped: Arc<BTreeSet<Oid>>,
     /// Changes with every change of `search_path` or `overlay`; part of the cache key with them.
     pub overlay_version: u64,
     /// SQL-level prepared statements and protocol-level ones share one name space: name to the statement's text.

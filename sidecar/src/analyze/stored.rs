@@ -90,10 +90,41 @@ impl Analyzer<'_> {
         of_target.chain(view.into_iter().flat_map(|view| view.columns.keys().copied()))
     }
 
-    /// Whether a column shares a CHECK, or an expression that can raise or a condition of an index, with a column that the identity does
-    /// not see and that the statement does not overwrite itself.
+    /// The columns by which it is decided that a relation stores a row, of all partition keys above it, by their numbers in it.
+    fn partition_key(&self, relation: &Relation) -> Vec<i16> {
+        let above = self.catalog.ancestors(relation.oid).into_iter().filter_map(|oid| self.catalog.relations.get(&oid));
+        let names = above.flat_map(|above| above.partition_key.iter().filter_map(|number| above.column_at(*number)));
+        let there = names.filter_map(|column| Some(relation.column(&column.name)?.number));
+        there.chain(relation.partition_key.iter().copied()).collect()
+    }
+
+    /// Whether a condition of the view that is written through reads both a column and one that the identity does not see and that the
+    /// statement does not overwrite itself.
+    fn shares_view_check(&self, target: &Target, number: i16, assigned: &[i16]) -> bool {
+        let view = &target.relation;
+        if view.kind != RelationKind::View || target.stored.is_empty() {
+            return false;
+        }
+        let changed = self.view_column(view, number);
+        let given: Vec<ViewColumn> = assigned.iter().map(|number| self.view_column(view, *number)).collect();
+        let secret: Vec<ViewColumn> = target.secret().map(|number| self.view_column(view, number)).collect();
+        let is_secret = |column: &ViewColumn| match column {
+            ViewColumn::Of(oid, number) => {
+                let there = self.policy.view(*oid).is_some_and(|view| view.columns.contains_key(number));
+                (there || secret.contains(column)) && !given.contains(column)
+            }
+            ViewColumn::Apart | ViewColumn::Computed => true,
+        };
+        self.catalog.checked_in_view(view).iter().any(|condition| {
+            let reads = condition.contains(&changed) || condition.contains(&ViewColumn::Computed);
+            reads && condition.iter().any(is_secret)
+        })
+    }
+
+    /// Whether a column shares a CHECK, a partition key, or an expression that can raise or a condition of an index, with a column that
+    /// the identity does not see and that the statement does not overwrite itself.
     pub(super) fn shares_check(&self, target: &Target, number: i16, assigned: &[i16]) -> bool {
-        target.stored.iter().any(|stored| {
+        let is_in_table = target.stored.iter().any(|stored| {
             let relation = &stored.relation;
             let Some(number) = stored.of_target(number) else { return false };
             let assigned: Vec<i16> = assigned.iter().filter_map(|number| stored.of_target(*number)).collect();
@@ -107,8 +138,10 @@ impl Analyzer<'_> {
             };
             relation.checks.iter().any(|check| both(&check.columns))
                 || relation.indexes.iter().any(of_index)
+                || both(&self.partition_key(relation))
                 || relation.columns.iter().filter_map(|column| column.generated.as_deref()).any(named)
-        })
+        });
+        is_in_table || self.shares_view_check(target, number, assigned)
     }
 
     /// Unmasked columns that a BEFORE ROW trigger may set from a masked one: those whose names stand in a body that

@@ -477,7 +477,7 @@ impl Analyzer<'_> {
         self.out.writes &= analyze;
         self.out.returns_rows = true;
         self.out.at_most_one_row = false;
-        let filtered = |oid| self.policy.view(oid).is_some_and(|view| view.filter.is_some());
+        let filtered = |oid| self.policy.view(oid).is_some_and(|view| view.filter.is_some() || view.place_tells);
         // A write looks at what refers to its rows.
         let dependants = |oid: &u32| self.catalog.foreign_keys_to(*oid).map(|(dependant, _)| dependant.oid);
         let beside = self.out.touched.iter().filter(|_| writes).flat_map(dependants);
@@ -498,12 +498,15 @@ impl Analyzer<'_> {
         };
         if analyze {
             let name = self.catalog.relations.get(&oid).map(|relation| relation.qualified_name()).unwrap_or_default();
-            return Err(Denial::new(
-                Reason::RowFilter,
-                format!("EXPLAIN ANALYZE would count rows of {name} that a row filter hides"),
-            )
-            .object(name)
-            .hint("EXPLAIN without ANALYZE shows the plan."));
+            let has_filter = self.policy.view(oid).is_some_and(|view| view.filter.is_some());
+            let (reason, what) = if has_filter {
+                (Reason::RowFilter, format!("count rows of {name} that a row filter hides"))
+            } else {
+                (Reason::SystemRelation, format!("tell in which partition rows of {name} are, and so what is masked"))
+            };
+            return Err(Denial::new(reason, format!("EXPLAIN ANALYZE would {what}"))
+                .object(name)
+                .hint("EXPLAIN without ANALYZE shows the plan."));
         }
         // Estimates come from all rows. What a plan's nodes put out is how drivers find out which columns an outer join may leave NULL.
         explain.options.retain(|option| match &option.node {
@@ -757,6 +760,8 @@ impl Analyzer<'_> {
         all.retain(|relation| {
             matches!(relation.kind, Table | PartitionedTable | MaterializedView)
                 && !relation.system
+                // With its table.
+                && !self.policy.telling_partitions.contains(&relation.oid)
                 && schema.is_none_or(|schema| *relation.schema == *schema)
         });
         // In one order, so that the same text always gets the same answer.

@@ -26,8 +26,8 @@ pub enum Lookup {
     Fixed,
 }
 
-/// By these a body runs SQL that is made as it runs.
-const RUN_TEXT: [&str; 13] = [
+/// By these a body runs SQL that is made as it runs, or reads what is not named in it.
+const RUN_TEXT: [&str; 17] = [
     "execute",
     "query_to_xml",
     "query_to_xmlschema",
@@ -36,12 +36,28 @@ const RUN_TEXT: [&str; 13] = [
     "table_to_xmlschema",
     "table_to_xml_and_xmlschema",
     "cursor_to_xml",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
     "ts_stat",
     "ts_rewrite",
     "crosstab",
     "connectby",
     "xpath_table",
 ];
+
+/// Whether a body of these words may run SQL that does not stand in it, or names what doesn't.
+pub fn may_run_text(body: &str, words: &HashSet<String>) -> bool {
+    body.to_lowercase().contains("u&\"") || RUN_TEXT.iter().any(|name| words.contains(*name))
+}
+
+/// The function that a view's definition calls to run SQL given as text.
+pub fn text_runner(definition: &str) -> Option<&'static str> {
+    let text = definition.to_lowercase();
+    let is_called = |name: &&&str| **name != "execute" && text.contains(**name) && mentions_word(&text, name);
+    RUN_TEXT.iter().find(is_called).copied()
+}
 
 /// Whether a text holds a name as a word of its own, with quotes in it doubled as SQL has them, or not.
 pub fn mentions_word(text: &str, name: &str) -> bool {
@@ -194,9 +210,7 @@ impl Function {
     fn is_dynamic(&self) -> bool {
         match (&self.body, &*self.language) {
             (_, "internal" | "c") => false,
-            (Some(body), _) => {
-                body.to_lowercase().contains("u&\"") || RUN_TEXT.iter().any(|name| mentions_word(body, name))
-            }
+            (Some(body), _) => may_run_text(body, &words(body)),
             (None, _) => true,
         }
     }

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::code::Lookup;
+use super::code::{Lookup, mentions_word};
 use super::{
     Cast, Catalog, Check, Collation, Column, ForeignKey, Function, Index, Name, Oid, Operator, Relation, RelationKind,
     Trigger, Type,
@@ -212,7 +212,7 @@ const RELATIONS: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind, c.reltype, c.relrowsecurity,
            EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
            CASE WHEN c.relkind IN ('v', 'm') AND c.oid >= 16384 AND c.oid <> ALL ($KEPT) THEN pg_get_viewdef(c.oid) END,
-           coalesce(x.indrelid, 0)
+           EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o ~ '^check_option='), coalesce(x.indrelid, 0)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_index x ON x.indexrelid = c.oid
     WHERE c.relpersistence <> 't' AND c.relkind <> 't'
@@ -273,6 +273,27 @@ const VIEW_DEPENDENCIES: &str = "\
     WHERE c.relkind IN ('v', 'm') AND w.rulename = '_RETURN' AND w.ev_class >= 16384 AND d.refobjid <> w.ev_class
       AND c.relpersistence <> 't'
     ORDER BY 1, 2, 3";
+
+/// An operator stands for its function; an aggregate, and a function whose body is stored as a tree, is made of others.
+const VIEW_CALLS: &str = "\
+    WITH called (view, function) AS MATERIALIZED (
+      SELECT w.ev_class, CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END
+      FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
+      JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+      LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+      WHERE c.relkind IN ('v', 'm') AND w.rulename = '_RETURN' AND w.ev_class >= 16384 AND c.relpersistence <> 't')
+    SELECT view, function FROM called WHERE function >= 16384
+    UNION
+    SELECT view, d.refobjid FROM called
+    JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = function AND d.refclassid = 'pg_proc'::regclass
+    WHERE d.refobjid >= 16384
+    ORDER BY 1, 2";
+
+const PARTITION_KEYS: &str = "\
+    SELECT p.partrelid, p.partattrs, pg_get_expr(p.partexprs, p.partrelid)
+    FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
+    WHERE c.relpersistence <> 't' AND p.partrelid <> ALL ($KEPT)";
 
 const SEQUENCE_OWNERS: &str = "\
     SELECT d.objid, d.refobjid, d.refobjsubid FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
@@ -441,6 +462,8 @@ async fn read(rows: &mut impl Rows, known: Option<&Catalog>) -> Result<(Catalog,
     let is_whole = loader.kept.is_empty();
     for (sql, about, step) in STEPS {
         rows.rows(&sql.replace("$KEPT", &kept), &mut |fields| step(&mut loader, &mut Row::new(about, fields))).await?;
+        // Those of the last relation are followed by no other's.
+        loader.close_columns();
     }
     rows.rows("COMMIT", &mut |_| Ok(())).await?;
     Ok((loader.finish(), print, is_whole))
@@ -464,6 +487,8 @@ const STEPS: &[(&str, &str, Step)] = &[
     (TRIGGERS, "triggers", Loader::trigger),
     (INHERITANCE, "inheritance", Loader::inheritance),
     (VIEW_DEPENDENCIES, "dependencies of views", Loader::view_dependency),
+    (VIEW_CALLS, "calls of views", Loader::view_call),
+    (PARTITION_KEYS, "partition keys", Loader::partition_key),
     (SEQUENCE_OWNERS, "owners of sequences", Loader::sequence_owner),
     (FUNCTIONS, "functions", Loader::function),
     (OPERATORS, "operators", Loader::operator),
@@ -588,6 +613,7 @@ impl Loader {
         let row_security = row.flag()?;
         let has_rules = row.flag()?;
         let definition = row.optional()?.map(Name::from);
+        let check_option = row.flag()?;
         let owner: Oid = row.number()?;
         let relation = Relation {
             oid,
@@ -608,6 +634,9 @@ impl Loader {
             children: Vec::new(),
             definition,
             depends_on: Vec::new(),
+            calls: Vec::new(),
+            check_option,
+            partition_key: Vec::new(),
             owned_by: (owner != 0).then_some((owner, 0)),
             row_security,
         };
@@ -627,7 +656,8 @@ impl Loader {
     }
 
     fn close_columns(&mut self) {
-        if let Some(relation) = self.relations.get_mut(&self.open) {
+        let open = std::mem::take(&mut self.open);
+        if let Some(relation) = self.relations.get_mut(&open) {
             // Not `take`: the buffer is used again, and the list is as long as it must be.
             relation.columns = self.columns.drain(..).collect();
         }
@@ -669,6 +699,25 @@ impl Loader {
     fn view_dependency(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
         let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
         view_dependency(relation, row)
+    }
+
+    fn view_call(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
+        relation.calls.push(row.number()?);
+        Ok(())
+    }
+
+    fn partition_key(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
+        let Some(relation) = self.relations.get_mut(&row.number()?) else { return Ok(()) };
+        let columns: Vec<i16> = row.numbers()?;
+        let expressions = row.optional()?.unwrap_or_default();
+        let is_read = |column: &&Column| {
+            columns.contains(&column.number)
+                || may_hold_whole_row(expressions)
+                || mentions_word(expressions, &column.name)
+        };
+        relation.partition_key = relation.columns.iter().filter(is_read).map(|column| column.number).collect();
+        Ok(())
     }
 
     fn sequence_owner(&mut self, row: &mut Row<'_>) -> Result<(), LoadError> {
@@ -774,7 +823,6 @@ impl Loader {
     }
 
     fn finish(mut self) -> Catalog {
-        self.close_columns();
         let mut catalog = self.catalog;
         inherit_domain_constraints(&mut catalog.types);
         read_all_as_server_does(
@@ -795,6 +843,7 @@ impl Loader {
             relation.foreign_keys.shrink_to_fit();
             relation.triggers.shrink_to_fit();
             relation.depends_on.shrink_to_fit();
+            relation.calls.shrink_to_fit();
             match self.kept.remove(&relation.oid) {
                 Some(kept) => catalog.add_relation(Relation::clone(&kept)),
                 None => catalog.add_relation(relation),

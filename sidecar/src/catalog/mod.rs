@@ -129,6 +129,16 @@ pub struct Relation {
     /// attribute 0 is the whole relation, present wherever the definition may use a whole row.
     #[serde(default, skip_serializing_if = "is_default")]
     pub depends_on: Vec<(Oid, i16)>,
+    /// For a view or materialized view: the functions that its rule calls (pg_depend), by operators and in aggregates too, and
+    /// those that these are made of. What came with the server is left out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub calls: Vec<Oid>,
+    /// For a view: whether it has WITH CHECK OPTION.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub check_option: bool,
+    /// For a partitioned table: the columns that its partition key reads; all of them for a whole row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub partition_key: Vec<i16>,
     /// For a sequence: the (relation, attribute number) that owns it. For an index: the relation that it is on, with 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub owned_by: Option<(Oid, i16)>,
@@ -161,6 +171,9 @@ impl Relation {
             children: Vec::new(),
             definition: None,
             depends_on: Vec::new(),
+            calls: Vec::new(),
+            check_option: false,
+            partition_key: Vec::new(),
             owned_by: None,
             row_security: false,
             extension: None,

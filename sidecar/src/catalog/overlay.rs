@@ -7,7 +7,8 @@
 //! would come without its masks. It takes no locks and changes nothing.
 //! **Also.** A schema is shown as a relation of no name in it.
 //! **Not covered.** Texts that the server deparses (defaults, CHECKs, expressions of indexes) come under the session's
-//! search_path; a view's definition is left out for that reason: without one, nothing is proven from it.
+//! search_path; a view's definition is left out for that reason: without one, nothing is proven from it. What is masked or filtered is
+//! not made or changed here, so what only that asks for (calls of views, partition keys) is left out, too.
 
 use std::collections::BTreeMap;
 
@@ -226,6 +227,9 @@ fn relation(names: &mut Interner, oid: Oid, row: &mut Row<'_>) -> Result<Option<
         children: Vec::new(),
         definition: None,
         depends_on: Vec::new(),
+        calls: Vec::new(),
+        check_option: false,
+        partition_key: Vec::new(),
         owned_by: row.optional()?.and_then(|oid| oid.parse().ok()).map(|oid| (oid, 0)),
         extension: None,
     }))

@@ -220,6 +220,10 @@ fn renumbered(relation: &Relation, map: &impl Fn(Oid) -> Oid) -> Relation {
         *oid = map(*oid);
     }
     found.depends_on.sort_unstable();
+    for oid in &mut found.calls {
+        *oid = map(*oid);
+    }
+    found.calls.sort_unstable();
     if let Some((oid, _)) = &mut found.owned_by {
         *oid = map(*oid);
     }

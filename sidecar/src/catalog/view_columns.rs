@@ -6,6 +6,7 @@
 use pg_query::protobuf::{SelectStmt, SetOperation};
 use pg_query::{Node, NodeEnum};
 
+use super::code::mentions_word;
 use super::{Catalog, Oid, Relation, RelationKind};
 use crate::sql;
 use crate::sql::ParseLimits;
@@ -28,6 +29,60 @@ impl Catalog {
     /// The columns of a view, in their order.
     pub fn view_columns(&self, view: &Relation) -> Vec<ViewColumn> {
         self.traced(view, 0).unwrap_or_else(|| vec![ViewColumn::Computed; view.columns.len()])
+    }
+
+    /// What each condition reads that rows written through a view are held to (WITH CHECK OPTION), its own and those of views
+    /// that it is of. [`ViewColumn::Computed`] may be anything.
+    pub fn checked_in_view(&self, view: &Relation) -> Vec<Vec<ViewColumn>> {
+        let mut found = Vec::new();
+        let (mut view, mut is_checked) = (view, false);
+        for _ in 0..MAX_DEPTH {
+            // The condition of one within is checked for those around it, too.
+            is_checked |= view.check_option;
+            let Some(definition) = view.definition.as_deref().filter(|_| view.kind == RelationKind::View) else {
+                break;
+            };
+            let Some((below, condition)) = self.condition_of(definition) else {
+                // No view that rows are written through as they are.
+                found.extend(is_checked.then(|| vec![ViewColumn::Computed]));
+                break;
+            };
+            if let Some(condition) = condition.filter(|_| is_checked) {
+                let columns = if below.kind == RelationKind::View {
+                    self.view_columns(below)
+                } else {
+                    below.columns.iter().map(|column| ViewColumn::Of(below.oid, column.number)).collect()
+                };
+                let named = below.columns.iter().zip(columns);
+                let is_whole = condition.contains(".*");
+                let read = named.filter(|(column, _)| is_whole || mentions_word(&condition, &column.name));
+                found.push(read.map(|(_, column)| column).collect());
+            }
+            view = below;
+        }
+        found
+    }
+
+    /// The one relation that a view is of, and its condition as SQL.
+    fn condition_of(&self, definition: &str) -> Option<(&Relation, Option<String>)> {
+        let measure = sql::measure(definition, &ParseLimits::default()).ok()?;
+        let found = sql::deep::run_blocking(&measure, || {
+            let mut tree = sql::parse_measured(definition, measure).ok()?.tree;
+            let Some(NodeEnum::SelectStmt(select)) = &mut tree.stmts.first_mut()?.stmt.as_deref_mut()?.node else {
+                return None;
+            };
+            let mut sources = Vec::new();
+            for item in select.from_clause.drain(..) {
+                self.sources(&item, &mut sources)?;
+            }
+            let [(_, below)] = sources.as_slice() else { return None };
+            if select.where_clause.is_none() {
+                return Some((*below, None));
+            }
+            select.target_list.clear();
+            Some((*below, Some(sql::emit(&tree).ok()?)))
+        });
+        found.ok().flatten()
     }
 
     fn traced(&self, view: &Relation, depth: usize) -> Option<Vec<ViewColumn>> {

@@ -328,6 +328,20 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
         }
     }
 
+    if let Some(why) = closed(bound, relation).filter(|_| reads(bound, relation)) {
+        let message = format!("{name} is closed: {why}");
+        match relation.kind {
+            RelationKind::View | RelationKind::MaterializedView => {
+                findings.about(identity, Severity::Warning, "closed-view", "spec.rules", message);
+            }
+            RelationKind::Sequence => {
+                findings.about(identity, Severity::Note, "closed-sequence", "spec.rules", message)
+            }
+            // What the policy says of it did not bind, or it is told with its partitioned table.
+            _ => {}
+        }
+    }
+
     let covered = covered(bound, relation);
     let column_name = |number: i16| relation.column_at(number).map_or("?", |column| &*column.name);
     for (number, column) in &covered {
@@ -384,6 +398,22 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
             findings.about(identity, Severity::Note, "check-constraint", path_of(first), message);
         }
     }
+    if let Some(names) = named(&relation.partition_key) {
+        let mut partitions: Vec<String> = bound
+            .catalog
+            .descendants(relation.oid)
+            .iter()
+            .filter_map(|oid| bound.catalog.relations.get(oid))
+            .map(|partition| partition.qualified_name())
+            .collect();
+        partitions.sort();
+        let message = format!(
+            "{name} is partitioned by {names}, so that a partition's name tells the value of its rows: its partitions are closed by \
+             themselves ({}), and tableoid and ctid of {name} are refused",
+            partitions.join(", ")
+        );
+        findings.about(identity, Severity::Warning, "partition-key", path_of(first), message);
+    }
     for trigger in &relation.triggers {
         let function = bound
             .catalog
@@ -408,6 +438,10 @@ fn relation_findings(bound: &BoundPolicy, relation: &Relation, findings: &mut Fi
             findings.about(identity, Severity::Note, "view", path_of(first), message);
         }
     }
+}
+
+fn closed<'a>(bound: &'a BoundPolicy, relation: &Relation) -> Option<&'a str> {
+    bound.views.get(&relation.oid)?.closed.as_deref()
 }
 
 fn covered_names(bound: &BoundPolicy, relation: &Relation) -> String {

@@ -8,17 +8,17 @@
 //! The order: what the policy says of each relation ([`own`]) → spread over inheritance → generated columns → columns
 //! that were there and are gone → views, from the tables up ([`lineage`]) → expressions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pg_query::protobuf::{BoolExpr, BoolExprType, Node, node::Node as Kind};
-use postern_crds::{CheckedIdentity, CheckedPolicy, ColumnPattern, MaskKind, NamePattern, OnPredicate};
+use postern_crds::{CheckedIdentity, CheckedPolicy, ColumnPattern, MaskKind, NamePattern, OnPredicate, Verb};
 
 use super::bound::{BindProblem, BoundMask, BoundPolicy, ColumnView, RelationView, Restricted, RowFilter};
 use super::mask::HashKey;
-use super::{expression, lineage, mask, qualify, scrub};
-use crate::catalog::names::quote_identifier;
-use crate::catalog::{Catalog, Name, Oid, Relation, RelationKind};
+use super::{expression, grant, lineage, mask, qualify, scrub};
+use crate::catalog::names::{quote_identifier, quote_text};
+use crate::catalog::{Catalog, Function, Name, Oid, Relation, RelationKind};
 
 /// What a column shall be, before its expression is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +92,8 @@ pub(super) struct Plan {
     pub(super) closed: Option<String>,
     pub(super) columns: BTreeMap<i16, Want>,
     pub(super) filters: Vec<PlannedFilter>,
+    /// What a column is that tells in which partition a row is.
+    pub(super) place: Option<Want>,
 }
 
 impl Plan {
@@ -102,7 +104,7 @@ impl Plan {
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.closed.is_none() && self.columns.is_empty() && self.filters.is_empty()
+        self.closed.is_none() && self.columns.is_empty() && self.filters.is_empty() && self.place.is_none()
     }
 
     pub(super) fn add_filter(&mut self, filter: PlannedFilter) {
@@ -149,6 +151,10 @@ pub fn bind(
     generated_columns(&catalog, &mut plans);
     let restricted = gone(&policy, &identity, &catalog, previous, &mut plans, &mut problems);
     spread_closed(&catalog, &mut plans);
+    let telling_partitions = partitions(&catalog, &mut plans);
+    let tables_with_sequence = sequences(&catalog, &mut plans);
+    let may_call = |function: &Function| policy.function_allowed(&identity, &function.schema, &function.name).is_some();
+    lineage::calls(&catalog, &mut plans, may_call);
     lineage::views(&catalog, &mut plans);
 
     let keys = mask::hash_keys(&policy);
@@ -165,6 +171,7 @@ pub fn bind(
     let mut filters = views.values().filter_map(|view| view.filter.as_ref());
     let row_filters = filters.clone().next().is_some();
     let costly_filters = filters.any(|filter| filter.costly);
+    let lastval_tells = may_write(&policy, &identity, &catalog, tables_with_sequence);
     let mut problems = problems.0;
     problems.sort_by(|one, two| (&one.path, &one.message).cmp(&(&two.path, &two.message)));
     BoundPolicy {
@@ -176,6 +183,8 @@ pub fn bind(
         costly_filters,
         row_filters,
         scrubbed,
+        telling_partitions,
+        lastval_tells,
         problems,
         restricted,
     }
@@ -324,6 +333,60 @@ fn spread_closed(catalog: &Catalog, plans: &mut Plans) {
     }
 }
 
+/// Where the key of a partitioned table reads a masked or hidden column, in which partition a row is tells its value. The table
+/// itself shows all rows of its partitions, which are closed. Gives these.
+fn partitions(catalog: &Catalog, plans: &mut Plans) -> BTreeSet<Oid> {
+    let mut found = Vec::new();
+    for (oid, plan) in plans.iter() {
+        let Some(relation) = catalog.relations.get(oid) else { continue };
+        let wants = relation.partition_key.iter().filter_map(|number| plan.columns.get(number));
+        if let Some(want) = wants.map(Want::of_expression).reduce(Want::and) {
+            found.push((relation, want));
+        }
+    }
+    // What is said of one is the same each time.
+    found.sort_by(|(one, _), (other, _)| (&one.schema, &one.name).cmp(&(&other.schema, &other.name)));
+    let mut telling = BTreeSet::new();
+    for (relation, want) in found {
+        let why =
+            format!("it is a partition of {}, whose partition key reads what is masked or hidden", full_name(relation));
+        for oid in catalog.descendants(relation.oid) {
+            plans.entry(oid).or_default().close(&*why);
+            telling.insert(oid);
+        }
+        for oid in catalog.ancestors(relation.oid).into_iter().chain([relation.oid]) {
+            let place = &mut plans.entry(oid).or_default().place;
+            *place = place.take().into_iter().chain([want.clone()]).reduce(Want::and);
+        }
+    }
+    telling
+}
+
+/// Closes sequences that masked and hidden columns take their values from: they tell the newest one. Gives the tables of these.
+fn sequences(catalog: &Catalog, plans: &mut Plans) -> Vec<Oid> {
+    let all = || catalog.relations.values().filter(|relation| relation.kind == RelationKind::Sequence);
+    let owned: HashMap<(Oid, i16), Oid> = all().filter_map(|it| Some((it.owned_by?, it.oid))).collect();
+    let called: HashMap<String, Oid> = all().map(|it| (calls_next(it), it.oid)).collect();
+    let mut found: Vec<(String, Oid, Oid)> = Vec::new();
+    for (oid, plan) in plans.iter() {
+        let Some(relation) = catalog.relations.get(oid) else { continue };
+        for column in plan.columns.keys().filter_map(|number| relation.column_at(*number)) {
+            let default = column.default.as_deref().unwrap_or_default();
+            let calls = default.split_inclusive("::regclass)").filter_map(|part| part.get(part.find("nextval(")?..));
+            let sequences = calls.filter_map(|call| called.get(call)).chain(owned.get(&(*oid, column.number)));
+            for sequence in sequences {
+                let why = format!("a masked or hidden column of {} takes its values from it", full_name(relation));
+                found.push((why, *sequence, *oid));
+            }
+        }
+    }
+    found.sort();
+    for (why, sequence, _) in &found {
+        plans.entry(*sequence).or_default().close(&**why);
+    }
+    found.into_iter().map(|(.., table)| table).collect()
+}
+
 /// A generated column that is another column is masked like it; one that is computed from a masked or hidden column is
 /// NULL. A child may compute it otherwise than its ancestors, through which its rows are read as well.
 fn generated_columns(catalog: &Catalog, plans: &mut Plans) {
@@ -439,7 +502,8 @@ fn view_of(
     plan: Plan,
     problems: &mut Problems,
 ) -> RelationView {
-    let mut view = RelationView { closed: plan.closed, ..RelationView::default() };
+    let place_tells = plan.place.is_some();
+    let mut view = RelationView { closed: plan.closed, place_tells, ..RelationView::default() };
     for (number, want) in plan.columns {
         let Some(column) = relation.column_at(number) else { continue };
         let wanted = match want {
@@ -504,6 +568,21 @@ fn row_filter(catalog: &Catalog, relation: &Relation, filters: &[PlannedFilter])
     };
     let costly = expression::is_costly(&expression, catalog, relation);
     Ok(Some(RowFilter { expression, costly, columns, rule: rules.join(", ") }))
+}
+
+/// The call by which a default takes the next value of a sequence, as the server writes it.
+pub(super) fn calls_next(sequence: &Relation) -> String {
+    format!("nextval({}::regclass)", quote_text(&sequence.qualified_name()))
+}
+
+/// Whether the identity may make rows in one of these tables, by itself or by what a write of its own goes on to.
+fn may_write(policy: &CheckedPolicy, identity: &CheckedIdentity, catalog: &Catalog, tables: Vec<Oid>) -> bool {
+    scrub::closure(catalog, tables.into_iter()).iter().filter_map(|oid| catalog.relations.get(oid)).any(|relation| {
+        let is_given = |verb| {
+            policy.grant(identity, &relation.schema, &relation.name, grant::is_special(relation), verb).is_some()
+        };
+        [Verb::Insert, Verb::Update, Verb::Delete, Verb::CopyIn].into_iter().any(is_given)
+    })
 }
 
 /// `schema.name`, for messages.

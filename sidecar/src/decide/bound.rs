@@ -1,6 +1,6 @@
 //! The bound policy: checked policy × catalog, for one identity. What the analysis asks while it walks a statement.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use pg_query::protobuf::Node;
@@ -13,6 +13,9 @@ use crate::sql::fingerprint;
 /// In mask and filter expressions a column of the row is the ColumnRef `[ROW, name]`; [`instantiate`](super::expression::instantiate) puts the alias
 /// of the place where the expression is used for `ROW`.
 pub const ROW: &str = "\u{1}row";
+
+/// System columns that tell where a row is stored: in which partition, and as which of its rows.
+pub const PLACE_COLUMNS: [&str; 2] = ["tableoid", "ctid"];
 
 /// A policy bound to a catalog, for one identity.
 #[derive(Debug)]
@@ -34,6 +37,11 @@ pub struct BoundPolicy {
     /// Relations whose errors and notices are scrubbed: those with masks, hidden columns or filters, and their closure
     /// over foreign keys, triggers, rules and views.
     pub scrubbed: HashSet<Oid>,
+    /// Partitions that tell what a masked or hidden column holds, by which rows they have: they are closed by themselves.
+    pub telling_partitions: BTreeSet<Oid>,
+    /// Whether `lastval()` may give a value of a masked or hidden column: the identity may write where such a column takes its
+    /// values from a sequence.
+    pub lastval_tells: bool,
     /// What did not bind, as `spec.masks[0].mask: …`.
     pub problems: Vec<BindProblem>,
     /// What the next bind must find again, or close.
@@ -73,6 +81,8 @@ pub struct RelationView {
     pub closed_columns: HashMap<i16, String>,
     /// Rows that exist; all matching filters joined by AND.
     pub filter: Option<RowFilter>,
+    /// Whether in which partition a row is tells what a masked or hidden column holds.
+    pub place_tells: bool,
 }
 
 impl BoundPolicy {
@@ -87,6 +97,23 @@ impl BoundPolicy {
     /// What holds for every session: the minimum over all rules of the identity.
     pub fn session_limits(&self) -> Limits {
         self.policy.rules_for(&self.identity).fold(Limits::default(), |limits, rule| limits.and(rule.limits))
+    }
+
+    /// Telling partitions and their indexes, sorted.
+    pub fn telling_relations(&self) -> Vec<Oid> {
+        let relations = self.telling_partitions.iter().filter_map(|oid| self.catalog.relations.get(oid));
+        let indexes = relations.flat_map(|relation| relation.indexes.iter().map(|index| index.oid));
+        let mut all: Vec<Oid> = self.telling_partitions.iter().copied().chain(indexes).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether a text that may name relations is, or quotes, the name of a telling partition or of an index of one.
+    pub fn names_telling_partition(&self, text: &str) -> bool {
+        let relations = self.telling_partitions.iter().filter_map(|oid| self.catalog.relations.get(oid));
+        let mut names = relations
+            .flat_map(|relation| [&relation.name].into_iter().chain(relation.indexes.iter().map(|index| &index.name)));
+        names.any(|name| *text == **name || text.contains(&format!("\"{name}\"")))
     }
 
     /// The keys of `hash` masks that a session must have from its start. Mode Audit masks nothing, and keeps no secret

@@ -23,6 +23,10 @@ pub enum FunctionClass {
     },
     /// Tells how much was written to the log: not for an identity that may overwrite a masked value.
     WalPosition,
+    /// Gives what some sequence gave last.
+    LastValue,
+    /// Takes a relation, of which it tells something that must not be told of a partition that tells a masked value.
+    OfRelation,
     /// Needs `Lock` or `Ddl`.
     AdvisoryLock,
     /// `pg_notify`: decided by the channel that its first argument names.
@@ -53,6 +57,8 @@ fn read(text: &'static str) -> HashMap<&'static str, FunctionClass> {
                 "sequence-write" => FunctionClass::Sequence { writes: true },
                 "sequence-read" => FunctionClass::Sequence { writes: false },
                 "wal" => FunctionClass::WalPosition,
+                "last-value" => FunctionClass::LastValue,
+                "of-relation" => FunctionClass::OfRelation,
                 "lock" => FunctionClass::AdvisoryLock,
                 "notify" => FunctionClass::Notify,
                 _ => FunctionClass::Denied(why.trim()),
@@ -391,6 +397,8 @@ mod tests {
                 "sequence-write",
                 "sequence-read",
                 "wal",
+                "last-value",
+                "of-relation",
                 "lock",
                 "notify",
                 "denied",
@@ -417,13 +425,11 @@ mod tests {
             "version",
             "txid_current",
             "pg_is_in_recovery",
-            "lastval",
             "pg_sleep",
             "gen_random_uuid",
             "uuidv7",
             "array_agg",
             "sha256",
-            "pg_table_size",
             "obj_description",
             "pg_encoding_to_char",
         ] {
@@ -473,6 +479,8 @@ mod tests {
         assert_eq!(class("set_config"), FunctionClass::Setting);
         assert_eq!(class("nextval"), FunctionClass::Sequence { writes: true });
         assert_eq!(class("currval"), FunctionClass::Sequence { writes: false });
+        assert_eq!(class("lastval"), FunctionClass::LastValue);
+        assert_eq!(class("pg_table_size"), FunctionClass::OfRelation);
         assert_eq!(class("pg_try_advisory_xact_lock"), FunctionClass::AdvisoryLock);
         assert_eq!(class("pg_notify"), FunctionClass::Notify);
     }

@@ -34,6 +34,10 @@ impl BoundPolicy {
                 RelationKind::View | RelationKind::MaterializedView => {
                     "What it shows can't be held to the policy: read its tables, or have it show what the policy needs; `postern-sidecar check` says more."
                 }
+                _ if self.telling_partitions.contains(&relation.oid) => {
+                    "Read or write the partitioned table itself: it shows the rows of all partitions."
+                }
+                RelationKind::Sequence => "Leave the column out of an INSERT: its default runs.",
                 _ => "The policy and the database disagree about it; `postern-sidecar check` says how.",
             };
             return Err(Denial::new(Reason::Closed, format!("{name} is closed: {why}")).hint(hint).object(name));

@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use postern_crds::Verb;
 use postern_crds::combine::is_system_schema;
 
-use super::bound::{BoundPolicy, ColumnView, RelationView};
-use crate::catalog::names::{quote_identifier, quote_name, quote_text};
+use super::bind::calls_next;
+use super::bound::{BoundPolicy, ColumnView, PLACE_COLUMNS, RelationView};
+use crate::catalog::names::quote_name;
 use crate::catalog::{Catalog, Function, Oid, Relation, RelationKind};
 
 /// The server that has the privilege MAINTAIN.
@@ -168,7 +169,8 @@ fn of_rows(bound: &BoundPolicy, relation: &Relation, grants: &mut Grants) {
                     &mut visible().filter(|number| updates || !is_constant(view, *number)),
                 );
                 let has_system_columns = !matches!(relation.kind, RelationKind::View | RelationKind::ForeignTable);
-                let system = SYSTEM_COLUMNS.iter().map(|(number, _)| *number);
+                let is_shown = |name: &str| !(view.place_tells && PLACE_COLUMNS.contains(&name));
+                let system = SYSTEM_COLUMNS.iter().filter(|(_, name)| is_shown(name)).map(|(number, _)| *number);
                 columns(grants, Privilege::Select, &mut system.filter(|_| has_system_columns));
             }
             if updates {
@@ -221,7 +223,7 @@ fn of_sequence(bound: &BoundPolicy, sequence: &Relation, grants: &mut Grants) {
     };
     let owner = sequence.owned_by.and_then(|(owner, _)| catalog.relations.get(&owner));
     // A default is the owner's code, but runs with the rights of who inserts.
-    let call = format!("nextval({}::regclass)", quote_text(&qualified(sequence)));
+    let call = calls_next(sequence);
     let is_default = |relation: &Relation| {
         let mut defaults = relation.columns.iter().filter_map(|column| column.default.as_ref());
         defaults.any(|default| default.contains(&call))
@@ -234,11 +236,6 @@ fn of_sequence(bound: &BoundPolicy, sequence: &Relation, grants: &mut Grants) {
     if Verbs(bound, sequence).has(Verb::Select) {
         grants.insert((On::Relation(sequence.oid), Privilege::Select));
     }
-}
-
-/// A relation's name as deparsed expressions have it.
-fn qualified(relation: &Relation) -> String {
-    format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
 }
 
 /// Schemas in which there is something that statements of the identity may name.

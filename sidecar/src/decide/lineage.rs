@@ -15,8 +15,67 @@ use pg_query::protobuf::{self, Alias, Node, RangeVar, SelectStmt, SetOperation, 
 use super::bind::{Plan, PlannedFilter, Plans, Want, add, full_name};
 use super::expression::{self, UnknownNode, for_each_child, instantiate_with, row_column, text_of};
 use super::mask::parse_expression;
-use crate::catalog::{Catalog, Oid, Relation};
+use super::scrub::Reach;
+use crate::catalog::code::{text_runner, words};
+use crate::catalog::{Catalog, Function, Oid, Relation, RelationKind};
 use crate::sql::{self, ParseLimits};
+
+/// Closes views that call what may read masked, hidden or filtered values and shows them as they are stored. A generated column that
+/// does so is NULL.
+pub(super) fn calls(catalog: &Catalog, plans: &mut Plans, may_call: impl Fn(&Function) -> bool) {
+    // A function may read a view that calls another.
+    while !plans.is_empty() {
+        let over = plans.keys().flat_map(|oid| catalog.views_over(*oid));
+        let mut reach = Reach::of(catalog, plans.keys().copied().chain(over));
+        // What is written in C comes from who installs the server.
+        let mut reads = |function: &Function| {
+            !matches!(&*function.language, "internal" | "c") && !may_call(function) && reach.reaches(function)
+        };
+        let (mut closed, mut computed) = (Vec::new(), Vec::new());
+        for relation in catalog.relations.values() {
+            let plan = plans.get(&relation.oid);
+            if plan.is_none_or(|plan| plan.closed.is_none())
+                && let Some(why) = reads_by_call(catalog, relation, &mut reads)
+            {
+                closed.push((relation.oid, why));
+            }
+            for column in &relation.columns {
+                let is_open = plan.is_none_or(|plan| !plan.columns.contains_key(&column.number));
+                let named = column.generated.as_deref().filter(|_| is_open).map(words).unwrap_or_default();
+                let mut called = named.iter().filter_map(|word| catalog.functions.get(word.as_str())).flatten();
+                if called.any(&mut reads) {
+                    computed.push((relation.oid, column.name.clone()));
+                }
+            }
+        }
+        if closed.is_empty() && computed.is_empty() {
+            return;
+        }
+        for (view, why) in closed {
+            plans.entry(view).or_default().close(why);
+        }
+        for (of, name) in computed {
+            for oid in catalog.ancestors(of).into_iter().chain([of]) {
+                if let Some(column) = catalog.relations.get(&oid).and_then(|relation| relation.column(&name)) {
+                    add(&mut plans.entry(oid).or_default().columns, column.number, Want::Hidden.of_expression());
+                }
+            }
+        }
+    }
+}
+
+/// Why a view is closed by what it calls: a function of the database's owner that `reads`, or one that runs SQL given as text.
+fn reads_by_call(catalog: &Catalog, view: &Relation, reads: impl FnMut(&Function) -> bool) -> Option<String> {
+    let definition = view.definition.as_deref()?;
+    let mut reads = reads;
+    let called = view.calls.iter().filter_map(|oid| catalog.function(*oid)).filter(|function| reads(function));
+    if let Some(name) = called.map(|function| format!("{}.{}", function.schema, function.name)).min() {
+        return Some(format!(
+            "it calls {name}, which may read what is masked or filtered (a rule with `functions: [{name}]` shows what that returns)"
+        ));
+    }
+    text_runner(definition).map(|name| format!("it calls {name}, which runs SQL given as text"))
+}
 
 /// Gives each view what the relations that it reads carry.
 pub(super) fn views(catalog: &Catalog, plans: &mut Plans) {
@@ -61,6 +120,7 @@ fn merge(plan: &mut Plan, derived: Plan) {
     for filter in derived.filters {
         plan.add_filter(filter);
     }
+    plan.place = plan.place.take().into_iter().chain(derived.place).reduce(Want::and);
 }
 
 /// What a view carries from what it reads.
@@ -72,6 +132,10 @@ fn derive(catalog: &Catalog, plans: &Plans, view: &Relation) -> Plan {
             derived.close(format!("it reads {}, which is closed: {why}", full_name(relation)));
             return derived;
         }
+    }
+    // EXPLAIN of it would tell where the rows of what it reads are.
+    if view.kind == RelationKind::View {
+        derived.place = bases().filter_map(|(.., base)| base.place.clone()).reduce(Want::and);
     }
     let traced = trace(catalog, plans, view);
     let missed = match &traced {
@@ -212,12 +276,25 @@ impl Output {
 }
 
 /// Something in FROM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Item {
     alias: String,
     columns: Vec<Output>,
     /// Set if it has columns that aren't known, which are computed from this.
     others: Option<Output>,
+    /// What its tableoid and ctid must be.
+    place: Option<Want>,
+}
+
+impl Item {
+    /// A system column of it.
+    fn system(&self, name: &str) -> Option<Output> {
+        match name {
+            "tableoid" | "ctid" => Some(Output { want: self.place.clone(), ..Output::clean(name) }),
+            "xmin" | "xmax" | "cmin" | "cmax" => Some(Output::clean(name)),
+            _ => None,
+        }
+    }
 }
 
 /// Names that a query can use from around it.
@@ -477,7 +554,8 @@ impl Tracer<'_> {
                 let query = self.query(inner, around)?;
                 *read = read.clone().or(query.read);
                 let (alias, names) = alias_of(it.alias.as_ref());
-                Ok(vec![Item { alias: alias.to_owned(), columns: rename(query.outputs, names)?, others: None }])
+                let columns = rename(query.outputs, names)?;
+                Ok(vec![Item { alias: alias.to_owned(), columns, ..Item::default() }])
             }
             Some(Kind::JoinExpr(join)) => {
                 let first = self.instances.len();
@@ -525,12 +603,14 @@ impl Tracer<'_> {
                     let used: Vec<&str> = join.using_clause.iter().filter_map(text_of).collect();
                     let columns =
                         merged.iter().filter(|column| used.contains(&column.name.as_str())).cloned().collect();
-                    items.push(Item { alias: alias.aliasname.clone(), columns, others: None });
+                    items.push(Item { alias: alias.aliasname.clone(), columns, ..Item::default() });
                 }
                 match &join.alias {
                     // The merged columns come first then, so names given by position can't be followed.
                     Some(alias) if !alias.colnames.is_empty() => unknown("a join with names for its columns"),
-                    Some(alias) => Ok(vec![Item { alias: alias.aliasname.clone(), columns: merged, others: None }]),
+                    Some(alias) => {
+                        Ok(vec![Item { alias: alias.aliasname.clone(), columns: merged, ..Item::default() }])
+                    }
                     None => Ok(items),
                 }
             }
@@ -549,7 +629,7 @@ impl Tracer<'_> {
                 *read = read.clone().or(computed.clone());
                 let (alias, _) = alias_of(function.alias.as_ref());
                 let alias = if alias.is_empty() { name } else { alias.to_owned() };
-                Ok(vec![Item { alias, columns: Vec::new(), others: Some(computed) }])
+                Ok(vec![Item { alias, others: Some(computed), ..Item::default() }])
             }
             Some(Kind::RangeTableSample(sample)) => match &mut sample.relation {
                 Some(relation) => self.table_item(relation, around, read),
@@ -566,7 +646,7 @@ impl Tracer<'_> {
         if table.schemaname.is_empty()
             && let Some(columns) = around.tables.get(&table.relname)
         {
-            return Ok(Item { alias, columns: rename(columns.clone(), names)?, others: None });
+            return Ok(Item { alias, columns: rename(columns.clone(), names)?, ..Item::default() });
         }
         let schema = if table.schemaname.is_empty() { "pg_catalog" } else { &table.schemaname };
         let Some(relation) = self.catalog.relation(schema, &table.relname) else {
@@ -587,7 +667,8 @@ impl Tracer<'_> {
                 text: self.catalog.types.get(&column.type_oid).is_some_and(|kind| kind.category == 'S'),
             }
         });
-        Ok(Item { alias, columns: rename(columns.collect(), names)?, others: None })
+        let place = plan.and_then(|plan| plan.place.clone());
+        Ok(Item { alias, columns: rename(columns.collect(), names)?, others: None, place })
     }
 
     /// One output: a column stays what it is, anything else is computed.
@@ -696,6 +777,9 @@ fn find_unqualified(around: &Around, name: &str) -> Option<Output> {
         if let Some(found) = others.reduce(Output::or) {
             return Some(Output { name: name.to_owned(), ..found });
         }
+        if let Some(found) = scope.iter().filter_map(|item| item.system(name)).reduce(Output::or) {
+            return Some(found);
+        }
     }
     None
 }
@@ -709,7 +793,7 @@ fn find_qualified(around: &Around, alias: &str, name: &str) -> Option<Output> {
     if let Some(others) = &item.others {
         return Some(Output { name: name.to_owned(), ..others.clone() });
     }
-    ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"].contains(&name).then(|| Output::clean(name))
+    item.system(name)
 }
 
 /// The names before a star.

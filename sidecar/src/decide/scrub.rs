@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::catalog::code::{is_plain, words};
+use crate::catalog::code::{is_plain, may_run_text, words};
 use crate::catalog::{Catalog, Function, Oid};
 
 /// The relations, with all that reach them.
@@ -30,9 +30,7 @@ pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) 
             open.extend(next.into_iter().filter(|oid| found.insert(*oid)));
         }
         // Triggers that come to name one of those found so far.
-        let names: HashSet<&str> =
-            found.iter().filter_map(|oid| catalog.relations.get(oid)).map(|relation| &*relation.name).collect();
-        let mut reach = Reach { catalog, names: &names, known: HashMap::new() };
+        let mut reach = Reach::of(catalog, found.iter().copied());
         for relation in catalog.relations.values() {
             if !found.contains(&relation.oid) && relation.triggers.iter().any(|it| reach.trigger(it.function)) {
                 open.push(relation.oid);
@@ -49,15 +47,26 @@ pub(super) fn closure(catalog: &Catalog, restricted: impl Iterator<Item = Oid>) 
 }
 
 /// Whether functions may touch relations of these names.
-struct Reach<'a> {
+pub(super) struct Reach<'a> {
     catalog: &'a Catalog,
-    names: &'a HashSet<&'a str>,
+    names: HashSet<&'a str>,
     known: HashMap<Oid, bool>,
 }
 
-impl Reach<'_> {
+impl<'a> Reach<'a> {
+    /// Whether they may touch these relations.
+    pub(super) fn of(catalog: &'a Catalog, relations: impl Iterator<Item = Oid>) -> Self {
+        let names = relations.filter_map(|oid| catalog.relations.get(&oid)).map(|relation| &*relation.name).collect();
+        Self { catalog, names, known: HashMap::new() }
+    }
+
     fn trigger(&mut self, function: Oid) -> bool {
         let Some(function) = self.catalog.function(function) else { return true };
+        self.reaches(function)
+    }
+
+    /// Whether a function may do so, by itself or by what it calls.
+    pub(super) fn reaches(&mut self, function: &Function) -> bool {
         let mut seen = HashSet::new();
         let reaches = self.function(function, &mut seen);
         if reaches {
@@ -91,7 +100,7 @@ impl Reach<'_> {
     fn body(&self, body: &str, seen: &mut HashSet<Oid>) -> bool {
         let words = words(body);
         let odd = |name: &&&str| !is_plain(name);
-        if words.contains("execute") || self.names.iter().filter(odd).any(|name| body.contains(name)) {
+        if may_run_text(body, &words) || self.names.iter().filter(odd).any(|name| body.contains(name)) {
             return true;
         }
         words.iter().any(|word| {

@@ -239,6 +239,27 @@ pub fn system_view(relation: &Relation, policy: &BoundPolicy) -> SystemView {
     }
 }
 
+/// The condition under which bounds and size of a relation, an expression, may be told: not those of a partition that tells a
+/// masked value by its rows, nor of what belongs to one. Nothing where there is none.
+pub fn shown_relation(relation: &str, policy: &BoundPolicy) -> Option<String> {
+    let telling = policy.telling_relations();
+    // Whose a toast table is isn't known here.
+    (!telling.is_empty()).then(|| {
+        format!(
+            "{relation}::pg_catalog.oid OPERATOR(pg_catalog.<>) ALL ({}) AND EXISTS (SELECT FROM pg_catalog.pg_class c \
+             WHERE c.oid OPERATOR(pg_catalog.=) {relation}::pg_catalog.oid \
+             AND c.relnamespace OPERATOR(pg_catalog.<>) 'pg_toast'::pg_catalog.regnamespace::pg_catalog.oid)",
+            oids(&telling)
+        )
+    })
+}
+
+/// As an array in SQL.
+fn oids(list: &[Oid]) -> String {
+    let list: Vec<String> = list.iter().map(Oid::to_string).collect();
+    format!("ARRAY[{}]::pg_catalog.oid[]", list.join(", "))
+}
+
 /// A relation of an extension that shows statements or data of others, whatever rules say of its schema.
 pub fn extension_denied(relation: &Relation) -> Option<&'static str> {
     match relation.extension.as_deref()? {
@@ -293,7 +314,7 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
         "pg_attribute" => attributes(relation, &hidden, policy),
         "pg_attrdef" => without(hidden.pairs("r.adrelid", "r.adnum")),
         "pg_description" => without(hidden.pairs("r.objoid", "r.objsubid")),
-        "pg_class" => classes(relation, &hidden),
+        "pg_class" => classes(relation, &hidden, policy),
         "pg_index" => without(any([hidden.overlap("r.indrelid", "r.indkey"), hidden.index("r.indexrelid")])),
         "pg_constraint" => without(any([
             hidden.overlap("r.conrelid", "r.conkey"),
@@ -457,8 +478,9 @@ fn attributes(relation: &Relation, hidden: &Hidden, policy: &BoundPolicy) -> Sys
     })
 }
 
-/// pg_class without indexes that name a hidden column, and with as many CHECKs as pg_constraint shows: pg_dump counts.
-fn classes(relation: &Relation, hidden: &Hidden) -> SystemView {
+/// pg_class without indexes that name a hidden column, and with as many CHECKs as pg_constraint shows: pg_dump counts. Of partitions
+/// that tell a masked value by their rows it shows neither bounds nor how many there are.
+fn classes(relation: &Relation, hidden: &Hidden, policy: &BoundPolicy) -> SystemView {
     let rows = hidden.index("r.oid").map(|condition| format!("NOT ({condition})"));
     let mut checks = String::new();
     for of in hidden.columns.iter().filter(|of| of.checks > 0) {
@@ -468,11 +490,20 @@ fn classes(relation: &Relation, hidden: &Hidden) -> SystemView {
             of.relation, of.checks
         );
     }
-    if rows.is_none() && checks.is_empty() {
+    let telling = policy.telling_relations();
+    if rows.is_none() && checks.is_empty() && telling.is_empty() {
         return SystemView::Open;
     }
-    replace(relation, rows, |column| {
-        (column == "relchecks" && !checks.is_empty()).then(|| format!("CASE{checks} ELSE r.relchecks END"))
+    let unless_telling = |blank: &str, column: &str| {
+        let of_telling = format!("r.oid OPERATOR(pg_catalog.=) ANY ({})", oids(&telling));
+        (!telling.is_empty()).then(|| format!("CASE WHEN {of_telling} THEN {blank} ELSE r.{column} END"))
+    };
+    replace(relation, rows, |column| match column {
+        "relchecks" => (!checks.is_empty()).then(|| format!("CASE{checks} ELSE r.relchecks END")),
+        "relpartbound" => unless_telling("NULL", column),
+        "relpages" | "relallvisible" | "relallfrozen" => unless_telling("0", column),
+        "reltuples" => unless_telling("(-1)::pg_catalog.float4", column),
+        _ => None,
     })
 }
 

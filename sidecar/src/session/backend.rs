@@ -639,7 +639,8 @@ where
 
     fn scrubbed(&self, mut fields: Fields) -> Fields {
         if self.is_scrubbing() {
-            scrub::scrub(&mut fields);
+            let bound = self.shared.gate.bound();
+            scrub::scrub(&mut fields, |text| bound.names_telling_partition(text));
         }
         fields
     }
@@ -654,7 +655,8 @@ where
             return Ok(());
         }
         let mut fields = Fields::read(self.body(header)).map_err(|_| End::Server("a malformed notice"))?;
-        scrub::scrub(&mut fields);
+        let bound = self.shared.gate.bound();
+        scrub::scrub(&mut fields, |text| bound.names_telling_partition(text));
         self.down.skip(header.frame_len());
         fields.write_notice(self.down.out());
         Ok(())

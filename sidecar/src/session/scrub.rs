@@ -45,8 +45,18 @@ fn is_fixed(file: &str, class: &str) -> bool {
         )
 }
 
-/// What the client reads in place of a message.
-pub(super) fn scrub(fields: &mut Fields) {
+const WITHHELD: &str = "The server's message is withheld: it may quote rows that are masked or filtered for you.";
+
+/// What the client reads in place of a message. Where a name is `secret`, as that of a partition which tells a masked value by having
+/// the row, nothing is told but the code.
+pub(super) fn scrub(fields: &mut Fields, is_secret: impl Fn(&str) -> bool) {
+    if fields.iter().any(|(_, text)| is_secret(text)) {
+        let message = generic(fields.severity(), fields.code()).into_owned();
+        fields.set(Fields::MESSAGE, message);
+        fields.retain(|code| matches!(code, Fields::SEVERITY | Fields::SEVERITY_RAW | Fields::CODE | Fields::MESSAGE));
+        fields.set(Fields::HINT, WITHHELD);
+        return;
+    }
     let file = fields.get(Fields::FILE).unwrap_or_default();
     let code = fields.code();
     let class = code.get(..2).unwrap_or_default();
@@ -72,8 +82,7 @@ pub(super) fn scrub(fields: &mut Fields) {
         _ => false,
     });
     if withheld {
-        let hint = "The server's message is withheld: it may quote rows that are masked or filtered for you.";
-        fields.set(Fields::HINT, hint);
+        fields.set(Fields::HINT, WITHHELD);
     }
 }
 
@@ -181,7 +190,7 @@ mod tests {
 
     fn scrubbed(fields: Fields) -> Fields {
         let mut fields = fields;
-        scrub(&mut fields);
+        scrub(&mut fields, |_| false);
         fields
     }
 
@@ -208,6 +217,22 @@ mod tests {
             .with(Fields::CONSTRAINT, "c")
             .with(Fields::FILE, "execMain.c");
         assert!(!all(&scrubbed(check)).contains("RAW"));
+    }
+
+    #[test]
+    fn where_a_name_tells_a_value_only_the_code_is_left() {
+        let is_secret = |text: &str| text == "RAW" || text.contains("\"RAW\"");
+        let not_null = Fields::new("ERROR", "23502", "null value in column \"a\" of relation \"RAW\" violates it")
+            .with(Fields::TABLE, "RAW")
+            .with(Fields::COLUMN, "a")
+            .with(Fields::FILE, "execMain.c");
+        let locked = Fields::new("ERROR", "55P03", "could not obtain lock on row in relation \"RAW\"")
+            .with(Fields::FILE, "heapam.c");
+        for mut fields in [not_null, locked] {
+            let code = fields.code().to_owned();
+            scrub(&mut fields, is_secret);
+            assert!(!all(&fields).contains("RAW") && fields.code() == code, "{}", all(&fields));
+        }
     }
 
     #[test]
