@@ -75,6 +75,11 @@ fn a_name_of_what_stands_beside_it_is_no_hidden_column_of_it() {
     if newer_than_16() {
         texts.push("MERGE INTO customers c USING (VALUES (1)) ssn ON c.id = 1 WHEN MATCHED THEN UPDATE SET name = name RETURNING to_json(ssn)");
     }
+    let database = wire::rows(&wire.simple("SELECT current_database()").unwrap())[0][0].clone();
+    let of_four =
+        format!("UPDATE customers SET name = name WHERE id = 1 RETURNING to_json({database}.public.customers.*)");
+    let of_others = "UPDATE customers SET name = name WHERE id = 1 RETURNING to_json(x.y.z.customers.*)";
+    texts.extend([&*of_four, of_others]);
     texts.extend([
         "UPDATE customers SET name = (SELECT ssn FROM unnest(ARRAY[NULL]::plain[]) u) WHERE id = 1 RETURNING name",
         "UPDATE customers SET name = ssn FROM unnest(ARRAY[NULL]::plain[]) u WHERE customers.id = 1 RETURNING ssn || ''",
@@ -91,6 +96,8 @@ fn a_name_of_what_stands_beside_it_is_no_hidden_column_of_it() {
         "UPDATE customers c SET name = (SELECT max(c.name) FROM customers c) WHERE c.id = 1 RETURNING c.id, (SELECT email FROM plain AS c LIMIT 1)",
         "DELETE FROM customers c USING customers d WHERE c.id = d.id + 1 AND c.name = d.name RETURNING c.email, d.email, c.*",
         "INSERT INTO customers AS c (id, name) SELECT c.id + 10, c.name FROM customers c ON CONFLICT (id) DO UPDATE SET name = c.name || excluded.name RETURNING c.id, email",
+        "UPDATE customers c SET name = name WHERE c.id = 1 RETURNING (SELECT max(x.id) FROM (plain a JOIN plain b USING (id) AS x) JOIN plain c ON x.id = c.id)",
+        "UPDATE customers c SET name = name WHERE c.id = 1 RETURNING (SELECT max(q.n) FROM (SELECT v AS email, count(*) n FROM plain GROUP BY email) q)",
         "UPDATE customers SET name = name FROM (VALUES (1, 'r')) t (id, r) WHERE customers.id = t.id RETURNING to_json(customers) ->> 'email'",
         "UPDATE customers c SET name = x.email FROM (VALUES ('m')) x (email) WHERE c.id = 1 RETURNING c.email || x.email",
         "UPDATE customers c SET name = name WHERE id = 1 RETURNING (SELECT email FROM (VALUES ('m')) x (email))",
@@ -167,11 +174,55 @@ fn what_the_server_does_not_see_there_is_no_column_of_it() {
     if newer_than_16() {
         texts.extend([
             "MERGE INTO customers c USING (VALUES (9, 'x')) s (id, ssn) ON c.id = s.id WHEN NOT MATCHED BY SOURCE THEN UPDATE SET name = ssn RETURNING c.name",
+            "MERGE INTO customers c USING (VALUES (9, 'x')) s (id, ssn) ON c.id = s.id WHEN NOT MATCHED BY SOURCE THEN UPDATE SET name = s.ssn RETURNING c.name",
+            "MERGE INTO customers c USING ((VALUES (9, 'x')) a (id, ssn) JOIN (VALUES (9, 'x')) b (i, ssn) USING (ssn)) ON c.id = a.id
+                WHEN NOT MATCHED BY SOURCE THEN UPDATE SET name = ssn RETURNING c.name",
             "MERGE INTO customers c USING (VALUES (9)) ssn (id) ON c.id = ssn.id WHEN NOT MATCHED BY SOURCE THEN UPDATE SET name = ssn::text RETURNING c.name",
         ]);
     }
     for text in texts {
         tells_nothing(&mut wire, text);
+    }
+}
+
+/// In every place of a write where an expression can stand.
+#[test]
+fn a_subscript_of_what_is_assigned_is_decided_as_any_expression() {
+    if Server::shared().unwrap().version().unwrap() < 15 {
+        return;
+    }
+    let (_gate, mut wire) = through_a_gate();
+    assert!(
+        error(&wire.simple("CREATE TABLE own (id int, a int[]); INSERT INTO own VALUES (2, '{1}')").unwrap()).is_none()
+    );
+    let subscripts = [
+        "(SELECT ascii(ssn) FROM customers WHERE id = 1)",
+        "length(pg_read_file('/etc/passwd'))",
+        "length(set_config('role', 'none', false))",
+    ];
+    for subscript in subscripts {
+        for text in [
+            format!(
+                "MERGE INTO own USING (SELECT 1 AS i) s ON own.id = s.i WHEN NOT MATCHED THEN INSERT (id, a[{subscript}]) VALUES (1, 5)"
+            ),
+            format!(
+                "MERGE INTO own USING (SELECT 2 AS i) s ON own.id = s.i WHEN MATCHED THEN UPDATE SET a[{subscript}] = 5"
+            ),
+            format!("INSERT INTO own (id, a[{subscript}]) VALUES (1, 5)"),
+            format!("INSERT INTO own (id) VALUES (1) RETURNING a[{subscript}]"),
+            format!("UPDATE own SET a[{subscript}] = 5"),
+            format!("UPDATE own SET (id, a[{subscript}]) = (SELECT 1, 5)"),
+            format!("UPDATE own SET (id, a[{subscript}]) = ROW(1, 5)"),
+        ] {
+            let answer = tells_nothing(&mut wire, &text);
+            assert!(error(&answer).is_some(), "{text}");
+        }
+    }
+    for text in [
+        "MERGE INTO own USING (SELECT 1 AS i) s ON own.id = s.i WHEN NOT MATCHED THEN INSERT (id, a[s.i + abs(-1)]) VALUES (1, 5)",
+        "UPDATE own SET a[abs(-2)] = 5",
+    ] {
+        assert!(error(&tells_nothing(&mut wire, text)).is_none(), "{text}");
     }
 }
 

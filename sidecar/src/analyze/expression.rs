@@ -179,14 +179,21 @@ impl Analyzer<'_> {
                     return self.expression(node, place);
                 }
                 let arg = self.optional(&mut indirection.arg, inner)?;
-                let mut subscripts = 0;
+                let (mut subscripts, mut of) = (0, arg);
                 for step in &mut indirection.indirection {
                     match &step.node {
                         Some(NodeEnum::AIndices(_)) => {
                             subscripts += 1;
                             self.children(step, inner)?;
+                            of = None;
                         }
-                        Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => {}
+                        Some(NodeEnum::String(name)) => {
+                            if !of.is_some_and(|kind| self.has_field(kind, &name.sval)) {
+                                self.attribute(&name.sval, place)?;
+                            }
+                            of = None;
+                        }
+                        Some(NodeEnum::AStar(_)) => {}
                         _ => return Err(unsupported("a subscript")),
                     }
                 }
@@ -343,6 +350,9 @@ impl Analyzer<'_> {
             }
             _ => None,
         };
+        if let ([_, .., name], true) = (names.as_slice(), meaning.uncertain) {
+            self.attribute(name, place)?;
+        }
         self.use_meaning(&meaning, place)?;
         let kept = usize::from(meaning.whole.is_empty());
         if meaning.qualifier > 0 || kept == 0 {
@@ -411,6 +421,15 @@ impl Analyzer<'_> {
     pub(crate) fn star(&mut self, node: &mut Node, names: &[String], place: Place) -> Result<Vec<ItemId>, Denial> {
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let items = self.scopes.star(&names);
+        if items.is_empty() && self.scopes.has_guarded_target() {
+            let name = names.join(".");
+            return Err(Denial::new(
+                Reason::UnknownRelation,
+                format!("missing FROM-clause entry for table \"{name}\""),
+            )
+            .sqlstate("42P01")
+            .object(name));
+        }
         self.is_own_value(&[], &items)?;
         for id in &items {
             let place = self.seen_from(*id, place);
@@ -469,6 +488,9 @@ impl Analyzer<'_> {
     /// A name that is no column's: the call to put in its place, if it is one on the row of a write's target.
     fn unknown_column(&mut self, names: &[&str], place: Place) -> Result<Option<Node>, Denial> {
         // `item.f` can be the function call f(item).
+        if let [_, .., name] = names {
+            self.attribute(name, place)?;
+        }
         if let [.., item, name] = names
             && let whole = self.scopes.star(&[item])
             && !whole.is_empty()
@@ -476,9 +498,6 @@ impl Analyzer<'_> {
             let functions = self.catalog.functions_named(&self.session.search_path, None, name);
             let callable: Vec<_> = functions.into_iter().filter(|f| f.arguments.len() == 1).cloned().collect();
             if !callable.is_empty() {
-                for function in &callable {
-                    self.may_call(function, &[])?;
-                }
                 self.may_raise |= !place.after_filter || place.sorts;
                 let place = Place { leaky: true, ..place };
                 for id in &whole {
@@ -509,6 +528,36 @@ impl Analyzer<'_> {
         }
         // The server says so itself, and better.
         Ok(None)
+    }
+
+    /// Whether a type is a row that has a field of this name: what stands behind the point is that then, and nothing else.
+    fn has_field(&self, kind: Oid, name: &str) -> bool {
+        let kind = self.catalog.types.get(&self.catalog.base_type(kind));
+        let row = kind.and_then(|kind| self.catalog.relations.get(&kind.relation));
+        row.is_some_and(|row| row.column(name).is_some())
+    }
+
+    /// What `value.name` runs if that is no field of the value: a function that takes one argument, or a cast to a type (Postgres
+    /// documentation, "Function Calling Conventions" of composite types; the server does the same with any value). Each that it can mean
+    /// is decided as a call.
+    fn attribute(&mut self, name: &str, place: Place) -> Result<(), Denial> {
+        let path = self.session.search_path.clone();
+        let takes_one = |function: &&Function| {
+            let required = function.arguments.len().saturating_sub(usize::from(function.defaults));
+            !function.arguments.is_empty() && (required <= 1 || function.variadic != 0 && required <= 2)
+        };
+        let functions = self.catalog.functions_named(&path, None, name);
+        let functions: Vec<Function> = functions.into_iter().filter(takes_one).cloned().collect();
+        for function in &functions {
+            self.may_call(function, &[])?;
+        }
+        let kind = self.catalog.resolve_type(&path, &self.session.overlay, None, name).map(|kind| kind.oid);
+        if let Some(kind) = kind {
+            self.may_make(kind)?;
+            self.user_cast(None, Some(kind))?;
+        }
+        self.may_raise |= (!functions.is_empty() || kind.is_some()) && (!place.after_filter || place.sorts);
+        Ok(())
     }
 
     /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
@@ -684,7 +733,12 @@ impl Analyzer<'_> {
             }
             meaning.whole
         };
-        if !items.iter().any(|id| self.is_guarded_target(*id) || self.renamed_columns(*id).is_some()) {
+        let is_written_out = |id: &ItemId| self.is_guarded_target(*id) || self.renamed_columns(*id).is_some();
+        let has_column = |id: &ItemId| {
+            let (columns, _) = self.scopes.columns_of(*id);
+            tree::string_of(field).is_some_and(|name| columns.iter().any(|column| column.name.as_deref() == Some(name)))
+        };
+        if !items.iter().any(|id| is_written_out(id) || self.scopes.has_guarded_target() && has_column(id)) {
             return None;
         }
         column.fields.push(field.clone());

@@ -27,6 +27,7 @@ impl Analyzer<'_> {
         form: CallForm,
         windowed: bool,
     ) -> Result<Option<Oid>, Denial> {
+        self.walked.insert(call.location);
         let (schema, name) = match tree::strings(&call.funcname).as_deref() {
             Some([name]) => (None, (*name).to_owned()),
             Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),

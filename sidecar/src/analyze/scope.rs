@@ -179,8 +179,8 @@ pub(crate) struct Scope {
     pub(crate) ctes: Vec<Cte>,
     /// FROM items visible at this point.
     pub(crate) items: Vec<ItemId>,
-    /// Names that joins among them merge by USING.
-    pub(crate) merged: Vec<Arc<str>>,
+    /// Names that joins among them merge by USING, each with the first item of its join.
+    pub(crate) merged: Vec<(ItemId, Arc<str>)>,
 }
 
 /// What a column reference means.
@@ -256,9 +256,20 @@ impl Scopes {
         id
     }
 
+    /// Whether the innermost level offers an item.
+    pub(crate) fn is_here(&self, id: ItemId) -> bool {
+        self.levels.last().is_some_and(|level| level.items.contains(&id))
+    }
+
     /// Offers these items at the innermost level in place of those that it offered, which are given back.
     pub(crate) fn offer_only(&mut self, items: Vec<ItemId>) -> Vec<ItemId> {
         self.levels.last_mut().map(|level| std::mem::replace(&mut level.items, items)).unwrap_or_default()
+    }
+
+    /// Offers only those of its items that were added from this one on. Gives back what it offered.
+    pub(crate) fn offer_since(&mut self, first: ItemId) -> Vec<ItemId> {
+        let items = self.levels.last().map(|level| level.items.clone()).unwrap_or_default();
+        self.offer_only(items.into_iter().filter(|id| *id >= first).collect())
     }
 
     /// The item.
@@ -359,7 +370,12 @@ impl Scopes {
             let offers = |id: &ItemId| matches!(self.column_named(*id, name), (Some(_), _) | (_, false));
             level.items.iter().any(offers)
         };
-        self.reachable().find(offers).is_some_and(|level| level.merged.iter().any(|merged| **merged == *name))
+        self.reachable().find(offers).is_some_and(|level| {
+            // ON sees some of the level's joins only.
+            let first = level.items.iter().min();
+            let is_seen = |join: &ItemId| first.is_some_and(|first| first <= join);
+            level.merged.iter().any(|(join, merged)| **merged == *name && is_seen(join))
+        })
     }
 
     /// What a column reference means; `names` without a trailing `*`.
@@ -368,7 +384,8 @@ impl Scopes {
         match names {
             [name] => self.bare(name, &mut meaning),
             [item, name] => self.qualified(None, item, name, &mut meaning),
-            [schema, item, name] => self.qualified(Some(schema), item, name, &mut meaning),
+            // The database's name stands before these.
+            [schema, item, name] | [_, schema, item, name] => self.qualified(Some(schema), item, name, &mut meaning),
             _ => {}
         }
         meaning
@@ -432,7 +449,7 @@ impl Scopes {
             let found: Vec<ItemId> = match names {
                 [] => return level.items.clone(),
                 [item] => self.named(level, None, item).collect(),
-                [schema, item] => self.named(level, Some(schema), item).collect(),
+                [schema, item] | [_, schema, item] => self.named(level, Some(schema), item).collect(),
                 _ => Vec::new(),
             };
             if !found.is_empty() {

@@ -135,7 +135,7 @@ impl Analyzer<'_> {
         self.picked_setting = None;
         let groups = select.group_clause.len();
         for node in &mut select.group_clause {
-            self.output_or_expression(node, &output, sorted)?;
+            self.output_or_expression(node, &output, sorted, true)?;
         }
         if let Some(having) = &mut select.having_clause {
             self.expression(having, Place { leaky: true, ..Place::CONDITION })?;
@@ -145,13 +145,13 @@ impl Analyzer<'_> {
         }
         for node in &mut select.distinct_clause {
             if node.node.is_some() {
-                self.output_or_expression(node, &output, sorted)?;
+                self.output_or_expression(node, &output, sorted, false)?;
             }
         }
         for node in &mut select.sort_clause {
             let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
             if let Some(inner) = sort.node.as_deref_mut() {
-                let kind = self.output_or_expression(inner, &output, Place { predicate: true, ..sorted })?;
+                let kind = self.output_or_expression(inner, &output, Place { predicate: true, ..sorted }, false)?;
                 self.sort_operator(sort, kind)?;
             }
         }
@@ -417,9 +417,15 @@ impl Analyzer<'_> {
         column
     }
 
-    /// ORDER BY, GROUP BY and DISTINCT ON take an output column's name or ordinal, else an expression. Tells the type
-    /// where it is certain.
-    fn output_or_expression(&mut self, node: &mut Node, output: &Output, place: Place) -> Result<Option<Oid>, Denial> {
+    /// ORDER BY, GROUP BY (`grouping`) and DISTINCT ON take an output column's name or ordinal, else an expression; GROUP BY a column in
+    /// FROM first. Tells the type where it is certain.
+    fn output_or_expression(
+        &mut self,
+        node: &mut Node,
+        output: &Output,
+        place: Place,
+        grouping: bool,
+    ) -> Result<Option<Oid>, Denial> {
         match &node.node {
             Some(NodeEnum::AConst(constant)) => {
                 let Some(pb::a_const::Val::Ival(ordinal)) = &constant.val else { return Ok(None) };
@@ -437,7 +443,10 @@ impl Analyzer<'_> {
                         self.mark(&meant, place)?;
                         let same = self.scopes.meaning(&[name]);
                         if !same.is_empty() {
-                            self.expression(node, place)?;
+                            // As a sign of what may be read: it is an output column, by its name.
+                            let is_input = grouping && same.columns.iter().any(|(id, _)| self.scopes.is_here(*id));
+                            let mut other = node.clone();
+                            self.expression(if is_input { node } else { &mut other }, place)?;
                         }
                         return Ok(match meant.as_slice() {
                             [one] if same.is_empty() => one.type_oid,
@@ -458,7 +467,8 @@ impl Analyzer<'_> {
         for node in sort {
             let Some(NodeEnum::SortBy(sort)) = &mut node.node else { return Err(unsupported("ORDER BY")) };
             if let Some(inner) = sort.node.as_deref_mut() {
-                let kind = self.output_or_expression(inner, output, Place { predicate: true, ..Place::default() })?;
+                let kind =
+                    self.output_or_expression(inner, output, Place { predicate: true, ..Place::default() }, false)?;
                 self.sort_operator(sort, kind)?;
             }
         }
@@ -473,6 +483,8 @@ impl Analyzer<'_> {
     /// One thing in FROM.
     pub(crate) fn table_item(&mut self, node: &mut Node) -> Result<Vec<ItemId>, Denial> {
         if let Some(settings) = self.settings_as_view(node) {
+            // Nothing of the client's is left of it.
+            tree::places_that_run(node, &mut self.walked)?;
             *node = settings;
             self.changed = true;
         }
@@ -634,7 +646,13 @@ impl Analyzer<'_> {
             let mut items = list.items.iter_mut();
             let Some(call) = items.next() else { return Err(unsupported("a function in FROM")) };
             let place = Place { leaky: true, ..Place::default() };
+            let location = match &call.node {
+                Some(NodeEnum::FuncCall(call)) => call.location,
+                _ => -1,
+            };
             if let Some(arguments) = several_unnested(call) {
+                // Each is a call by itself.
+                self.walked.insert(location);
                 for argument in arguments {
                     let mut each = tree::call("unnest", vec![tree::take(argument)]);
                     let type_oid = self.expression(&mut each, place)?;
@@ -805,7 +823,7 @@ impl Analyzer<'_> {
             self.merged_columns = true;
             let Some(name) = string_of(name) else { return Err(unsupported("USING")) };
             if let Some(level) = self.scopes.levels.last_mut() {
-                level.merged.push(name.into());
+                level.merged.push((first_left, name.into()));
             }
             let (mut left, mut right) =
                 (self.columns_of_all(&items, ..left_items), self.columns_of_all(&items, left_items..));
@@ -816,7 +834,7 @@ impl Analyzer<'_> {
         }
         if let Some(quals) = join.quals.as_deref_mut() {
             // ON sees what it joins, and nothing else of this level.
-            let beside = self.scopes.offer_only(items.clone());
+            let beside = self.scopes.offer_since(first_left);
             let is_inner = matches!(kind, Ok(pb::JoinType::JoinInner));
             self.nullable += usize::from(!is_inner);
             self.expression(quals, self.where_place())?;
@@ -859,7 +877,7 @@ impl Analyzer<'_> {
             output.complete = false;
         }
         if let Some(level) = self.scopes.levels.last_mut() {
-            level.items.retain(|id| !items.contains(id));
+            level.items.retain(|id| *id < first_left);
             level.merged.truncate(merged_before);
         }
         Ok(vec![self.derived(Some(alias), &mut output)])

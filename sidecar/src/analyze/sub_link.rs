@@ -24,6 +24,7 @@ use crate::decide::{Denial, builtins};
 impl Analyzer<'_> {
     pub(super) fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
+        self.walked.insert(link.location);
         let kind = pb::SubLinkType::try_from(link.sub_link_type);
         let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
         // `= ANY` is IN.

@@ -524,6 +524,17 @@ pub(crate) fn holds(node: &Node, such: &dyn Fn(&NodeEnum) -> bool) -> bool {
     holds_within(&mut node.clone(), such)
 }
 
+/// Where the calls and subqueries under a node stand in the client's text.
+pub(crate) fn places_that_run(node: &mut Node, places: &mut BTreeSet<i32>) -> Result<(), Denial> {
+    let Some(inner) = &mut node.node else { return Ok(()) };
+    match inner {
+        NodeEnum::FuncCall(call) => _ = places.insert(call.location),
+        NodeEnum::SubLink(link) => _ = places.insert(link.location),
+        _ => {}
+    }
+    each_child(inner, &mut |child| places_that_run(child, places))
+}
+
 fn holds_within(node: &mut Node, such: &dyn Fn(&NodeEnum) -> bool) -> bool {
     let Some(inner) = &mut node.node else { return false };
     let mut found = such(inner);

@@ -350,7 +350,17 @@ impl Analyzer<'_> {
         }
         for node in &mut merge.merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(when)) = &mut node.node else { return Err(unsupported("MERGE")) };
-            self.merge_when(when, &target, pinned)?;
+            // What there is no row of, is not seen.
+            let all = self.scopes.offer_only(Vec::new());
+            let (of_target, of_source): (Vec<ItemId>, Vec<ItemId>) = all.iter().partition(|id| **id == target.id);
+            self.scopes.offer_only(match pb::MergeMatchKind::try_from(when.match_kind) {
+                Ok(pb::MergeMatchKind::MergeWhenNotMatchedBySource) => of_target,
+                Ok(pb::MergeMatchKind::MergeWhenNotMatchedByTarget) => of_source,
+                _ => all.clone(),
+            });
+            let walked = self.merge_when(when, &target, pinned);
+            self.scopes.offer_only(all);
+            walked?;
         }
         let output = self.returning(&mut merge.returning_clause, &target)?;
         self.may_read(&target)?;
@@ -389,6 +399,15 @@ impl Analyzer<'_> {
                 }
                 for value in &mut when.values {
                     self.expression(value, Place { leaky: true, ..Place::default() })?;
+                }
+                for node in &mut when.target_list {
+                    let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("MERGE")) };
+                    if target.view.is_some() && !res.indirection.is_empty() {
+                        return Err(unsupported("a part of a column in an INSERT into a masked or filtered relation"));
+                    }
+                    for step in &mut res.indirection {
+                        self.expression(step, Place { leaky: true, ..Place::default() })?;
+                    }
                 }
                 if target.view.is_none() {
                     return Ok(());

@@ -615,6 +615,15 @@ impl Qualifier<'_> {
         if name == "timezone" && schema.as_deref().is_none_or(|schema| schema == PG_CATALOG) {
             self.settle_zone(call, &mut arguments)?;
         }
+        // Their last argument is a zone's name.
+        let takes_zone = match &*name {
+            "date_trunc" | "date_add" | "date_subtract" => arguments.len() > 2,
+            "generate_series" => arguments.len() > 3,
+            _ => false,
+        };
+        if takes_zone && schema.as_deref().is_none_or(|schema| schema == PG_CATALOG) {
+            return Err(unsteady(&format!("zone of {name}")));
+        }
         let in_utc = self.call_in_utc(call, schema.as_deref(), &name, &mut arguments)?;
         let chosen = self.catalog.resolve_function(&[], schema.as_deref(), &name, &arguments);
         let found = chosen.all();
