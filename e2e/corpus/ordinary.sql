@@ -182,3 +182,12 @@ INSERT INTO widths (id, active) SELECT 3, 't' FROM widths WHERE id = 1 RETURNING
 INSERT INTO widths (id, active, open) VALUES (3, 'f', 't') ON CONFLICT (id) DO UPDATE SET active = 't', open = 't'::boolean RETURNING id, open;
 CREATE TEMP TABLE truths (b boolean DEFAULT 't'::boolean);
 DROP TABLE truths;
+-- Columns that a join merges, by their names and places.
+SELECT id, o.total, p.body FROM orders o JOIN pages p USING (id) WHERE id BETWEEN 2 AND 4 ORDER BY id
+SELECT id, o.total FROM pages p FULL JOIN orders o USING (id, region) WHERE id IN (2, 3) ORDER BY id
+SELECT id, o.total FROM pages p RIGHT JOIN orders o USING (id) WHERE id = '3' AND o.total::text LIKE '3%'
+SELECT * FROM (SELECT * FROM orders JOIN pages USING (region, id)) s WHERE id = 3 AND total::text > '1'
+SELECT a, b, c, d FROM (orders JOIN pages USING (region, id)) j (a, b, c, d) WHERE b = 3 AND length(a) > 1 AND d::text LIKE 'o%'
+SELECT * FROM (orders o NATURAL JOIN pages p) j WHERE j.id = 3
+SELECT x.id, x FROM orders o JOIN pages p USING (id) AS x WHERE x.id < 3 ORDER BY x.id
+WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT id, region FROM orders) SELECT id FROM a WHERE length(region) = 2 ORDER BY id LIMIT 2

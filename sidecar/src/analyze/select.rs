@@ -18,6 +18,9 @@ use crate::catalog::names::types;
 use crate::catalog::{Oid, RelationKind};
 use crate::decide::{Denial, Reason, builtins};
 
+/// The place of what may stand in any expression of a condition.
+const ANYWHERE: Place = Place { leaky: true, predicate: false, from_below: true, ..Place::CONDITION };
+
 /// What comes out of a query: its columns, and whether these are all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
@@ -270,20 +273,23 @@ impl Analyzer<'_> {
             // Columns of a recursive reference are those of the CTE; until it is walked its aliases must do.
             for node in &with.ctes {
                 let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else { return Err(unsupported("WITH")) };
-                self.add_cte(&cte.ctename, Vec::new(), false);
+                let name = Arc::from(cte.ctename.as_str());
+                self.add_cte(Cte { name, columns: Vec::new(), complete: false, awaited: true, read: false });
             }
         }
         for node in &mut with.ctes {
             let Some(NodeEnum::CommonTableExpr(cte)) = &mut node.node else { return Err(unsupported("WITH")) };
             let Some(query) = cte.ctequery.as_deref_mut() else { return Err(unsupported("WITH")) };
-            let mut output = if with.recursive {
-                self.recursive_cte(&cte.ctename, &cte.aliascolnames, query)?
-            } else {
-                // It may be put where an outer join leaves it out.
-                let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
-                let inlined = is_select && cte.ctematerialized != pb::CteMaterialize::Always as i32;
-                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, Receiver::Query))?
-            };
+            let reads_itself =
+                |node: &NodeEnum| matches!(node, NodeEnum::RangeVar(range) if range.relname == cte.ctename);
+            let is_recursive = with.recursive && tree::holds(query, &reads_itself);
+            // It may be put where an outer join leaves it out.
+            let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
+            let inlined = is_select && !is_recursive && cte.ctematerialized != pb::CteMaterialize::Always as i32;
+            let mut output = self.left_out(usize::from(inlined), |analyzer| match is_recursive {
+                true => analyzer.recursive_cte(&cte.ctename, &cte.aliascolnames, query),
+                false => analyzer.query(query, Receiver::Query),
+            })?;
             rename(&mut output, &names_of(&cte.aliascolnames));
             if let Some(search) = &cte.search_clause {
                 output.columns.push(named(&search.search_seq_column));
@@ -295,7 +301,11 @@ impl Analyzer<'_> {
                 output.columns.push(named(&cycle.cycle_mark_column));
                 output.columns.push(named(&cycle.cycle_path_column));
             }
-            self.add_cte(&cte.ctename, output.columns, output.complete);
+            if self.scopes.was_awaited(&cte.ctename) {
+                self.mark(&output.columns, ANYWHERE)?;
+            }
+            let (name, columns, complete) = (Arc::from(cte.ctename.as_str()), output.columns, output.complete);
+            self.add_cte(Cte { name, columns, complete, awaited: false, read: false });
         }
         Ok(())
     }
@@ -311,7 +321,8 @@ impl Analyzer<'_> {
         }
         let mut output = self.select(left, Receiver::Query)?;
         rename(&mut output, &names_of(aliases));
-        self.add_cte(name, output.columns.clone(), output.complete);
+        let (columns, complete) = (output.columns.clone(), output.complete);
+        self.add_cte(Cte { name: Arc::from(name), columns, complete, awaited: false, read: false });
         let other = self.select(right, Receiver::Query)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
@@ -323,9 +334,9 @@ impl Analyzer<'_> {
         Ok(output)
     }
 
-    fn add_cte(&mut self, name: &str, columns: Vec<Column>, complete: bool) {
+    fn add_cte(&mut self, cte: Cte) {
         if let Some(level) = self.scopes.levels.last_mut() {
-            level.ctes.push(Cte { name: Arc::from(name), columns, complete });
+            level.ctes.push(cte);
         }
     }
 
@@ -373,14 +384,9 @@ impl Analyzer<'_> {
                 && self.guarded_star(value).is_none()
             {
                 let items = self.star(value, &star, place)?;
-                output.complete &= !items.is_empty();
-                for id in &items {
-                    let (columns, complete) = self.scopes.columns_of(*id);
-                    output.columns.extend(columns);
-                    output.complete &= complete;
-                }
-                // With USING a bare star shows merged columns once; their order is then not known here.
-                output.complete &= !(star.is_empty() && self.merged_columns);
+                let (columns, complete) = self.scopes.shown(&items);
+                output.columns.extend(columns);
+                output.complete &= complete && !items.is_empty();
                 continue;
             }
             let mut column = self.output_column(&res.name, value);
@@ -505,7 +511,7 @@ impl Analyzer<'_> {
                 } else {
                     self.apart(|a| a.query(query, Receiver::Query))?
                 };
-                Ok(vec![self.derived(sub.alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(sub.alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
@@ -518,14 +524,14 @@ impl Analyzer<'_> {
                 }
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let mut output = Output { columns: Vec::new(), complete: true };
                 json_table_columns(&table.columns, &mut output.columns);
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::JoinExpr(join)) => self.join(join),
             Some(other) => Err(unsupported(&kind(other))),
@@ -541,15 +547,21 @@ impl Analyzer<'_> {
         result
     }
 
-    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output) -> ItemId {
+    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output) -> Result<ItemId, Denial> {
+        self.mark_if_unknown(output)?;
         if let Some(alias) = alias {
             rename(output, &names_of(&alias.colnames));
         }
-        self.scopes.add(Item {
+        Ok(self.scopes.add(Item {
             alias: alias.map(|alias| Arc::from(alias.aliasname.as_str())),
             aliased: true,
             source: Source::Derived { columns: std::mem::take(&mut output.columns), complete: output.complete },
-        })
+        }))
+    }
+
+    /// Where not all columns of a query are known, a name around it may mean any of them.
+    fn mark_if_unknown(&mut self, output: &Output) -> Result<(), Denial> {
+        if output.complete { Ok(()) } else { self.mark(&output.columns, ANYWHERE) }
     }
 
     fn range_var(&mut self, range: &mut pb::RangeVar) -> Result<ItemId, Denial> {
@@ -557,9 +569,10 @@ impl Analyzer<'_> {
         let aliased = range.alias.is_some();
         if range.schemaname.is_empty()
             && range.catalogname.is_empty()
-            && let Some(cte) = self.scopes.cte(&range.relname).cloned()
+            && let Some(cte) = self.scopes.read_cte(&range.relname)
         {
             let mut output = Output { columns: cte.columns, complete: cte.complete };
+            self.mark_if_unknown(&output)?;
             rename(&mut output, &alias_columns);
             let alias = self.name_in_text(range, true);
             return Ok(self.scopes.add(Item {
@@ -685,7 +698,7 @@ impl Analyzer<'_> {
         };
         let stays = !function.functions.iter().any(in_sql);
         output.columns.iter_mut().for_each(|column| column.stays = stays);
-        Ok(vec![self.derived(alias.as_ref(), &mut output)])
+        Ok(vec![self.derived(alias.as_ref(), &mut output)?])
     }
 
     fn column_definitions(&mut self, definitions: &mut [Node]) -> Result<Vec<Column>, Denial> {
@@ -831,38 +844,61 @@ impl Analyzer<'_> {
                 self.may_be_left_out(range, of_side);
             }
         }
-        if let Some(alias) = &join.join_using_alias {
-            // Its columns are the merged ones, which are marked on both sides already.
-            let merged = join.using_clause.iter().filter_map(string_of).map(named).collect();
-            self.scopes.add(Item {
-                alias: Some(Arc::from(alias.aliasname.as_str())),
-                aliased: true,
-                source: Source::Derived { columns: merged, complete: true },
-            });
+        if join.is_natural || !join.using_clause.is_empty() {
+            let (merged, columns, complete) = self.merged_by(join, of_left, of_right);
+            self.scopes.note_joined(&items, columns, complete);
+            if let Some(alias) = &join.join_using_alias {
+                self.scopes.add_name_of_join(Arc::from(alias.aliasname.as_str()), merged);
+            }
         }
         let Some(alias) = &join.alias else { return Ok(items) };
         // `(a JOIN b) AS j` hides a and b: only j is left to refer to.
-        let mut output = Output { columns: Vec::new(), complete: true };
-        for (index, id) in items.iter().enumerate() {
-            let (columns, complete) = self.scopes.columns_of(*id);
-            output.complete &= complete;
-            let merged = |column: &Column| {
-                index >= left_items
-                    && join.using_clause.iter().filter_map(string_of).any(|name| column.name.as_deref() == Some(name))
-            };
-            output.columns.extend(columns.into_iter().filter(|column| !merged(column)));
+        let (columns, complete) = self.scopes.shown(&items);
+        let mut output = Output { columns, complete };
+        // Columns that the views list beside those of the relations would be among the join's.
+        let lists_more = |id: &ItemId| {
+            let relation = self.scopes.get(*id).and_then(Item::relation);
+            relation.is_some_and(|relation| relation.replaced() && !relation.system_columns.is_empty())
+        };
+        if items.iter().any(lists_more) {
+            return Err(unsupported("a system column such as ctid or xmin within a join that has an alias"));
         }
         if join.is_natural || !join.using_clause.is_empty() || !alias.colnames.is_empty() {
             for id in &items {
                 self.use_whole(*id, Place::default())?;
             }
-            output.complete = false;
         }
         if let Some(level) = self.scopes.levels.last_mut() {
             level.items.retain(|id| !items.contains(id));
             level.merged.truncate(merged_before);
         }
-        Ok(vec![self.derived(Some(alias), &mut output)])
+        Ok(vec![self.derived(Some(alias), &mut output)?])
+    }
+
+    /// The columns that a join merges, all that `*` shows of it (these, and what else the sides have), and whether that is certain.
+    fn merged_by(&self, join: &pb::JoinExpr, left: &[ItemId], right: &[ItemId]) -> (Vec<Column>, Vec<Column>, bool) {
+        let ((left, all_left), (right, all_right)) = (self.scopes.shown(left), self.scopes.shown(right));
+        let is_known = |column: &Column| column.name.is_some();
+        let all_named = !join.is_natural || left.iter().chain(&right).all(is_known);
+        let of_name = |columns: &[Column], name: &str| -> Vec<Column> {
+            columns.iter().filter(|column| column.name.as_deref() == Some(name)).cloned().collect()
+        };
+        let names: Vec<&str> = if join.is_natural {
+            let of_left = left.iter().filter_map(|column| column.name.as_deref());
+            of_left.filter(|name| !of_name(&right, name).is_empty()).collect()
+        } else {
+            join.using_clause.iter().filter_map(string_of).collect()
+        };
+        let merged = |name: &&str| {
+            let sides = [of_name(&left, name), of_name(&right, name)].concat();
+            let type_oid = self.merged_type(&sides.iter().collect::<Vec<_>>());
+            sides.into_iter().reduce(Column::or).map(|column| Column { type_oid, ..column })
+        };
+        let merged: Vec<Column> = names.iter().filter_map(merged).collect();
+        let is_other = |column: &&Column| column.name.as_deref().is_none_or(|name| !names.contains(&name));
+        let others = left.iter().chain(&right).filter(is_other).cloned();
+        let shown = merged.iter().cloned().chain(others).collect();
+        (merged, shown, all_left && all_right && all_named)
     }
 
     /// NATURAL as USING, where a name that it merges is also one of a write's target: that there is nothing to merge any more, must
