@@ -116,6 +116,7 @@ impl Analyzer<'_> {
         let is_set = |group: &Node| matches!(group.node, Some(NodeEnum::GroupingSet(_)));
         if select.group_clause.iter().any(is_set) {
             self.may_be_left_out(first.., &items);
+            self.keep_groups_apart(first.., &items);
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
             self.expression(condition, self.where_place())?;
@@ -728,15 +729,20 @@ impl Analyzer<'_> {
 
     /// Notes that what stands in FROM from here on, or shows columns there, may be left out by a join that was walked.
     fn may_be_left_out(&mut self, range: impl RangeBounds<usize>, items: &[ItemId]) {
+        self.relations_below(range, items).for_each(|relation| relation.left_out = true);
+    }
+
+    /// The relations that stand in FROM from here on, or show columns there.
+    pub(super) fn relations_below(
+        &mut self,
+        range: impl RangeBounds<usize>,
+        items: &[ItemId],
+    ) -> impl Iterator<Item = &mut RelationItem> {
         let shown = items.iter().flat_map(|id| self.scopes.columns_of(*id).0).flat_map(|column| column.origins);
         let shown: BTreeSet<ItemId> = shown.map(|(id, _)| id).chain(items.iter().copied()).collect();
-        for (id, item) in self.scopes.items.iter_mut().enumerate() {
-            if let Some(relation) = item.relation_mut()
-                && (range.contains(&id) || shown.contains(&id))
-            {
-                relation.left_out = true;
-            }
-        }
+        let is_below = move |id: &usize| range.contains(id) || shown.contains(id);
+        let items = self.scopes.items.iter_mut().enumerate().filter(move |(id, _)| is_below(id));
+        items.filter_map(|(_, item)| item.relation_mut())
     }
 
     /// Walks what this many more outer joins may leave out.
@@ -1019,72 +1025,6 @@ impl Analyzer<'_> {
         self.changed = true;
         Ok(())
     }
-
-    /// `GROUP BY c.id` with other columns of `c` selected is legal where `id` is the primary key of a table, but not of a
-    /// subquery: what is used of it joins the grouping, which it depends on anyway.
-    fn group_by_key(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
-        let mut grouped: Vec<(ItemId, i16)> = Vec::new();
-        for node in &select.group_clause {
-            match &self.grouped(node, &select.target_list).node {
-                Some(NodeEnum::ColumnRef(reference)) => {
-                    let names = tree::strings(&reference.fields).unwrap_or_default();
-                    for (id, column) in self.scopes.meaning(&names).columns {
-                        grouped.extend(column.origins.into_iter().filter(|(origin, _)| *origin == id));
-                    }
-                }
-                Some(NodeEnum::GroupingSet(_)) => return Ok(()),
-                _ => {}
-            }
-        }
-        let items = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
-        for id in items {
-            let Some(item) = self.scopes.get(id) else { continue };
-            let (Some(alias), Some(relation)) = (item.alias.clone(), item.relation().filter(|r| r.replaced())) else {
-                continue;
-            };
-            let Some(key) = relation.relation.indexes.iter().find(|index| index.primary) else { continue };
-            if !key.columns.iter().all(|number| grouped.contains(&(id, *number))) {
-                continue;
-            }
-            let missing: Vec<Node> = relation
-                .visible()
-                .filter(|(number, _)| {
-                    (relation.whole || relation.used.contains(number)) && !grouped.contains(&(id, *number))
-                })
-                .map(|(_, name)| &**name)
-                .chain(relation.system_columns.iter().copied())
-                .map(|name| tree::column(&alias, name))
-                .collect();
-            select.group_clause.extend(missing);
-        }
-        Ok(())
-    }
-
-    /// What is grouped by: an ordinal or the name of an output column, which no column in FROM has, stands for its
-    /// expression.
-    fn grouped<'n>(&self, node: &'n Node, targets: &'n [Node]) -> &'n Node {
-        let meant = match &node.node {
-            Some(NodeEnum::AConst(constant)) => match &constant.val {
-                Some(pb::a_const::Val::Ival(ordinal)) => {
-                    let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
-                    // Behind a star it is not the index here.
-                    let before = targets.get(..=index).unwrap_or_default();
-                    let is_star = |target: &Node| value_of(target).is_some_and(|value| star_of(value).is_some());
-                    if before.iter().any(is_star) { None } else { before.last().and_then(value_of) }
-                }
-                _ => None,
-            },
-            Some(NodeEnum::ColumnRef(reference)) => match tree::strings(&reference.fields).as_deref() {
-                Some([name]) if self.scopes.meaning(&[name]).columns.is_empty() => targets
-                    .iter()
-                    .find(|target| matches!(&target.node, Some(NodeEnum::ResTarget(res)) if res.name == *name))
-                    .and_then(value_of),
-                _ => None,
-            },
-            _ => None,
-        };
-        meant.unwrap_or(node)
-    }
 }
 
 /// A literal that has no type by the end of its query is text for whoever reads it.
@@ -1135,7 +1075,7 @@ fn names_of(nodes: &[Node]) -> Vec<Arc<str>> {
 }
 
 /// The expression of a result column.
-fn value_of(target: &Node) -> Option<&Node> {
+pub(super) fn value_of(target: &Node) -> Option<&Node> {
     match &target.node {
         Some(NodeEnum::ResTarget(res)) => res.val.as_deref(),
         _ => None,
