@@ -20,6 +20,7 @@ CREATE TABLE orders (
 );
 CREATE TABLE posts (id bigserial PRIMARY KEY, title text, deleted_at timestamptz);
 CREATE TABLE jobs (id serial PRIMARY KEY, job text, locked_at timestamptz);
+CREATE TABLE pages (id serial PRIMARY KEY, region varchar(8) NOT NULL DEFAULT 'eu', body json, place point, notes json[]);
 CREATE TABLE settings (key text PRIMARY KEY, value text);
 INSERT INTO customers (name, email, card_number, ssn)
     SELECT 'Customer ' || n, 'c' || n || '@example.com', '411111111111' || 1000 + n, 'ssn' || n FROM generate_series(1, 9) n;
@@ -28,6 +29,8 @@ INSERT INTO orders (id, customer_id, region, total) SELECT n, 6 + n % 2, 'us', n
 INSERT INTO posts (title) VALUES ('one'), ('two');
 INSERT INTO posts (id, title, deleted_at) VALUES (9001, 'gone', '2024-01-01');
 INSERT INTO jobs (job) SELECT 'job ' || n FROM generate_series(1, 5) n;
+INSERT INTO pages (body, place) SELECT json_build_object('n', n), point(n, n) FROM generate_series(1, 5) n;
+INSERT INTO pages (id, region, body) VALUES (9001, 'us', '{}');
 INSERT INTO settings VALUES ('a', '1'), ('b', '2');
 CREATE TABLE widths (id int PRIMARY KEY, code varchar(5), short char(3), flags bit(3), more varbit(4), active boolean, open boolean);
 INSERT INTO widths VALUES (1, 'abc', 'ab', B'101', B'11', true, true), (2, 'xyz', 'z', B'111', B'1', true, false);
@@ -36,3 +39,4 @@ INSERT INTO widths VALUES (1, 'abc', 'ab', B'101', B'11', true, true), (2, 'xyz'
 -- twin: UPDATE customers SET card_number = repeat('*', 12) || right(card_number, 4), email = 'c***@example.com';
 -- twin: DELETE FROM orders WHERE region <> 'eu';
 -- twin: DELETE FROM posts WHERE deleted_at IS NOT NULL;
+-- twin: DELETE FROM pages WHERE region <> 'eu';

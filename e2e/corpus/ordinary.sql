@@ -182,3 +182,34 @@ INSERT INTO widths (id, active) SELECT 3, 't' FROM widths WHERE id = 1 RETURNING
 INSERT INTO widths (id, active, open) VALUES (3, 'f', 't') ON CONFLICT (id) DO UPDATE SET active = 't', open = 't'::boolean RETURNING id, open;
 CREATE TEMP TABLE truths (b boolean DEFAULT 't'::boolean);
 DROP TABLE truths;
+-- What depends on a primary key that is grouped by: the row as a value, columns that can't be grouped, subtotals.
+SELECT c.id, row_to_json(c), json_agg(o.total ORDER BY o.id) FROM customers c JOIN orders o ON o.customer_id = c.id WHERE c.id < 3 GROUP BY c.id ORDER BY c.id
+SELECT to_jsonb(o), count(*) FROM orders o GROUP BY o.id ORDER BY o.id LIMIT 2
+SELECT to_jsonb(o.*) || jsonb_build_object('n', count(c.id)) FROM orders o JOIN customers c ON c.id = o.customer_id GROUP BY o.id ORDER BY o.id LIMIT 2
+SELECT json_build_object('o', o.*) FROM orders o GROUP BY o.id HAVING o IS NOT NULL ORDER BY row_to_json(o)::text LIMIT 2
+SELECT o.id, json_agg(o) FROM orders o GROUP BY o.id ORDER BY o.id LIMIT 2
+SELECT p.id, p.body, p.notes, count(*) FROM pages p JOIN orders o ON o.id > p.id GROUP BY p.id ORDER BY p.id
+SELECT p.*, count(*) FROM pages p JOIN orders o ON o.id > p.id GROUP BY p.id ORDER BY p.id LIMIT 3
+SELECT p.id, p.place, p.place[0] + 1 AS x, p.body->>'n' FROM pages p GROUP BY p.id ORDER BY p.body->>'n' DESC
+SELECT p.id, row_to_json(p), max(o.id) FROM pages p LEFT JOIN orders o ON o.id = p.id GROUP BY p.id ORDER BY p.id
+SELECT p.id, json_agg(p.body), json_agg(p) FROM pages p GROUP BY p.id ORDER BY p.id
+SELECT p.id, body FROM pages p GROUP BY (p.id, p.region) ORDER BY 1
+SELECT c.id, c.name, o.state, count(*) FROM customers c JOIN orders o ON o.customer_id = c.id GROUP BY c.id, ROLLUP (o.state) ORDER BY 1, 3
+SELECT c.id, c.name, count(*) FROM customers c GROUP BY GROUPING SETS ((c.id)) ORDER BY 1
+SELECT c.id, c.name, c.version, count(*) FROM customers c GROUP BY GROUPING SETS ((c.id), (c.id, c.version)) ORDER BY 1, 3
+SELECT c.id, p.body, count(*) FROM customers c JOIN pages p ON p.id = c.id GROUP BY p.id, CUBE (c.id) ORDER BY p.id, c.id
+-- A filter's column in grouping sets, where it is NULL in some rows.
+SELECT region, state, count(*) FROM orders GROUP BY ROLLUP (region, state) ORDER BY region, state
+SELECT region, customer_id, count(*), rank() OVER (PARTITION BY region ORDER BY count(*), customer_id) FROM orders GROUP BY CUBE (region, customer_id) ORDER BY 4, 3, 2, 1
+SELECT DISTINCT ON (region) region, customer_id, count(*) FROM orders GROUP BY CUBE (region, customer_id) ORDER BY region, customer_id NULLS FIRST
+SELECT s.region, s.customer_id, row_number() OVER (ORDER BY s.region, s.customer_id) FROM (SELECT * FROM orders) s GROUP BY GROUPING SETS ((s.region), (s.customer_id), ()) ORDER BY 3
+WITH s AS (SELECT region, customer_id FROM orders WHERE total > 1) SELECT region, count(*) FROM s GROUP BY ROLLUP (region) ORDER BY region
+-- Columns that a join merges, by their names and places.
+SELECT id, o.total, p.body FROM orders o JOIN pages p USING (id) WHERE id BETWEEN 2 AND 4 ORDER BY id
+SELECT id, o.total FROM pages p FULL JOIN orders o USING (id, region) WHERE id IN (2, 3) ORDER BY id
+SELECT id, o.total FROM pages p RIGHT JOIN orders o USING (id) WHERE id = '3' AND o.total::text LIKE '3%'
+SELECT * FROM (SELECT * FROM orders JOIN pages USING (region, id)) s WHERE id = 3 AND total::text > '1'
+SELECT a, b, c, d FROM (orders JOIN pages USING (region, id)) j (a, b, c, d) WHERE b = 3 AND length(a) > 1 AND d::text LIKE 'o%'
+SELECT * FROM (orders o NATURAL JOIN pages p) j WHERE j.id = 3
+SELECT x.id, x FROM orders o JOIN pages p USING (id) AS x WHERE x.id < 3 ORDER BY x.id
+WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT id, region FROM orders) SELECT id FROM a WHERE length(region) = 2 ORDER BY id LIMIT 2

@@ -370,13 +370,16 @@ const EQUAL: [(&str, &str, &str); 21] = [
 /// Columns of which nothing that reads them by these costs anything.
 const MORE: &str =
     "ALTER TABLE items ADD active bool DEFAULT false, ADD tags text[] DEFAULT '{a,b}', ADD score int2 DEFAULT 2,
-    ADD doc text DEFAULT 'hello';
-UPDATE items SET score = 0, doc = 'world' WHERE id = 1;
+    ADD doc text DEFAULT 'hello', ADD gone bool DEFAULT false;
+UPDATE items SET score = 0, doc = 'world', gone = true WHERE id = 1;
 CREATE FUNCTION visible(t text) RETURNS bool LANGUAGE plpgsql STABLE COST 200 AS $$BEGIN RETURN t = 'eu'; END$$;";
 
 /// Filters that cost as little as can be, or a little more.
-const CHEAP: [&str; 9] = [
+const CHEAP: [&str; 12] = [
     "region = 'eu'",
+    "NOT gone",
+    "region IN ('at', 'eu')",
+    "score IN (1, 2)",
     "region = 'eu' AND amount IS NOT NULL",
     "lower(region) = 'eu'",
     "region = current_setting('app.region')",
@@ -951,21 +954,24 @@ fn an_array_of_parameters_beside_a_filtered_relation_is_made_of_no_arrays() {
 
 #[test]
 fn a_time_by_a_parameter_keeps_its_index_where_the_filter_is_a_comparison() {
-    let (_gate, mut wire, _) = stage_by("region = 'eu'", &format!("{MANY} CREATE INDEX ON items (seen); ANALYZE"));
-    wire.simple("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off")
-        .unwrap();
-    for (kind, value, since) in [
-        ("text", "'9 days'", "now() - $1::interval"),
-        ("text", "'2020-01-01'", "$1::timestamptz - interval '1 day'"),
-        ("int", "9", "now() - $1 * interval '1 day'"),
-        ("int", "9", "CURRENT_DATE - $1"),
-        ("int", "9", "now() - make_interval(days => $1)"),
-        ("timestamptz", "'2020-01-01'", "COALESCE($1, now())"),
-    ] {
-        wire.simple(&format!("PREPARE p ({kind}) AS SELECT id FROM items WHERE seen >= {since}")).unwrap();
-        let plan = plan(&mut wire, &format!("EXPLAIN EXECUTE p ({value})"));
-        wire.simple("DEALLOCATE ALL").unwrap();
-        assert!(plan.contains("Index Cond"), "{since}: {plan}");
+    for filter in ["region = 'eu'", "NOT gone", "region IN ('at', 'eu')", "score IN (1, 2)"] {
+        let more = format!("{MORE} {MANY} CREATE INDEX ON items (seen); ANALYZE");
+        let (_gate, mut wire, _) = stage_by(filter, &more);
+        wire.simple("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off")
+            .unwrap();
+        for (kind, value, since) in [
+            ("text", "'9 days'", "now() - $1::interval"),
+            ("text", "'2020-01-01'", "$1::timestamptz - interval '1 day'"),
+            ("int", "9", "now() - $1 * interval '1 day'"),
+            ("int", "9", "CURRENT_DATE - $1"),
+            ("int", "9", "now() - make_interval(days => $1)"),
+            ("timestamptz", "'2020-01-01'", "COALESCE($1, now())"),
+        ] {
+            wire.simple(&format!("PREPARE p ({kind}) AS SELECT id FROM items WHERE seen >= {since}")).unwrap();
+            let plan = plan(&mut wire, &format!("EXPLAIN EXECUTE p ({value})"));
+            wire.simple("DEALLOCATE ALL").unwrap();
+            assert!(plan.contains("Index Cond"), "{filter}: {since}: {plan}");
+        }
     }
 }
 
@@ -1243,6 +1249,18 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
                 "SELECT i.region FROM items i JOIN (SELECT min(id) AS m FROM plain GROUP BY amount) s ON s.m = i.id",
             ),
             ("", "", "SELECT region FROM items WHERE id IN (VALUES (1), (2), (3))"),
+            ("", "", "SELECT id, i.region FROM items i JOIN plain USING (id) WHERE id = 5"),
+            ("", "", "SELECT id, i.region FROM items i LEFT JOIN plain USING (id) WHERE id IN (5, 6)"),
+            ("", "", "SELECT id, i.region FROM plain RIGHT JOIN items i USING (id) WHERE id BETWEEN 5 AND 9"),
+            (
+                "int",
+                "5",
+                "SELECT id, x.y FROM items NATURAL JOIN (SELECT id, region FROM items) x (id, y) WHERE id = $1",
+            ),
+            ("int", "5", "SELECT x.id FROM items JOIN plain USING (id) AS x WHERE x.id = $1"),
+            ("", "", "SELECT * FROM (SELECT * FROM items JOIN plain USING (id)) s WHERE id = 5"),
+            ("", "", "SELECT * FROM (items JOIN plain USING (id)) j (a, b) WHERE a = 5"),
+            ("", "", "SELECT a FROM (items i JOIN plain p ON p.id = i.id) j (a, b) WHERE a = 5"),
             ("", "", "SELECT region FROM items WHERE id IN (SELECT 2 * id FROM plain WHERE id < 5)"),
             (
                 "",
@@ -1317,7 +1335,55 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 157] = [
+const FAILING_BESIDE: [(&str, bool, &str); 171] = [
+    // Columns that are named by their place behind those that a join merges, or that it shows as one of several.
+    ("", false, "SELECT j.s FROM (items JOIN one USING (amount)) AS j (a, i, s) WHERE j.s = GUESS AND 1/(j.a-7) < 9"),
+    (
+        "",
+        false,
+        "SELECT j.s FROM (SELECT * FROM items JOIN one USING (amount)) AS j (a, i, s) WHERE j.s = GUESS AND 1/(j.a-7) < 9",
+    ),
+    (
+        "",
+        false,
+        "WITH j (a, i, s) AS (SELECT * FROM items JOIN one USING (amount)) SELECT s FROM j WHERE s = GUESS AND 1/(a-7) < 9",
+    ),
+    (
+        "",
+        false,
+        "SELECT 1 FROM (one a RIGHT JOIN items b USING (id) JOIN (SELECT 1) c (z) ON true) AS j WHERE j.secret = GUESS AND 1/(j.id-1) < 9",
+    ),
+    ("", false, "SELECT 1 FROM (nx NATURAL RIGHT JOIN items i) AS j WHERE j.secret = GUESS AND 1/(j.amount-7) < 9"),
+    ("", false, "SELECT 1 FROM nx RIGHT JOIN items USING (id) AS j WHERE secret = GUESS AND 1/(j.id-1) < 9"),
+    (
+        "",
+        false,
+        "SELECT 1 FROM (SELECT * FROM one a LEFT JOIN items b USING (id) UNION ALL SELECT 1, 2, secret, 2, amount, region, 5, 6 FROM items) AS j (a, b, c, d, e) WHERE j.c = GUESS AND 1/(j.e-7) < 9",
+    ),
+    ("", true, "SELECT id FROM items JOIN one USING (id) WHERE secret = GUESS AND id = $1::int"),
+    ("", true, "SELECT id FROM items LEFT JOIN one USING (id) WHERE secret = GUESS AND id IN ($1::int, 5)"),
+    ("", true, "SELECT id FROM one FULL JOIN items USING (id) WHERE secret = GUESS AND id = $1::int"),
+    (
+        "",
+        false,
+        "SELECT id FROM items JOIN (SELECT 1/(id-1) AS id FROM nx) x USING (id) WHERE secret = GUESS AND id < 9",
+    ),
+    // What WITH RECURSIVE names further on.
+    (
+        "",
+        false,
+        "WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT id, secret, amount FROM items) SELECT id FROM a WHERE secret = GUESS AND 1/(amount-7) < 9",
+    ),
+    (
+        "",
+        false,
+        "WITH RECURSIVE a (x, y, z) AS (SELECT * FROM b), b AS (SELECT id, secret, amount FROM items) SELECT x FROM a WHERE y = GUESS AND 1/(z-7) < 9",
+    ),
+    (
+        "",
+        true,
+        "WITH RECURSIVE a AS (SELECT * FROM items WHERE secret = GUESS AND amount = $1::int) SELECT o.id FROM one o LEFT JOIN a ON a.id = o.id",
+    ),
     // A subquery that is run in the scan.
     (
         "",

@@ -30,6 +30,7 @@ rules:
   rowFilters:
   - {relation: public.orders, where: "region = 'eu'"}
   - {relation: public.posts, where: "deleted_at IS NULL"}
+  - {relation: public.pages, where: "region = 'eu'"}
 bulkExport: {action: Allow}
 "#;
 

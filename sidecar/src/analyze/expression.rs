@@ -343,6 +343,9 @@ impl Analyzer<'_> {
         }
         let kind = match (meaning.columns.as_slice(), meaning.system, meaning.whole.as_slice()) {
             ([(_, column)], ..) if !meaning.uncertain => column.type_oid,
+            (columns @ [_, ..], ..) if !meaning.uncertain => {
+                self.merged_type(&columns.iter().map(|(_, column)| column).collect::<Vec<_>>())
+            }
             ([], Some((_, name)), _) if !meaning.uncertain => type_of_system_column(name),
             // The row of a subquery has no type of its own.
             ([], None, [id]) if self.scopes.get(*id).and_then(|i| i.relation()).is_some_and(|r| r.replaced()) => {
@@ -442,7 +445,7 @@ impl Analyzer<'_> {
     }
 
     /// The item whose row a reference means.
-    fn whole_row(&self, node: &Node) -> Option<ItemId> {
+    pub(super) fn whole_row(&self, node: &Node) -> Option<ItemId> {
         let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
         let items = match star_of(node) {
             Some(names) => self.scopes.star(&names.iter().map(|name| &**name).collect::<Vec<_>>()),

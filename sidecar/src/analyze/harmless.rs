@@ -10,7 +10,7 @@ use pg_query::{Node, NodeEnum};
 use super::Analyzer;
 use super::expression::{consists_of, is_literal, parts, tested};
 use super::late::operator_of;
-use super::parameters::ParameterType;
+use super::parameters::{ParameterType, is_integer};
 use super::scope::{Column, Item, ItemId, RelationItem};
 use super::tree;
 use crate::catalog::view_columns::ViewColumn;
@@ -243,14 +243,27 @@ impl Analyzer<'_> {
         if let Some(NodeEnum::ColumnRef(reference)) = &node.node {
             let names = tree::strings(&reference.fields).unwrap_or_default();
             let meaning = self.scopes.meaning(&names);
+            let is_bare = |(_, column): &(ItemId, Column)| !self.is_value_behind_filter(column);
             return match meaning.columns.as_slice() {
-                [(_, column)] if !meaning.uncertain && !self.is_value_behind_filter(column) => {
-                    Operand::Column(column.type_oid)
-                }
-                _ => Operand::Other,
+                [_, ..] if meaning.uncertain || !meaning.columns.iter().all(is_bare) => Operand::Other,
+                [(_, column)] => Operand::Column(column.type_oid),
+                columns => match self.merged_type(&columns.iter().map(|(_, column)| column).collect::<Vec<_>>()) {
+                    Some(kind) => Operand::Column(Some(kind)),
+                    None => Operand::Other,
+                },
             };
         }
         if self.is_constant(node) { Operand::Constant } else { Operand::Other }
+    }
+
+    /// The type of a column that a join merges of several, where it is that of one side or the first of both that is not NULL: nothing
+    /// that may fail is computed for it. A name of several columns that no join merges is the server's error.
+    pub(super) fn merged_type(&self, columns: &[&Column]) -> Option<Oid> {
+        let kinds = columns.iter().map(|column| column.type_oid).collect::<Option<Vec<Oid>>>()?;
+        // An integer is cast to a larger one at most.
+        let (first, rest) = kinds.split_first()?;
+        let is_plain = |kind: &Oid| kind == first || is_integer(*first) && is_integer(*kind);
+        rest.iter().all(is_plain).then(|| self.catalog.common_type(&kinds)).flatten()
     }
 
     /// Whether computing a node, apart from what stands under it, may raise an error as the statement runs.

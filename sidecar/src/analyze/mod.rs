@@ -5,6 +5,7 @@ mod cascade;
 mod ddl;
 mod expression;
 mod function;
+mod group;
 mod harmless;
 mod late;
 mod literals;

@@ -4,7 +4,7 @@
 //! costs a column in an inline view; marking too little makes the server say that the column does not exist. Neither
 //! lets a raw value through, because the inline view is all that the server sees of the relation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::catalog::{self, Oid, Relation};
@@ -33,6 +33,21 @@ pub(crate) struct Column {
     pub(crate) passing: bool,
     /// Filtered relations that a subquery in it reads, which may fail: tried in a condition, it may come before their filters.
     pub(crate) fences: Vec<ItemId>,
+}
+
+impl Column {
+    /// What may be either: the same column of both sides of a join, or of two that a name may mean.
+    pub(crate) fn or(mut self, other: Column) -> Column {
+        if self.type_oid != other.type_oid {
+            self.type_oid = None;
+        }
+        self.origins.extend(other.origins);
+        self.fences.extend(other.fences);
+        self.stays &= other.stays;
+        self.sealed &= other.sealed;
+        self.passing |= other.passing;
+        self
+    }
 }
 
 /// What stands in FROM.
@@ -170,6 +185,10 @@ pub(crate) struct Cte {
     pub(crate) columns: Vec<Column>,
     /// Whether these are all.
     pub(crate) complete: bool,
+    /// Whether it is yet to be walked, as what WITH RECURSIVE names further on is.
+    pub(crate) awaited: bool,
+    /// Whether something reads it.
+    pub(crate) read: bool,
 }
 
 /// One query level.
@@ -214,6 +233,21 @@ pub(crate) struct Scopes {
     pub(crate) levels: Vec<Scope>,
     /// At how many levels each item, or what shows its columns as they are, can be named at the outermost.
     depths: Vec<usize>,
+    /// Joins that merge columns, by their first item.
+    joined: BTreeMap<ItemId, Joined>,
+    /// The items of such joins' own names, which show no column again.
+    names_of_joins: BTreeSet<ItemId>,
+}
+
+/// A join that merges columns.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// The items that it joins.
+    pub(crate) items: Vec<ItemId>,
+    /// What `*` shows of it, in order.
+    pub(crate) columns: Vec<Column>,
+    /// Whether these are all.
+    pub(crate) complete: bool,
 }
 
 impl Scopes {
@@ -242,9 +276,50 @@ impl Scopes {
         self.depth(id) < self.levels.len()
     }
 
-    /// The CTE of this name that is in scope.
-    pub(crate) fn cte(&self, name: &str) -> Option<&Cte> {
-        self.levels.iter().rev().find_map(|level| level.ctes.iter().rev().find(|cte| &*cte.name == name))
+    /// The CTE of this name that is in scope, which is noted to be read.
+    pub(crate) fn read_cte(&mut self, name: &str) -> Option<Cte> {
+        let mut levels = self.levels.iter_mut().rev();
+        let found = levels.find_map(|level| level.ctes.iter_mut().rev().find(|cte| &*cte.name == name))?;
+        found.read = true;
+        Some(found.clone())
+    }
+
+    /// Whether a CTE of this level was read before it was walked.
+    pub(crate) fn was_awaited(&self, name: &str) -> bool {
+        let ctes = self.levels.last().into_iter().flat_map(|level| &level.ctes);
+        ctes.filter(|cte| &*cte.name == name).any(|cte| cte.awaited && cte.read)
+    }
+
+    /// Notes what `*` shows of these items together.
+    pub(crate) fn note_joined(&mut self, items: &[ItemId], columns: Vec<Column>, complete: bool) {
+        if let Some(first) = items.first() {
+            self.joined.insert(*first, Joined { items: items.to_vec(), columns, complete });
+        }
+    }
+
+    /// Adds the name of a join, which has these columns.
+    pub(crate) fn add_name_of_join(&mut self, alias: Arc<str>, columns: Vec<Column>) {
+        let source = Source::Derived { columns, complete: true };
+        let id = self.add(Item { alias: Some(alias), aliased: true, source });
+        self.names_of_joins.insert(id);
+    }
+
+    /// What `*` shows of items that stand side by side in FROM, in order, and whether that is all.
+    pub(crate) fn shown(&self, items: &[ItemId]) -> (Vec<Column>, bool) {
+        let (mut columns, mut complete) = (Vec::new(), true);
+        let items: Vec<ItemId> = items.iter().copied().filter(|id| !self.names_of_joins.contains(id)).collect();
+        let mut rest = items.as_slice();
+        while let [first, others @ ..] = rest {
+            let joined = self.joined.get(first).and_then(|joined| Some((joined, rest.strip_prefix(&*joined.items)?)));
+            let (more, all) = match joined {
+                Some((joined, _)) => (joined.columns.clone(), joined.complete),
+                None => self.columns_of(*first),
+            };
+            columns.extend(more);
+            complete &= all;
+            rest = joined.map_or(others, |(_, others)| others);
+        }
+        (columns, complete)
     }
 
     /// Adds an item to the innermost level.
@@ -311,7 +386,8 @@ impl Scopes {
                 (column, true)
             }
             Some(Source::Derived { columns, complete }) => {
-                (columns.iter().find(|column| column.name.as_deref() == Some(name)).cloned(), *complete)
+                let of_name = columns.iter().filter(|column| column.name.as_deref() == Some(name)).cloned();
+                (of_name.reduce(Column::or), *complete)
             }
             None => (None, false),
         }

@@ -18,6 +18,9 @@ use crate::catalog::names::types;
 use crate::catalog::{Oid, RelationKind};
 use crate::decide::{Denial, Reason, builtins};
 
+/// The place of what may stand in any expression of a condition.
+const ANYWHERE: Place = Place { leaky: true, predicate: false, from_below: true, ..Place::CONDITION };
+
 /// What comes out of a query: its columns, and whether these are all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
@@ -113,6 +116,7 @@ impl Analyzer<'_> {
         let is_set = |group: &Node| matches!(group.node, Some(NodeEnum::GroupingSet(_)));
         if select.group_clause.iter().any(is_set) {
             self.may_be_left_out(first.., &items);
+            self.keep_groups_apart(first.., &items);
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
             self.expression(condition, self.where_place())?;
@@ -270,20 +274,23 @@ impl Analyzer<'_> {
             // Columns of a recursive reference are those of the CTE; until it is walked its aliases must do.
             for node in &with.ctes {
                 let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else { return Err(unsupported("WITH")) };
-                self.add_cte(&cte.ctename, Vec::new(), false);
+                let name = Arc::from(cte.ctename.as_str());
+                self.add_cte(Cte { name, columns: Vec::new(), complete: false, awaited: true, read: false });
             }
         }
         for node in &mut with.ctes {
             let Some(NodeEnum::CommonTableExpr(cte)) = &mut node.node else { return Err(unsupported("WITH")) };
             let Some(query) = cte.ctequery.as_deref_mut() else { return Err(unsupported("WITH")) };
-            let mut output = if with.recursive {
-                self.recursive_cte(&cte.ctename, &cte.aliascolnames, query)?
-            } else {
-                // It may be put where an outer join leaves it out.
-                let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
-                let inlined = is_select && cte.ctematerialized != pb::CteMaterialize::Always as i32;
-                self.left_out(usize::from(inlined), |analyzer| analyzer.query(query, Receiver::Query))?
-            };
+            let reads_itself =
+                |node: &NodeEnum| matches!(node, NodeEnum::RangeVar(range) if range.relname == cte.ctename);
+            let is_recursive = with.recursive && tree::holds(query, &reads_itself);
+            // It may be put where an outer join leaves it out.
+            let is_select = matches!(query.node, Some(NodeEnum::SelectStmt(_)));
+            let inlined = is_select && !is_recursive && cte.ctematerialized != pb::CteMaterialize::Always as i32;
+            let mut output = self.left_out(usize::from(inlined), |analyzer| match is_recursive {
+                true => analyzer.recursive_cte(&cte.ctename, &cte.aliascolnames, query),
+                false => analyzer.query(query, Receiver::Query),
+            })?;
             rename(&mut output, &names_of(&cte.aliascolnames));
             if let Some(search) = &cte.search_clause {
                 output.columns.push(named(&search.search_seq_column));
@@ -295,7 +302,11 @@ impl Analyzer<'_> {
                 output.columns.push(named(&cycle.cycle_mark_column));
                 output.columns.push(named(&cycle.cycle_path_column));
             }
-            self.add_cte(&cte.ctename, output.columns, output.complete);
+            if self.scopes.was_awaited(&cte.ctename) {
+                self.mark(&output.columns, ANYWHERE)?;
+            }
+            let (name, columns, complete) = (Arc::from(cte.ctename.as_str()), output.columns, output.complete);
+            self.add_cte(Cte { name, columns, complete, awaited: false, read: false });
         }
         Ok(())
     }
@@ -311,7 +322,8 @@ impl Analyzer<'_> {
         }
         let mut output = self.select(left, Receiver::Query)?;
         rename(&mut output, &names_of(aliases));
-        self.add_cte(name, output.columns.clone(), output.complete);
+        let (columns, complete) = (output.columns.clone(), output.complete);
+        self.add_cte(Cte { name: Arc::from(name), columns, complete, awaited: false, read: false });
         let other = self.select(right, Receiver::Query)?;
         for (column, more) in output.columns.iter_mut().zip(other.columns) {
             column.origins.extend(more.origins);
@@ -323,9 +335,9 @@ impl Analyzer<'_> {
         Ok(output)
     }
 
-    fn add_cte(&mut self, name: &str, columns: Vec<Column>, complete: bool) {
+    fn add_cte(&mut self, cte: Cte) {
         if let Some(level) = self.scopes.levels.last_mut() {
-            level.ctes.push(Cte { name: Arc::from(name), columns, complete });
+            level.ctes.push(cte);
         }
     }
 
@@ -373,14 +385,9 @@ impl Analyzer<'_> {
                 && self.guarded_star(value).is_none()
             {
                 let items = self.star(value, &star, place)?;
-                output.complete &= !items.is_empty();
-                for id in &items {
-                    let (columns, complete) = self.scopes.columns_of(*id);
-                    output.columns.extend(columns);
-                    output.complete &= complete;
-                }
-                // With USING a bare star shows merged columns once; their order is then not known here.
-                output.complete &= !(star.is_empty() && self.merged_columns);
+                let (columns, complete) = self.scopes.shown(&items);
+                output.columns.extend(columns);
+                output.complete &= complete && !items.is_empty();
                 continue;
             }
             let mut column = self.output_column(&res.name, value);
@@ -517,7 +524,7 @@ impl Analyzer<'_> {
                 } else {
                     self.apart(|a| a.query(query, Receiver::Query))?
                 };
-                Ok(vec![self.derived(sub.alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(sub.alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
@@ -530,14 +537,14 @@ impl Analyzer<'_> {
                 }
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::JsonTable(table)) => {
                 let mut output = Output { columns: Vec::new(), complete: true };
                 json_table_columns(&table.columns, &mut output.columns);
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
-                Ok(vec![self.derived(alias.as_ref(), &mut output)])
+                Ok(vec![self.derived(alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::JoinExpr(join)) => self.join(join),
             Some(other) => Err(unsupported(&kind(other))),
@@ -553,15 +560,21 @@ impl Analyzer<'_> {
         result
     }
 
-    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output) -> ItemId {
+    fn derived(&mut self, alias: Option<&pb::Alias>, output: &mut Output) -> Result<ItemId, Denial> {
+        self.mark_if_unknown(output)?;
         if let Some(alias) = alias {
             rename(output, &names_of(&alias.colnames));
         }
-        self.scopes.add(Item {
+        Ok(self.scopes.add(Item {
             alias: alias.map(|alias| Arc::from(alias.aliasname.as_str())),
             aliased: true,
             source: Source::Derived { columns: std::mem::take(&mut output.columns), complete: output.complete },
-        })
+        }))
+    }
+
+    /// Where not all columns of a query are known, a name around it may mean any of them.
+    fn mark_if_unknown(&mut self, output: &Output) -> Result<(), Denial> {
+        if output.complete { Ok(()) } else { self.mark(&output.columns, ANYWHERE) }
     }
 
     fn range_var(&mut self, range: &mut pb::RangeVar) -> Result<ItemId, Denial> {
@@ -569,9 +582,10 @@ impl Analyzer<'_> {
         let aliased = range.alias.is_some();
         if range.schemaname.is_empty()
             && range.catalogname.is_empty()
-            && let Some(cte) = self.scopes.cte(&range.relname).cloned()
+            && let Some(cte) = self.scopes.read_cte(&range.relname)
         {
             let mut output = Output { columns: cte.columns, complete: cte.complete };
+            self.mark_if_unknown(&output)?;
             rename(&mut output, &alias_columns);
             let alias = self.name_in_text(range, true);
             return Ok(self.scopes.add(Item {
@@ -703,7 +717,7 @@ impl Analyzer<'_> {
         };
         let stays = !function.functions.iter().any(in_sql);
         output.columns.iter_mut().for_each(|column| column.stays = stays);
-        Ok(vec![self.derived(alias.as_ref(), &mut output)])
+        Ok(vec![self.derived(alias.as_ref(), &mut output)?])
     }
 
     fn column_definitions(&mut self, definitions: &mut [Node]) -> Result<Vec<Column>, Denial> {
@@ -733,15 +747,20 @@ impl Analyzer<'_> {
 
     /// Notes that what stands in FROM from here on, or shows columns there, may be left out by a join that was walked.
     fn may_be_left_out(&mut self, range: impl RangeBounds<usize>, items: &[ItemId]) {
+        self.relations_below(range, items).for_each(|relation| relation.left_out = true);
+    }
+
+    /// The relations that stand in FROM from here on, or show columns there.
+    pub(super) fn relations_below(
+        &mut self,
+        range: impl RangeBounds<usize>,
+        items: &[ItemId],
+    ) -> impl Iterator<Item = &mut RelationItem> {
         let shown = items.iter().flat_map(|id| self.scopes.columns_of(*id).0).flat_map(|column| column.origins);
         let shown: BTreeSet<ItemId> = shown.map(|(id, _)| id).chain(items.iter().copied()).collect();
-        for (id, item) in self.scopes.items.iter_mut().enumerate() {
-            if let Some(relation) = item.relation_mut()
-                && (range.contains(&id) || shown.contains(&id))
-            {
-                relation.left_out = true;
-            }
-        }
+        let is_below = move |id: &usize| range.contains(id) || shown.contains(id);
+        let items = self.scopes.items.iter_mut().enumerate().filter(move |(id, _)| is_below(id));
+        items.filter_map(|(_, item)| item.relation_mut())
     }
 
     /// Walks what this many more outer joins may leave out.
@@ -849,38 +868,61 @@ impl Analyzer<'_> {
                 self.may_be_left_out(range, of_side);
             }
         }
-        if let Some(alias) = &join.join_using_alias {
-            // Its columns are the merged ones, which are marked on both sides already.
-            let merged = join.using_clause.iter().filter_map(string_of).map(named).collect();
-            self.scopes.add(Item {
-                alias: Some(Arc::from(alias.aliasname.as_str())),
-                aliased: true,
-                source: Source::Derived { columns: merged, complete: true },
-            });
+        if join.is_natural || !join.using_clause.is_empty() {
+            let (merged, columns, complete) = self.merged_by(join, of_left, of_right);
+            self.scopes.note_joined(&items, columns, complete);
+            if let Some(alias) = &join.join_using_alias {
+                self.scopes.add_name_of_join(Arc::from(alias.aliasname.as_str()), merged);
+            }
         }
         let Some(alias) = &join.alias else { return Ok(items) };
         // `(a JOIN b) AS j` hides a and b: only j is left to refer to.
-        let mut output = Output { columns: Vec::new(), complete: true };
-        for (index, id) in items.iter().enumerate() {
-            let (columns, complete) = self.scopes.columns_of(*id);
-            output.complete &= complete;
-            let merged = |column: &Column| {
-                index >= left_items
-                    && join.using_clause.iter().filter_map(string_of).any(|name| column.name.as_deref() == Some(name))
-            };
-            output.columns.extend(columns.into_iter().filter(|column| !merged(column)));
+        let (columns, complete) = self.scopes.shown(&items);
+        let mut output = Output { columns, complete };
+        // Columns that the views list beside those of the relations would be among the join's.
+        let lists_more = |id: &ItemId| {
+            let relation = self.scopes.get(*id).and_then(Item::relation);
+            relation.is_some_and(|relation| relation.replaced() && !relation.system_columns.is_empty())
+        };
+        if items.iter().any(lists_more) {
+            return Err(unsupported("a system column such as ctid or xmin within a join that has an alias"));
         }
         if join.is_natural || !join.using_clause.is_empty() || !alias.colnames.is_empty() {
             for id in &items {
                 self.use_whole(*id, Place::default())?;
             }
-            output.complete = false;
         }
         if let Some(level) = self.scopes.levels.last_mut() {
             level.items.retain(|id| *id < first_left);
             level.merged.truncate(merged_before);
         }
-        Ok(vec![self.derived(Some(alias), &mut output)])
+        Ok(vec![self.derived(Some(alias), &mut output)?])
+    }
+
+    /// The columns that a join merges, all that `*` shows of it (these, and what else the sides have), and whether that is certain.
+    fn merged_by(&self, join: &pb::JoinExpr, left: &[ItemId], right: &[ItemId]) -> (Vec<Column>, Vec<Column>, bool) {
+        let ((left, all_left), (right, all_right)) = (self.scopes.shown(left), self.scopes.shown(right));
+        let is_known = |column: &Column| column.name.is_some();
+        let all_named = !join.is_natural || left.iter().chain(&right).all(is_known);
+        let of_name = |columns: &[Column], name: &str| -> Vec<Column> {
+            columns.iter().filter(|column| column.name.as_deref() == Some(name)).cloned().collect()
+        };
+        let names: Vec<&str> = if join.is_natural {
+            let of_left = left.iter().filter_map(|column| column.name.as_deref());
+            of_left.filter(|name| !of_name(&right, name).is_empty()).collect()
+        } else {
+            join.using_clause.iter().filter_map(string_of).collect()
+        };
+        let merged = |name: &&str| {
+            let sides = [of_name(&left, name), of_name(&right, name)].concat();
+            let type_oid = self.merged_type(&sides.iter().collect::<Vec<_>>());
+            sides.into_iter().reduce(Column::or).map(|column| Column { type_oid, ..column })
+        };
+        let merged: Vec<Column> = names.iter().filter_map(merged).collect();
+        let is_other = |column: &&Column| column.name.as_deref().is_none_or(|name| !names.contains(&name));
+        let others = left.iter().chain(&right).filter(is_other).cloned();
+        let shown = merged.iter().cloned().chain(others).collect();
+        (merged, shown, all_left && all_right && all_named)
     }
 
     /// NATURAL as USING, where a name that it merges is also one of a write's target: that there is nothing to merge any more, must
@@ -1001,72 +1043,6 @@ impl Analyzer<'_> {
         self.changed = true;
         Ok(())
     }
-
-    /// `GROUP BY c.id` with other columns of `c` selected is legal where `id` is the primary key of a table, but not of a
-    /// subquery: what is used of it joins the grouping, which it depends on anyway.
-    fn group_by_key(&mut self, select: &mut pb::SelectStmt) -> Result<(), Denial> {
-        let mut grouped: Vec<(ItemId, i16)> = Vec::new();
-        for node in &select.group_clause {
-            match &self.grouped(node, &select.target_list).node {
-                Some(NodeEnum::ColumnRef(reference)) => {
-                    let names = tree::strings(&reference.fields).unwrap_or_default();
-                    for (id, column) in self.scopes.meaning(&names).columns {
-                        grouped.extend(column.origins.into_iter().filter(|(origin, _)| *origin == id));
-                    }
-                }
-                Some(NodeEnum::GroupingSet(_)) => return Ok(()),
-                _ => {}
-            }
-        }
-        let items = self.scopes.levels.last().map(|level| level.items.clone()).unwrap_or_default();
-        for id in items {
-            let Some(item) = self.scopes.get(id) else { continue };
-            let (Some(alias), Some(relation)) = (item.alias.clone(), item.relation().filter(|r| r.replaced())) else {
-                continue;
-            };
-            let Some(key) = relation.relation.indexes.iter().find(|index| index.primary) else { continue };
-            if !key.columns.iter().all(|number| grouped.contains(&(id, *number))) {
-                continue;
-            }
-            let missing: Vec<Node> = relation
-                .visible()
-                .filter(|(number, _)| {
-                    (relation.whole || relation.used.contains(number)) && !grouped.contains(&(id, *number))
-                })
-                .map(|(_, name)| &**name)
-                .chain(relation.system_columns.iter().copied())
-                .map(|name| tree::column(&alias, name))
-                .collect();
-            select.group_clause.extend(missing);
-        }
-        Ok(())
-    }
-
-    /// What is grouped by: an ordinal or the name of an output column, which no column in FROM has, stands for its
-    /// expression.
-    fn grouped<'n>(&self, node: &'n Node, targets: &'n [Node]) -> &'n Node {
-        let meant = match &node.node {
-            Some(NodeEnum::AConst(constant)) => match &constant.val {
-                Some(pb::a_const::Val::Ival(ordinal)) => {
-                    let index = usize::try_from(ordinal.ival).unwrap_or(0).wrapping_sub(1);
-                    // Behind a star it is not the index here.
-                    let before = targets.get(..=index).unwrap_or_default();
-                    let is_star = |target: &Node| value_of(target).is_some_and(|value| star_of(value).is_some());
-                    if before.iter().any(is_star) { None } else { before.last().and_then(value_of) }
-                }
-                _ => None,
-            },
-            Some(NodeEnum::ColumnRef(reference)) => match tree::strings(&reference.fields).as_deref() {
-                Some([name]) if self.scopes.meaning(&[name]).columns.is_empty() => targets
-                    .iter()
-                    .find(|target| matches!(&target.node, Some(NodeEnum::ResTarget(res)) if res.name == *name))
-                    .and_then(value_of),
-                _ => None,
-            },
-            _ => None,
-        };
-        meant.unwrap_or(node)
-    }
 }
 
 /// A literal that has no type by the end of its query is text for whoever reads it.
@@ -1117,7 +1093,7 @@ fn names_of(nodes: &[Node]) -> Vec<Arc<str>> {
 }
 
 /// The expression of a result column.
-fn value_of(target: &Node) -> Option<&Node> {
+pub(super) fn value_of(target: &Node) -> Option<&Node> {
     match &target.node {
         Some(NodeEnum::ResTarget(res)) => res.val.as_deref(),
         _ => None,

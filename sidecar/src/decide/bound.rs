@@ -71,7 +71,7 @@ pub struct BindProblem {
 }
 
 /// How one identity sees one relation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RelationView {
     /// Set if nothing of it may be used, with the reason.
     pub closed: Option<String>,
@@ -134,7 +134,7 @@ impl RelationView {
 }
 
 /// How one identity sees one column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ColumnView {
     /// It does not exist.
     Hidden,
@@ -158,7 +158,7 @@ pub struct BoundMask {
 }
 
 /// A row filter bound to a relation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RowFilter {
     /// The boolean expression over [`ROW`], fully qualified.
     pub expression: Node,

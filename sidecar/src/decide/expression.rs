@@ -5,8 +5,9 @@
 //! expression through it once ([`columns_of`]) before it comes into force. So an instantiation can't skip a column.
 
 use pg_query::protobuf::{
-    AExprKind, Alias, BoolExprType, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect, RawStmt,
-    ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, a_const::Val, node::Node as Kind,
+    AConst, AExpr, AExprKind, Alias, BoolExprType, ColumnRef, JoinExpr, LimitOption, Node, ParseResult, RangeSubselect,
+    RawStmt, ResTarget, SelectStmt, SetOperation, SubLink, SubLinkType, WindowDef, WithClause, a_const::Val,
+    node::Node as Kind,
 };
 
 use super::bound::ROW;
@@ -54,6 +55,10 @@ pub fn is_costly(filter: &Node, catalog: &Catalog, relation: &Relation) -> bool 
         }
     };
     let is_value = |node: &Option<Box<Node>>| is_column(node) || matches!(kind(node), Some(Kind::AConst(_)));
+    let is_own = |expr: &AExpr| {
+        let names: Option<Vec<&str>> = expr.name.iter().map(text_of).collect();
+        matches!(names.as_deref(), Some(["pg_catalog", name]) if COMPARISONS.contains(name))
+    };
     let mut costly = false;
     let mut conjuncts = vec![filter];
     while let Some(conjunct) = conjuncts.pop() {
@@ -63,10 +68,30 @@ pub fn is_costly(filter: &Node, catalog: &Catalog, relation: &Relation) -> bool 
                 false
             }
             Some(Kind::ColumnRef(_)) => as_row_column(conjunct).and_then(stored).is_none(),
+            // NOT costs nothing, a list half of an operator for each of its items.
+            Some(Kind::BoolExpr(bool)) if bool.boolop == BoolExprType::NotExpr as i32 => {
+                !bool.args.iter().all(|arg| as_row_column(arg).and_then(stored).is_some())
+            }
+            Some(Kind::AExpr(expr)) if expr.kind == AExprKind::AexprOpAny as i32 => {
+                let is_short = |array: &Option<Box<Node>>, is_item: &dyn Fn(&AConst) -> bool| {
+                    matches!(kind(array), Some(Kind::AArrayExpr(array)) if array.elements.len() <= 2
+                        && array.elements.iter().all(|item| matches!(&item.node, Some(Kind::AConst(item)) if is_item(item))))
+                };
+                let fits = match (column(&expr.lexpr), kind(&expr.rexpr)) {
+                    (Some(of), Some(Kind::TypeCast(cast))) => {
+                        let of = catalog.base_type(of.type_oid);
+                        let name = cast.type_name.as_ref();
+                        let found = name.and_then(|name| catalog.resolve_type_name(&[], &[], name));
+                        is_short(&cast.arg, &|_| true)
+                            && found.is_some_and(|found| builtins::leakproof(catalog, "=", of, found.element))
+                    }
+                    (Some(_), _) => is_short(&expr.rexpr, &|item| matches!(item.val, Some(Val::Ival(_)))),
+                    _ => false,
+                };
+                !(is_own(expr) && fits)
+            }
             Some(Kind::AExpr(expr)) => {
-                let names: Option<Vec<&str>> = expr.name.iter().map(text_of).collect();
-                let own = matches!(names.as_deref(), Some(["pg_catalog", name]) if COMPARISONS.contains(name));
-                let plain = own && expr.kind == AExprKind::AexprOp as i32;
+                let plain = is_own(expr) && expr.kind == AExprKind::AexprOp as i32;
                 let (left, right) = (&expr.lexpr, &expr.rexpr);
                 !(plain && (is_beside(left, right) || is_beside(right, left)))
             }
