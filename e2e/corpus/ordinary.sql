@@ -64,6 +64,7 @@ UNLISTEN *;
 SELECT setval(pg_get_serial_sequence('"orders"','id'), coalesce(max("id"), 1), max("id") IS NOT null) FROM "orders";
 SELECT currval(pg_get_serial_sequence('orders', 'id'));
 SELECT nextval(pg_get_serial_sequence('public.customers', 'id')::regclass);
+SELECT setval('"public"."orders_id_seq"', (SELECT GREATEST(MAX("id"), (SELECT min_value FROM pg_sequences WHERE schemaname = 'public' AND sequencename = 'orders_id_seq')) FROM "orders"), true);
 SELECT nextval('orders_id_seq'::regclass);
 
 -- administration tools
@@ -164,3 +165,5 @@ SELECT (SELECT max(o.total) FROM orders o WHERE o.customer_id = c.id) AS q, max(
 SELECT a.attname, information_schema._pg_char_max_length(information_schema._pg_truetypid(a.*, t.*), information_schema._pg_truetypmod(a.*, t.*))::integer AS n FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = 'customers'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 SELECT information_schema._pg_char_octet_length(1043, 14), information_schema._pg_numeric_precision(1700, 655366), information_schema._pg_numeric_precision_radix(1700, 655366), information_schema._pg_numeric_scale(1700, 655366), information_schema._pg_datetime_precision(1114, -1), information_schema._pg_interval_type(1186, -1)
 SELECT information_schema._pg_index_position(i.indexrelid, i.indkey[0]), (information_schema._pg_expandarray(i.indkey)).n FROM pg_index i WHERE i.indrelid = 'orders'::regclass ORDER BY 1, 2
+-- Sequences near their end.
+SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1

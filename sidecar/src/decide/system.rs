@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use postern_crds::Verb;
+
 use super::bound::{BoundPolicy, ColumnView};
 use super::settings;
 use crate::catalog::names::{quote_name, quote_text, types};
@@ -144,7 +146,6 @@ const BLANKED: &[(&str, &str, &str)] = &[
     ("pg_foreign_server", "srvoptions", "text[]"),
     ("pg_prepared_statements", "statement", "text"),
     ("pg_replication_slots", "safe_wal_size", "int8"),
-    ("pg_sequences", "last_value", "int8"),
     ("pg_stat_activity", "query", "text"),
     ("pg_stat_wal_receiver", "conninfo", "text"),
     ("pg_stat_wal_receiver", "sender_host", "text"),
@@ -266,6 +267,9 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
             Some(format!("NULL::pg_catalog.{kind}"))
         });
     }
+    if name == "pg_sequences" {
+        return sequences(relation, policy);
+    }
     // That a function of a filter was called is told by its row.
     if matches!(name, "pg_stat_user_functions" | "pg_stat_xact_user_functions") {
         return replace(relation, Some("false".to_owned()), |_| None);
@@ -339,6 +343,33 @@ fn counters_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> Optio
         _ if is_counters_of(name, "tables") => Some(relation_counters(relation, policy, None)),
         _ => None,
     }
+}
+
+/// Sequences, with the last value of those that the identity may read or use: `SELECT last_value FROM` them and
+/// `pg_sequence_last_value` tell it the same.
+fn sequences(relation: &Relation, policy: &BoundPolicy) -> SystemView {
+    let catalog = &policy.catalog;
+    let is_told = |sequence: &Relation| {
+        let owner = sequence.owned_by.and_then(|(owner, _)| catalog.relations.get(&owner));
+        policy.grant(sequence, Verb::Select).is_ok()
+            || policy.grant(sequence, Verb::Insert).is_ok()
+            || owner.is_some_and(|owner| policy.grant(owner, Verb::Insert).is_ok())
+    };
+    let all = catalog.relations.values().filter(|relation| relation.kind == RelationKind::Sequence);
+    let mut told: Vec<Oid> = all.filter(|sequence| is_told(sequence)).map(|sequence| sequence.oid).collect();
+    told.sort_unstable();
+    let told: Vec<String> = told.iter().map(Oid::to_string).collect();
+    replace(relation, None, |column| {
+        (column == "last_value").then(|| {
+            format!(
+                "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+                 ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE n.nspname OPERATOR(pg_catalog.=) r.schemaname \
+                 AND c.relname OPERATOR(pg_catalog.=) r.sequencename \
+                 AND c.oid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])) THEN r.last_value END",
+                told.join(", ")
+            )
+        })
+    })
 }
 
 /// `pg_stat_all_tables`, `pg_statio_user_indexes` and the like.
