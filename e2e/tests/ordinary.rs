@@ -135,6 +135,46 @@ fn what_is_not_there_is_missed_in_the_servers_own_words() {
     assert!(failures.is_empty(), "{failures}");
 }
 
+const GUARDED: &str = "\
+CREATE TABLE customers (id int PRIMARY KEY, email text UNIQUE, ssn text UNIQUE DEFAULT 'RAW', name text);
+CREATE TABLE orders (id int PRIMARY KEY, customer_id int REFERENCES customers);
+CREATE TABLE plain (id int, note text);
+INSERT INTO customers VALUES (1, 'RAW@example.com', 'RAW', 'a'), (2, 'other@example.com', 'x', 'b');
+INSERT INTO orders VALUES (1, 1);";
+
+const GUARDS: &str = "\
+masks: [{columns: [public.customers.email], mask: {email: {}}}]
+rules:
+- name: shop
+  to: {groups: [apps]}
+  allow: [Select, Insert, Update, Delete]
+  relations: [\"public.*\"]
+  hideColumns: [public.customers.ssn]";
+
+#[test]
+fn a_count_of_rows_is_given_for_what_the_identity_sees_as_it_is() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(GUARDED).unwrap();
+    let counted =
+        "SELECT relname, pg_stat_get_live_tuples(c.oid) IS NULL, pg_stat_get_dead_tuples(c.oid::regclass) IS NULL,
+        pg_stat_get_live_tuples(reltoastrelid) IS NULL
+        FROM pg_class c WHERE relname IN ('customers', 'plain') ORDER BY 1";
+    let filter = format!("{GUARDS}\n  rowFilters: [{{relation: public.orders, where: id = 1}}]");
+    for (policy, plain) in [(GUARDS, "f"), (&*filter, "t")] {
+        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        let answer = wire::rows(&wire.simple(counted).unwrap());
+        assert_eq!(answer, [["customers", "t", "t", "t"], ["plain", plain, plain, "t"]]);
+        for sql in [
+            "SELECT pg_stat_get_live_tuples('customers'::regclass) IS NULL",
+            "SELECT n IS NULL FROM pg_stat_get_live_tuples('customers'::regclass) n",
+        ] {
+            let answer = wire.simple(sql).unwrap();
+            assert_eq!(wire::rows(&answer), [["t"]], "{sql}: {answer:?}");
+        }
+    }
+}
+
 #[test]
 fn definitions_may_be_prepared_before_what_they_name_is_there() {
     let server = Server::shared().unwrap();

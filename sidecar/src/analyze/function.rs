@@ -16,7 +16,7 @@ use crate::catalog::{Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass, Makes};
 use crate::decide::expression::instantiate_with;
-use crate::decide::{Denial, Reason, settings};
+use crate::decide::{Denial, Reason, settings, system};
 
 impl Analyzer<'_> {
     /// Decides a call whose arguments were walked; tells its result's type where it is certain.
@@ -49,6 +49,13 @@ impl Analyzer<'_> {
             && call.args.first().and_then(text_of).is_none()
         {
             return self.computed_channel(call);
+        }
+        if chosen.iter().all(|function| builtins::classify(function) == FunctionClass::RelationCounter) {
+            if let Some(condition) = system::counted_condition(self.policy, "v.name") {
+                self.test_first(call, "oid", &condition)?;
+                call.funcname = vec![tree::string("pg_catalog"), tree::string(name.as_str())];
+            }
+            return Ok(Some(types::INT8));
         }
         if chosen.iter().all(|function| matches!(builtins::classify(function), FunctionClass::Sequence { .. })) {
             self.name_serial_sequence(call);
@@ -173,6 +180,12 @@ impl Analyzer<'_> {
                     .object(full()))
             }
             FunctionClass::WalPosition => Ok(()),
+            FunctionClass::RelationCounter if self.policy.views.is_empty() => Ok(()),
+            FunctionClass::RelationCounter => Err(Denial::new(
+                Reason::Function,
+                format!("the function {} is not allowed here: it may count rows that you don't see", full()),
+            )
+            .object(full())),
             FunctionClass::AdvisoryLock => {
                 let grant = self.allows_either(Verb::Lock, Some(Verb::Ddl))?;
                 self.granted(&grant, Verb::Lock);
@@ -200,7 +213,7 @@ impl Analyzer<'_> {
 
     /// `current_setting` of a computed name: the name is tested as it runs, and is NULL for what SHOW would refuse.
     fn computed_setting(&mut self, call: &mut pb::FuncCall) -> Result<Option<Oid>, Denial> {
-        self.test_first(call, &settings::shown_condition("v.name"))?;
+        self.test_first(call, "text", &settings::shown_condition("v.name"))?;
         call.funcname = vec![tree::string("pg_catalog"), tree::string("current_setting")];
         Ok(Some(types::TEXT))
     }
@@ -211,17 +224,17 @@ impl Analyzer<'_> {
         let Some(condition) = self.policy.channel_condition("v.name") else {
             return Err(Denial::new(Reason::Channel, "no rule names a channel").hint("Add it to a rule's `channels`."));
         };
-        self.test_first(call, &condition)?;
+        self.test_first(call, "text", &condition)?;
         call.funcname = vec![tree::string("pg_catalog"), tree::string("pg_notify")];
         self.need(Verb::Notify);
         Ok(None)
     }
 
-    /// Puts NULL for a call's first argument where a condition on it, named `v.name`, does not hold.
-    fn test_first(&mut self, call: &mut pb::FuncCall, condition: &str) -> Result<(), Denial> {
+    /// Puts NULL for a call's first argument, which is of this type, where a condition on it, named `v.name`, does not hold.
+    fn test_first(&mut self, call: &mut pb::FuncCall, kind: &str, condition: &str) -> Result<(), Denial> {
         // OFFSET 0 keeps the name from being computed twice.
         let tested = tree::parse_expression(&format!(
-            "(SELECT CASE WHEN {condition} THEN v.name END FROM (SELECT \"{ROW}\".name::pg_catalog.text AS name OFFSET 0) AS v)"
+            "(SELECT CASE WHEN {condition} THEN v.name END FROM (SELECT \"{ROW}\".name::pg_catalog.{kind} AS name OFFSET 0) AS v)"
         ))?;
         if let Some(name) = call.args.first_mut() {
             let written = tree::take(name);

@@ -21,6 +21,8 @@ pub enum FunctionClass {
         /// Whether it moves the sequence.
         writes: bool,
     },
+    /// Counts rows of the relation that its argument names: NULL for one that the identity does not see as it is.
+    RelationCounter,
     /// Tells how much was written to the log: not for an identity that may overwrite a masked value.
     WalPosition,
     /// Needs `Lock` or `Ddl`.
@@ -52,6 +54,7 @@ fn read(text: &'static str) -> HashMap<&'static str, FunctionClass> {
                 "setting" => FunctionClass::Setting,
                 "sequence-write" => FunctionClass::Sequence { writes: true },
                 "sequence-read" => FunctionClass::Sequence { writes: false },
+                "counter" => FunctionClass::RelationCounter,
                 "wal" => FunctionClass::WalPosition,
                 "lock" => FunctionClass::AdvisoryLock,
                 "notify" => FunctionClass::Notify,
@@ -388,6 +391,7 @@ mod tests {
                 "setting",
                 "sequence-write",
                 "sequence-read",
+                "counter",
                 "wal",
                 "lock",
                 "notify",

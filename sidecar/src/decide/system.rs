@@ -384,25 +384,46 @@ fn is_counters_of(name: &str, what: &str) -> bool {
 /// isn't known here whose they are.
 fn relation_counters(relation: &Relation, policy: &BoundPolicy, without: Option<String>) -> SystemView {
     let condition = without.map(|condition| format!("NOT ({condition})"));
-    let mut guarded: Vec<Oid> = policy.views.keys().copied().collect();
-    if guarded.is_empty() {
+    if policy.views.is_empty() {
         return SystemView::Open;
     }
-    guarded.sort_unstable();
-    let guarded: Vec<String> = guarded.iter().map(Oid::to_string).collect();
     // What a filter reads, by itself or by a function, is read for rows that it leaves out, too.
     let is_guarded = if policy.row_filters {
         "true".to_owned()
     } else {
         format!(
-            "r.relid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[]) OR r.schemaname OPERATOR(pg_catalog.=) 'pg_toast'::pg_catalog.name",
-            guarded.join(", ")
+            "r.relid OPERATOR(pg_catalog.=) ANY ({}) OR r.schemaname OPERATOR(pg_catalog.=) 'pg_toast'::pg_catalog.name",
+            guarded(policy)
         )
     };
     replace(relation, condition, |column| {
         let blank = count_type(relation, column)?;
         Some(format!("CASE WHEN {is_guarded} THEN {blank} ELSE r.{} END", quote_name(column)))
     })
+}
+
+/// Relations that the identity does not see as they are.
+fn guarded(policy: &BoundPolicy) -> String {
+    let mut guarded: Vec<Oid> = policy.views.keys().copied().collect();
+    guarded.sort_unstable();
+    let guarded: Vec<String> = guarded.iter().map(Oid::to_string).collect();
+    format!("ARRAY[{}]::pg_catalog.oid[]", guarded.join(", "))
+}
+
+/// As SQL, whether the counters of a relation are shown, whose oid an expression is, as those of
+/// `pg_stat_all_tables` are; None where all are.
+pub fn counted_condition(policy: &BoundPolicy, relation: &str) -> Option<String> {
+    if policy.views.is_empty() {
+        return None;
+    }
+    if policy.row_filters {
+        return Some("false".to_owned());
+    }
+    Some(format!(
+        "{relation} OPERATOR(pg_catalog.<>) ALL ({}) AND EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+         WHERE c.oid OPERATOR(pg_catalog.=) {relation} AND c.relkind OPERATOR(pg_catalog.<>) 't')",
+        guarded(policy)
+    ))
 }
 
 /// NULL of the type of a column that counts; None for names, times and the like.
