@@ -135,6 +135,35 @@ fn what_is_not_there_is_missed_in_the_servers_own_words() {
     assert!(failures.is_empty(), "{failures}");
 }
 
+#[test]
+fn an_error_has_its_place_in_what_the_client_wrote() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with("CREATE TABLE here (a int, b int)").unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, TYPICAL)).unwrap();
+    let mut through = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let mut statements = vec![
+        "SELECT a,  nope FROM   here",
+        "UPDATE  here   SET  b = a + nope",
+        "INSERT   INTO here   (nope) VALUES (1)",
+    ];
+    if server.version().unwrap() >= 15 {
+        statements.push(
+            "merge into here as h using (select 1 as b) as s on (h.a = b and 1 = 1) when matched then update set b = 2",
+        );
+        statements.push("merge into here as h using (select 1 as c) s on h.a = c when matched and nope then delete");
+    }
+    for sql in statements {
+        for extended in [false, true] {
+            let place = |wire: &mut Wire| {
+                let answer = if extended { wire.extended(sql, Format::Text) } else { wire.simple(sql) }.unwrap();
+                answer.iter().find(|message| message.tag == b'E').map(|error| error.fields().get(&'P').cloned())
+            };
+            assert_eq!(place(&mut through), place(&mut direct), "{sql}, extended: {extended}");
+        }
+    }
+}
+
 const GUARDED: &str = "\
 CREATE TABLE customers (id int PRIMARY KEY, email text UNIQUE, ssn text UNIQUE DEFAULT 'RAW', name text);
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int REFERENCES customers);
