@@ -181,6 +181,57 @@ rules:
   hideColumns: [public.customers.ssn]";
 
 #[test]
+fn an_error_of_a_guarded_table_tells_programs_what_they_read_and_no_value() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(GUARDED).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, GUARDS)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (sql, code, field, expected) in [
+        (
+            "INSERT INTO customers (id, email) VALUES (3, 'RAW@example.com')",
+            "23505",
+            'D',
+            Some("Key (email)=(***) already exists."),
+        ),
+        ("INSERT INTO customers (id) VALUES (3)", "23505", 'D', None),
+        (
+            "INSERT INTO orders VALUES (4711, 4711)",
+            "23503",
+            'D',
+            Some("Key (customer_id)=(***) is not present in table \"customers\"."),
+        ),
+        (
+            "DELETE FROM customers WHERE id = 1",
+            "23503",
+            'D',
+            Some("Key (id)=(***) is still referenced from table \"orders\"."),
+        ),
+        (
+            "INSERT INTO customers (id, name) VALUES (3, 'c') ON CONFLICT (name) DO NOTHING",
+            "42P10",
+            'M',
+            Some("there is no unique or exclusion constraint matching the ON CONFLICT specification"),
+        ),
+        (
+            "SELECT (SELECT id FROM customers)",
+            "21000",
+            'M',
+            Some("more than one row returned by a subquery used as an expression"),
+        ),
+    ] {
+        let answer = wire.simple(sql).unwrap();
+        let error = answer.iter().find(|message| message.tag == b'E').unwrap();
+        let fields = error.fields();
+        assert_eq!(fields[&'C'], code, "{sql}: {fields:?}");
+        assert_eq!(fields.get(&field).map(String::as_str), expected, "{sql}: {fields:?}");
+        assert!(
+            !error.body.windows(3).any(|bytes| bytes == b"RAW") && !format!("{fields:?}").contains("4711"),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
 fn a_count_of_rows_is_given_for_what_the_identity_sees_as_it_is() {
     let server = Server::shared().unwrap();
     let database = server.database_with(GUARDED).unwrap();

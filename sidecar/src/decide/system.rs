@@ -747,40 +747,11 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use postern_crds::files::{Object, read};
-
     use super::*;
-    use crate::catalog::{Catalog, Index, RelationKind};
-    use crate::decide::bind::bind;
+    use crate::catalog::{Index, RelationKind};
     use crate::decide::bound::RelationView;
     use crate::decide::testing;
     use crate::sql;
-
-    /// A policy that says nothing about what is in the catalog.
-    fn unrestricted(catalog: Catalog) -> BoundPolicy {
-        let text = r#"
-apiVersion: postern.dev/v1alpha1
-kind: DatabaseAccessPolicy
-metadata: {name: shop}
-spec:
-  database: {host: localhost, name: shop, tls: {mode: Disable}, credentials: {secret: {name: shop}}}
-  rules:
-  - {name: reads, to: {identities: [nightly]}, allow: [Select], relations: ["app.*"]}
----
-apiVersion: postern.dev/v1alpha1
-kind: NonHumanIdentity
-metadata: {name: nightly}
-spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
-"#;
-        let (mut policy, mut identity) = (None, None);
-        for object in read(text).unwrap() {
-            match object {
-                Object::Policy(found) => policy = Some(found.compile().unwrap()),
-                Object::Identity(found) => identity = Some(found.compile().unwrap()),
-            }
-        }
-        bind(Arc::new(policy.unwrap()), Arc::new(identity.unwrap()), Arc::new(catalog), 1, None)
-    }
 
     /// `shop.customers (id, ssn, note)` with an index on ssn; ssn is hidden or not.
     fn policy(hide: bool) -> BoundPolicy {
@@ -800,7 +771,7 @@ spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
             reads: Vec::new(),
         });
         catalog.add_relation(customers);
-        let mut bound = unrestricted(catalog);
+        let mut bound = testing::unrestricted(catalog);
         if hide {
             let view = RelationView { columns: BTreeMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
             bound.views.insert(1000, Arc::new(view));

@@ -639,7 +639,7 @@ where
 
     fn scrubbed(&self, mut fields: Fields) -> Fields {
         if self.is_scrubbing() {
-            scrub::scrub(&mut fields);
+            scrub::scrub(&mut fields, &self.shared.gate.bound());
         }
         fields
     }
@@ -654,7 +654,7 @@ where
             return Ok(());
         }
         let mut fields = Fields::read(self.body(header)).map_err(|_| End::Server("a malformed notice"))?;
-        scrub::scrub(&mut fields);
+        scrub::scrub(&mut fields, &self.shared.gate.bound());
         self.down.skip(header.frame_len());
         fields.write_notice(self.down.out());
         Ok(())
