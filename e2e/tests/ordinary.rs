@@ -169,7 +169,10 @@ CREATE TABLE customers (id int PRIMARY KEY, email text UNIQUE, ssn text UNIQUE D
 CREATE TABLE orders (id int PRIMARY KEY, customer_id int REFERENCES customers);
 CREATE TABLE plain (id int, note text);
 INSERT INTO customers VALUES (1, 'RAW@example.com', 'RAW', 'a'), (2, 'other@example.com', 'x', 'b');
-INSERT INTO orders VALUES (1, 1);";
+INSERT INTO orders VALUES (1, 1);
+CREATE FUNCTION made() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN EXECUTE ''SELECT \"'' || old.ssn || ''\"''; RETURN new; END';
+CREATE TRIGGER made AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION made();";
 
 const GUARDS: &str = "\
 masks: [{columns: [public.customers.email], mask: {email: {}}}]
@@ -194,6 +197,8 @@ fn an_error_of_a_guarded_table_tells_programs_what_they_read_and_no_value() {
             Some("Key (email)=(***) already exists."),
         ),
         ("INSERT INTO customers (id) VALUES (3)", "23505", 'D', None),
+        // The parser quotes what a trigger makes of the row.
+        ("UPDATE customers SET name = 'x' WHERE id = 1", "42703", 'D', None),
         (
             "INSERT INTO orders VALUES (4711, 4711)",
             "23503",

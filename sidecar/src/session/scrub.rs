@@ -2,7 +2,7 @@
 //!
 //! **Promise.** No text that the server made from a row passes: SQLSTATE and the names of schema, table, column, type
 //! and constraint do, messages that are made anew from those names, and messages that are a constant of the server's.
-//! **Also.** Errors of the server's parser pass as they are: they speak of the client's text only.
+//! **Also.** Errors of the server's parser about the client's text pass as they are.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,12 @@ use crate::decide::bound::BoundPolicy;
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::Fields;
 
-/// Source files of the server that only ever report what the client wrote: no row has been read by then.
+/// Whether it is about the text that the client sent, not about one that code of the database's made, of a row perhaps.
+fn is_of_client(fields: &Fields) -> bool {
+    [Fields::INTERNAL_QUERY, Fields::WHERE].iter().all(|code| fields.get(*code).is_none())
+}
+
+/// Source files of the server that only ever report what is written: no row has been read by then.
 fn is_parser(file: &str) -> bool {
     file.starts_with("parse_")
         || matches!(
@@ -77,7 +82,8 @@ pub(super) fn scrub(fields: &mut Fields, bound: &BoundPolicy) {
     let code = fields.code();
     let class = code.get(..2).unwrap_or_default();
     let raised = file.starts_with("pl_") || file.starts_with("pl") && !file.starts_with("planc");
-    if matches!(class, "42" | "0A") && is_parser(file) || is_fixed(file, class) {
+    let is_parsers = matches!(class, "42" | "0A") && is_parser(file) && is_of_client(fields);
+    if is_parsers || is_fixed(file, class) {
         fields.retain(|code| !matches!(code, Fields::DETAIL | Fields::WHERE | Fields::INTERNAL_QUERY));
         return;
     }
@@ -476,6 +482,16 @@ mod tests {
         let unset = Fields::new("ERROR", "55000", "currval of sequence \"s\" is not yet defined in this session")
             .with(Fields::FILE, "sequence.c");
         assert!(scrubbed(unset).message().starts_with("currval of sequence"));
+    }
+
+    #[test]
+    fn errors_of_the_parser_about_text_that_code_made_do_not() {
+        for code in [Fields::INTERNAL_QUERY, Fields::WHERE] {
+            let made = Fields::new("ERROR", "42703", "column \"RAW\" does not exist")
+                .with(Fields::FILE, "parse_relation.c")
+                .with(code, "SELECT RAW");
+            assert!(!all(&scrubbed(made)).contains("RAW"));
+        }
     }
 
     #[test]
