@@ -213,3 +213,9 @@ SELECT a, b, c, d FROM (orders JOIN pages USING (region, id)) j (a, b, c, d) WHE
 SELECT * FROM (orders o NATURAL JOIN pages p) j WHERE j.id = 3
 SELECT x.id, x FROM orders o JOIN pages p USING (id) AS x WHERE x.id < 3 ORDER BY x.id
 WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT id, region FROM orders) SELECT id FROM a WHERE length(region) = 2 ORDER BY id LIMIT 2
+-- As PostgREST and jOOQ read definitions.
+SELECT a.attname, information_schema._pg_char_max_length(information_schema._pg_truetypid(a.*, t.*), information_schema._pg_truetypmod(a.*, t.*))::integer AS n FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = 'customers'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+SELECT information_schema._pg_char_octet_length(1043, 14), information_schema._pg_numeric_precision(1700, 655366), information_schema._pg_numeric_precision_radix(1700, 655366), information_schema._pg_numeric_scale(1700, 655366), information_schema._pg_datetime_precision(1114, -1), information_schema._pg_interval_type(1186, -1)
+SELECT information_schema._pg_index_position(i.indexrelid, i.indkey[0]), (information_schema._pg_expandarray(i.indkey)).n FROM pg_index i WHERE i.indrelid = 'orders'::regclass ORDER BY 1, 2
+-- Sequences near their end.
+SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1

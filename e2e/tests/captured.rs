@@ -19,6 +19,10 @@ CREATE TABLE log (id int, email text);
 CREATE TABLE blocked (email text);
 CREATE TABLE pinned (id int, email text);
 CREATE TABLE apart (email text);
+CREATE SCHEMA jobs;
+CREATE TABLE jobs.mail (id int, email text);
+CREATE TABLE mail (id int, email text);
+CREATE TABLE every (id int);
 CREATE TABLE customers (id int PRIMARY KEY, email text, note text);
 INSERT INTO customers VALUES (1, 'RAWZQX@example.com', 'n');
 CREATE FUNCTION is_blocked(mail text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM blocked WHERE email = $1)';
@@ -43,6 +47,10 @@ CREATE FUNCTION \"write-it\"(email text) RETURNS void LANGUAGE sql AS 'INSERT IN
     noted VALUES (1, email)';
 CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM \"write-it\"(old.email); RETURN new; END';
 CREATE TRIGGER noted AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION note_it();
+CREATE FUNCTION add_job(every int[]) RETURNS void LANGUAGE plpgsql
+    AS 'BEGIN INSERT INTO jobs.mail AS mail (id) SELECT one FROM unnest(every) AS one; UPDATE jobs.mail SET email = mail.email; END';
+CREATE FUNCTION add_jobs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM add_job(ARRAY[old.id]); RETURN new; END';
+CREATE TRIGGER jobs AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION add_jobs();
 CREATE FUNCTION unused() RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT''; DELETE FROM apart; END';";
 
 const SPEC: &str = "\
@@ -88,6 +96,8 @@ const HARMLESS: &[&str] = &[
     "CREATE TEMP TABLE customers AS SELECT * FROM public.customers",
     "CREATE TABLE scratch.customers AS SELECT * FROM public.customers",
     "CREATE TEMP TABLE old_log (id int)",
+    "CREATE TEMP TABLE mail (id int)",
+    "CREATE TABLE scratch.every (id int)",
     "CREATE TABLE scratch.notes (id int)",
 ];
 

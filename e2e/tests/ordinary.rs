@@ -141,6 +141,131 @@ fn what_is_not_there_is_missed_in_the_servers_own_words() {
 }
 
 #[test]
+fn an_error_has_its_place_in_what_the_client_wrote() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with("CREATE TABLE here (a int, b int)").unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, TYPICAL)).unwrap();
+    let mut through = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let mut direct = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let mut statements = vec![
+        "SELECT a,  nope FROM   here",
+        "UPDATE  here   SET  b = a + nope",
+        "INSERT   INTO here   (nope) VALUES (1)",
+    ];
+    if server.version().unwrap() >= 15 {
+        statements.push(
+            "merge into here as h using (select 1 as b) as s on (h.a = b and 1 = 1) when matched then update set b = 2",
+        );
+        statements.push("merge into here as h using (select 1 as c) s on h.a = c when matched and nope then delete");
+    }
+    for sql in statements {
+        for extended in [false, true] {
+            let place = |wire: &mut Wire| {
+                let answer = if extended { wire.extended(sql, Format::Text) } else { wire.simple(sql) }.unwrap();
+                answer.iter().find(|message| message.tag == b'E').map(|error| error.fields().get(&'P').cloned())
+            };
+            assert_eq!(place(&mut through), place(&mut direct), "{sql}, extended: {extended}");
+        }
+    }
+}
+
+const GUARDED: &str = "\
+CREATE TABLE customers (id int PRIMARY KEY, email text UNIQUE, ssn text UNIQUE DEFAULT 'RAW', name text);
+CREATE TABLE orders (id int PRIMARY KEY, customer_id int REFERENCES customers);
+CREATE TABLE plain (id int, note text);
+INSERT INTO customers VALUES (1, 'RAW@example.com', 'RAW', 'a'), (2, 'other@example.com', 'x', 'b');
+INSERT INTO orders VALUES (1, 1);
+CREATE FUNCTION made() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN EXECUTE ''SELECT \"'' || old.ssn || ''\"''; RETURN new; END';
+CREATE TRIGGER made AFTER UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION made();";
+
+const GUARDS: &str = "\
+masks: [{columns: [public.customers.email], mask: {email: {}}}]
+rules:
+- name: shop
+  to: {groups: [apps]}
+  allow: [Select, Insert, Update, Delete]
+  relations: [\"public.*\"]
+  hideColumns: [public.customers.ssn]";
+
+#[test]
+fn an_error_of_a_guarded_table_tells_programs_what_they_read_and_no_value() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(GUARDED).unwrap();
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, GUARDS)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for (sql, code, field, expected) in [
+        (
+            "INSERT INTO customers (id, email) VALUES (3, 'RAW@example.com')",
+            "23505",
+            'D',
+            Some("Key (email)=(***) already exists."),
+        ),
+        ("INSERT INTO customers (id) VALUES (3)", "23505", 'D', None),
+        // The parser quotes what a trigger makes of the row.
+        ("UPDATE customers SET name = 'x' WHERE id = 1", "42703", 'D', None),
+        (
+            "INSERT INTO orders VALUES (4711, 4711)",
+            "23503",
+            'D',
+            Some("Key (customer_id)=(***) is not present in table \"customers\"."),
+        ),
+        (
+            "DELETE FROM customers WHERE id = 1",
+            "23503",
+            'D',
+            Some("Key (id)=(***) is still referenced from table \"orders\"."),
+        ),
+        (
+            "INSERT INTO customers (id, name) VALUES (3, 'c') ON CONFLICT (name) DO NOTHING",
+            "42P10",
+            'M',
+            Some("there is no unique or exclusion constraint matching the ON CONFLICT specification"),
+        ),
+        (
+            "SELECT (SELECT id FROM customers)",
+            "21000",
+            'M',
+            Some("more than one row returned by a subquery used as an expression"),
+        ),
+    ] {
+        let answer = wire.simple(sql).unwrap();
+        let error = answer.iter().find(|message| message.tag == b'E').unwrap();
+        let fields = error.fields();
+        assert_eq!(fields[&'C'], code, "{sql}: {fields:?}");
+        assert_eq!(fields.get(&field).map(String::as_str), expected, "{sql}: {fields:?}");
+        assert!(
+            !error.body.windows(3).any(|bytes| bytes == b"RAW") && !format!("{fields:?}").contains("4711"),
+            "{sql}"
+        );
+    }
+}
+
+#[test]
+fn a_count_of_rows_is_given_for_what_the_identity_sees_as_it_is() {
+    let server = Server::shared().unwrap();
+    let database = server.database_with(GUARDED).unwrap();
+    let counted =
+        "SELECT relname, pg_stat_get_live_tuples(c.oid) IS NULL, pg_stat_get_dead_tuples(c.oid::regclass) IS NULL,
+        pg_stat_get_live_tuples(reltoastrelid) IS NULL
+        FROM pg_class c WHERE relname IN ('customers', 'plain') ORDER BY 1";
+    let filter = format!("{GUARDS}\n  rowFilters: [{{relation: public.orders, where: id = 1}}]");
+    for (policy, plain) in [(GUARDS, "f"), (&*filter, "t")] {
+        let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, policy)).unwrap();
+        let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+        let answer = wire::rows(&wire.simple(counted).unwrap());
+        assert_eq!(answer, [["customers", "t", "t", "t"], ["plain", plain, plain, "t"]]);
+        for sql in [
+            "SELECT pg_stat_get_live_tuples('customers'::regclass) IS NULL",
+            "SELECT n IS NULL FROM pg_stat_get_live_tuples('customers'::regclass) n",
+        ] {
+            let answer = wire.simple(sql).unwrap();
+            assert_eq!(wire::rows(&answer), [["t"]], "{sql}: {answer:?}");
+        }
+    }
+}
+
+#[test]
 fn definitions_may_be_prepared_before_what_they_name_is_there() {
     let server = Server::shared().unwrap();
     let database = server.database_with("").unwrap();

@@ -77,7 +77,8 @@ fn every_function_and_relation_of_the_catalog_was_reviewed() {
     let functions = server
         .psql(
             "postgres",
-            "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+            "SELECT DISTINCT CASE WHEN pronamespace = 'information_schema'::regnamespace THEN 'information_schema.' ELSE '' END || proname
+             FROM pg_proc WHERE pronamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
                AND NOT 'internal'::regtype = ANY (proargtypes::oid[])
                AND prorettype NOT IN (SELECT oid FROM pg_type WHERE typname IN ('internal', 'trigger', 'event_trigger',
                  'fdw_handler', 'index_am_handler', 'table_am_handler', 'tsm_handler'))",

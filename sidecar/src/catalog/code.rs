@@ -61,23 +61,57 @@ pub fn text_runner(definition: &str) -> Option<&'static str> {
 
 /// Whether a text holds a name as a word of its own, with quotes in it doubled as SQL has them, or not.
 pub fn mentions_word(text: &str, name: &str) -> bool {
-    mentions(text, name, |_| true) || name.contains('"') && mentions(text, &name.replace('"', "\"\""), |_| true)
+    mentions(text, name, |_, _| true) || name.contains('"') && mentions(text, &name.replace('"', "\"\""), |_, _| true)
 }
 
-/// Whether a body holds a name as a word of its own that no schema stands right before. (A dot further before may end a comment.)
+/// Whether a body holds a name as a word of its own that may be looked up by the search_path: no schema stands right before it (a
+/// dot further before may end a comment), and where it stands no relation, type or function is named.
 fn mentions_bare(body: &str, name: &str) -> bool {
     let written = name.replace('"', "\"\"");
-    mentions(body, &written, |before| !before.strip_suffix('"').unwrap_or(before).ends_with('.'))
+    let says = |word: &str| mentions(body, word, |_, _| true);
+    // `log.id%TYPE` looks `log` up.
+    let names_types = body.contains('%') && says("type");
+    // `DROP FUNCTION f(log)` does.
+    let names_functions = ["aggregate", "function", "procedure", "routine"].into_iter().any(says);
+    mentions(body, &written, |before, after| {
+        let unquoted = before.strip_suffix('"').zip(after.strip_prefix('"'));
+        let (before, after) = unquoted.unwrap_or((before, after));
+        let has_schema = before.ends_with('.');
+        // A column of what has this name by a mention of its own, or what is in a schema of this name.
+        let qualifies = after.starts_with('.') && !names_types;
+        !(has_schema || qualifies || is_alias(before, after) || is_argument(before, after) && !names_functions)
+    })
 }
 
-/// Whether a text holds a name as a word of its own, in any case, behind something that fits (in lower case).
-fn mentions(text: &str, name: &str, fits: impl Fn(&str) -> bool) -> bool {
+/// Whether a name is given to something, with columns: `INSERT INTO jobs.all AS log (id)`. Without them it may be a type.
+fn is_alias(before: &str, after: &str) -> bool {
+    // On the same line: what stands before may be a comment.
+    let spaceless = before.trim_end_matches(' ');
+    spaceless.len() < before.len() && last_word(spaceless) == "as" && after.trim_start().starts_with('(')
+}
+
+/// Whether a name is all that a function is called with: a column, a variable or a parameter, as in `unnest(log)`.
+fn is_argument(before: &str, after: &str) -> bool {
+    let called = before.strip_suffix('(').map(last_word);
+    after.starts_with(')') && called.is_some_and(|called| !matches!(called, "" | "only" | "inherits"))
+}
+
+/// The word that a text ends with; none where it is quoted or behind a dot.
+fn last_word(text: &str) -> &str {
+    let start = text.trim_end_matches(is_part).len();
+    let (before, word) = text.split_at_checked(start).unwrap_or_default();
+    if before.ends_with(['.', '"']) { "" } else { word }
+}
+
+/// Whether a text holds a name as a word of its own, in any case, between what fits (in lower case).
+fn mentions(text: &str, name: &str, fits: impl Fn(&str, &str) -> bool) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (text, name) = (text.to_lowercase(), name.to_lowercase());
     text.match_indices(&name).any(|(at, found)| {
         let before = text.get(..at).unwrap_or_default();
-        let after = text.get(at.saturating_add(found.len())..).and_then(|text| text.chars().next());
-        !before.chars().next_back().is_some_and(is_word) && !after.is_some_and(is_word) && fits(before)
+        let rest = text.get(at.saturating_add(found.len())..).unwrap_or_default();
+        let after = rest.chars().next();
+        !before.chars().next_back().is_some_and(is_word) && !after.is_some_and(is_word) && fits(before, rest)
     })
 }
 
@@ -237,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_bare_where_no_dot_stands_before_it() {
+    fn a_name_is_bare_where_it_may_be_looked_up() {
         for (body, bare) in [
             ("INSERT INTO log VALUES (1)", true),
             ("INSERT INTO \"log\" VALUES (1)", true),
@@ -251,6 +285,23 @@ mod tests {
             ("SELECT FROM catalog", false),
             ("SELECT FROM log_2", false),
             ("DECLARE r log%ROWTYPE", true),
+            ("DECLARE r log.id%TYPE", true),
+            ("DECLARE r \"log\".id /* */ % TYPE", true),
+            ("UPDATE jobs.all SET id = log.id", false),
+            ("UPDATE jobs.all SET id = \"log\".id, at = log.at", false),
+            ("UPDATE log SET id = log.id", true),
+            ("FROM unnest(log) AS one", false),
+            ("FROM ONLY(log)", true),
+            ("FROM ONLY (log)", true),
+            ("FROM unnest (log)", true),
+            ("CREATE TABLE made () INHERITS(log)", true),
+            ("DROP FUNCTION f(log)", true),
+            ("INSERT INTO jobs.all AS log (id) VALUES (1)", false),
+            ("INSERT INTO -- as\n log (id) VALUES (1)", true),
+            ("INSERT INTO /* as */ log (id) VALUES (1)", true),
+            ("SELECT CAST(x AS log)", true),
+            ("SELECT CAST(x AS log[])", true),
+            ("SELECT x::log", true),
         ] {
             assert_eq!(mentions_bare(body, "log"), bare, "{body}");
         }

@@ -1,7 +1,7 @@
 //! What functions and operators can reach, known by review.
 //!
 //! **Promise.** A function is allowed only if it is listed by name as one that computes; everything else is refused, or
-//! needs a rule. The list of pg_catalog is `builtins.txt`, to be read by people; extensions are listed below.
+//! needs a rule. The list of pg_catalog and information_schema is `builtins.txt`, to be read by people; extensions are listed below.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -21,6 +21,8 @@ pub enum FunctionClass {
         /// Whether it moves the sequence.
         writes: bool,
     },
+    /// Counts rows of the relation that its argument names: NULL for one that the identity does not see as it is.
+    RelationCounter,
     /// Tells how much was written to the log: not for an identity that may overwrite a masked value.
     WalPosition,
     /// Gives what some sequence gave last.
@@ -56,6 +58,7 @@ fn read(text: &'static str) -> HashMap<&'static str, FunctionClass> {
                 "setting" => FunctionClass::Setting,
                 "sequence-write" => FunctionClass::Sequence { writes: true },
                 "sequence-read" => FunctionClass::Sequence { writes: false },
+                "counter" => FunctionClass::RelationCounter,
                 "wal" => FunctionClass::WalPosition,
                 "last-value" => FunctionClass::LastValue,
                 "of-relation" => FunctionClass::OfRelation,
@@ -82,10 +85,8 @@ pub fn classify(function: &Function) -> FunctionClass {
         "pg_catalog" if function.extension.is_none() || function.extension.as_deref() == Some("plpgsql") => {
             classify_builtin(&function.name, Some(function.arguments.len()))
         }
-        // Drivers number the columns of keys with it.
-        "information_schema" if &*function.name == "_pg_expandarray" => FunctionClass::Compute,
-        // A few views of the standard are built on functions of this schema; clients have no use for them.
-        "information_schema" => FunctionClass::Denied(UNKNOWN),
+        // What its views are built on; programs that read definitions call the same.
+        "information_schema" => classify_builtin(&format!("information_schema.{}", function.name), None),
         _ => match &function.extension {
             Some(extension) => classify_extension(extension, &function.name),
             None => FunctionClass::Database,
@@ -396,6 +397,7 @@ mod tests {
                 "setting",
                 "sequence-write",
                 "sequence-read",
+                "counter",
                 "wal",
                 "last-value",
                 "of-relation",

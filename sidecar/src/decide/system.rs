@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use postern_crds::Verb;
+
 use super::bound::{BoundPolicy, ColumnView};
 use super::settings;
 use crate::catalog::names::{quote_name, quote_text, types};
@@ -144,7 +146,6 @@ const BLANKED: &[(&str, &str, &str)] = &[
     ("pg_foreign_server", "srvoptions", "text[]"),
     ("pg_prepared_statements", "statement", "text"),
     ("pg_replication_slots", "safe_wal_size", "int8"),
-    ("pg_sequences", "last_value", "int8"),
     ("pg_stat_activity", "query", "text"),
     ("pg_stat_wal_receiver", "conninfo", "text"),
     ("pg_stat_wal_receiver", "sender_host", "text"),
@@ -287,6 +288,9 @@ fn catalog_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> System
             Some(format!("NULL::pg_catalog.{kind}"))
         });
     }
+    if name == "pg_sequences" {
+        return sequences(relation, policy);
+    }
     // That a function of a filter was called is told by its row.
     if matches!(name, "pg_stat_user_functions" | "pg_stat_xact_user_functions") {
         return replace(relation, Some("false".to_owned()), |_| None);
@@ -362,6 +366,33 @@ fn counters_view(relation: &Relation, name: &str, policy: &BoundPolicy) -> Optio
     }
 }
 
+/// Sequences, with the last value of those that the identity may read or use: `SELECT last_value FROM` them and
+/// `pg_sequence_last_value` tell it the same.
+fn sequences(relation: &Relation, policy: &BoundPolicy) -> SystemView {
+    let catalog = &policy.catalog;
+    let is_told = |sequence: &Relation| {
+        let owner = sequence.owned_by.and_then(|(owner, _)| catalog.relations.get(&owner));
+        policy.grant(sequence, Verb::Select).is_ok()
+            || policy.grant(sequence, Verb::Insert).is_ok()
+            || owner.is_some_and(|owner| policy.grant(owner, Verb::Insert).is_ok())
+    };
+    let all = catalog.relations.values().filter(|relation| relation.kind == RelationKind::Sequence);
+    let mut told: Vec<Oid> = all.filter(|sequence| is_told(sequence)).map(|sequence| sequence.oid).collect();
+    told.sort_unstable();
+    let told: Vec<String> = told.iter().map(Oid::to_string).collect();
+    replace(relation, None, |column| {
+        (column == "last_value").then(|| {
+            format!(
+                "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n \
+                 ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE n.nspname OPERATOR(pg_catalog.=) r.schemaname \
+                 AND c.relname OPERATOR(pg_catalog.=) r.sequencename \
+                 AND c.oid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])) THEN r.last_value END",
+                told.join(", ")
+            )
+        })
+    })
+}
+
 /// `pg_stat_all_tables`, `pg_statio_user_indexes` and the like.
 fn is_counters_of(name: &str, what: &str) -> bool {
     let rest = name.strip_prefix("pg_statio_").or_else(|| name.strip_prefix("pg_stat_"));
@@ -374,25 +405,46 @@ fn is_counters_of(name: &str, what: &str) -> bool {
 /// isn't known here whose they are.
 fn relation_counters(relation: &Relation, policy: &BoundPolicy, without: Option<String>) -> SystemView {
     let condition = without.map(|condition| format!("NOT ({condition})"));
-    let mut guarded: Vec<Oid> = policy.views.keys().copied().collect();
-    if guarded.is_empty() {
+    if policy.views.is_empty() {
         return SystemView::Open;
     }
-    guarded.sort_unstable();
-    let guarded: Vec<String> = guarded.iter().map(Oid::to_string).collect();
     // What a filter reads, by itself or by a function, is read for rows that it leaves out, too.
     let is_guarded = if policy.row_filters {
         "true".to_owned()
     } else {
         format!(
-            "r.relid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[]) OR r.schemaname OPERATOR(pg_catalog.=) 'pg_toast'::pg_catalog.name",
-            guarded.join(", ")
+            "r.relid OPERATOR(pg_catalog.=) ANY ({}) OR r.schemaname OPERATOR(pg_catalog.=) 'pg_toast'::pg_catalog.name",
+            guarded(policy)
         )
     };
     replace(relation, condition, |column| {
         let blank = count_type(relation, column)?;
         Some(format!("CASE WHEN {is_guarded} THEN {blank} ELSE r.{} END", quote_name(column)))
     })
+}
+
+/// Relations that the identity does not see as they are.
+fn guarded(policy: &BoundPolicy) -> String {
+    let mut guarded: Vec<Oid> = policy.views.keys().copied().collect();
+    guarded.sort_unstable();
+    let guarded: Vec<String> = guarded.iter().map(Oid::to_string).collect();
+    format!("ARRAY[{}]::pg_catalog.oid[]", guarded.join(", "))
+}
+
+/// As SQL, whether the counters of a relation are shown, whose oid an expression is, as those of
+/// `pg_stat_all_tables` are; None where all are.
+pub fn counted_condition(policy: &BoundPolicy, relation: &str) -> Option<String> {
+    if policy.views.is_empty() {
+        return None;
+    }
+    if policy.row_filters {
+        return Some("false".to_owned());
+    }
+    Some(format!(
+        "{relation} OPERATOR(pg_catalog.<>) ALL ({}) AND EXISTS (SELECT FROM pg_catalog.pg_class AS c \
+         WHERE c.oid OPERATOR(pg_catalog.=) {relation} AND c.relkind OPERATOR(pg_catalog.<>) 't')",
+        guarded(policy)
+    ))
 }
 
 /// NULL of the type of a column that counts; None for names, times and the like.
@@ -726,40 +778,11 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use postern_crds::files::{Object, read};
-
     use super::*;
-    use crate::catalog::{Catalog, Index, RelationKind};
-    use crate::decide::bind::bind;
+    use crate::catalog::{Index, RelationKind};
     use crate::decide::bound::RelationView;
     use crate::decide::testing;
     use crate::sql;
-
-    /// A policy that says nothing about what is in the catalog.
-    fn unrestricted(catalog: Catalog) -> BoundPolicy {
-        let text = r#"
-apiVersion: postern.dev/v1alpha1
-kind: DatabaseAccessPolicy
-metadata: {name: shop}
-spec:
-  database: {host: localhost, name: shop, tls: {mode: Disable}, credentials: {secret: {name: shop}}}
-  rules:
-  - {name: reads, to: {identities: [nightly]}, allow: [Select], relations: ["app.*"]}
----
-apiVersion: postern.dev/v1alpha1
-kind: NonHumanIdentity
-metadata: {name: nightly}
-spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
-"#;
-        let (mut policy, mut identity) = (None, None);
-        for object in read(text).unwrap() {
-            match object {
-                Object::Policy(found) => policy = Some(found.compile().unwrap()),
-                Object::Identity(found) => identity = Some(found.compile().unwrap()),
-            }
-        }
-        bind(Arc::new(policy.unwrap()), Arc::new(identity.unwrap()), Arc::new(catalog), 1, None)
-    }
 
     /// `shop.customers (id, ssn, note)` with an index on ssn; ssn is hidden or not.
     fn policy(hide: bool) -> BoundPolicy {
@@ -779,7 +802,7 @@ spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
             reads: Vec::new(),
         });
         catalog.add_relation(customers);
-        let mut bound = unrestricted(catalog);
+        let mut bound = testing::unrestricted(catalog);
         if hide {
             let view = RelationView { columns: BTreeMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
             bound.views.insert(1000, Arc::new(view));

@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::sync::Arc;
+
+use postern_crds::files::{Object, read};
+
+use super::bind::bind;
+use super::bound::BoundPolicy;
 use crate::catalog::{Catalog, Column, Oid, Relation, RelationKind, Type};
 
 /// Built-in types by oid, name, the name `format_type` gives, and category.
@@ -92,4 +98,30 @@ pub(crate) fn column(_catalog: &Catalog, number: i16, name: &str, type_sql: &str
 pub(crate) fn table(catalog: &Catalog, oid: Oid, schema: &str, name: &str, columns: &[(&str, &str)]) -> Relation {
     let columns = columns.iter().zip(1..).map(|((name, kind), number)| column(catalog, number, name, kind)).collect();
     Relation::bare(oid, schema, name, RelationKind::Table, columns)
+}
+
+/// A policy that says nothing about what is in the catalog.
+pub(crate) fn unrestricted(catalog: Catalog) -> BoundPolicy {
+    let text = r#"
+apiVersion: postern.dev/v1alpha1
+kind: DatabaseAccessPolicy
+metadata: {name: shop}
+spec:
+  database: {host: localhost, name: shop, tls: {mode: Disable}, credentials: {secret: {name: shop}}}
+  rules:
+  - {name: reads, to: {identities: [nightly]}, allow: [Select], relations: ["app.*"]}
+---
+apiVersion: postern.dev/v1alpha1
+kind: NonHumanIdentity
+metadata: {name: nightly}
+spec: {subjects: [{serviceAccount: {name: nightly}}], postgresRole: reporting}
+"#;
+    let (mut policy, mut identity) = (None, None);
+    for object in read(text).unwrap() {
+        match object {
+            Object::Policy(found) => policy = Some(found.compile().unwrap()),
+            Object::Identity(found) => identity = Some(found.compile().unwrap()),
+        }
+    }
+    bind(Arc::new(policy.unwrap()), Arc::new(identity.unwrap()), Arc::new(catalog), 1, None)
 }

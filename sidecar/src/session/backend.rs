@@ -92,7 +92,7 @@ where
     fn server_message(&mut self, header: Header) -> Result<(), End> {
         match header.tag {
             PARSE_COMPLETE => {
-                let Pending { ours, .. } = self.pop(|kind| matches!(kind, Kind::Parse(_)))?;
+                let Pending { ours, .. } = self.pop(|kind| matches!(kind, Kind::Parse(..)))?;
                 self.show(header, !ours);
             }
             BIND_COMPLETE => {
@@ -551,7 +551,7 @@ where
         }
         let fields_say_timeout = fields.message().contains("statement timeout");
         let placed =
-            self.steps.is_none() && front.running().is_none_or(|running| replace_position(running, &mut fields));
+            self.steps.is_none() && front.placed().is_none_or(|(text, sent)| replace_position(text, sent, &mut fields));
         let statement = front.running().and_then(|running| running.run()).and_then(|run| run.what.statement());
         let marked = scrub::marked(&fields, statement).filter(|_| !fatal);
         let was_held = front.running().is_some_and(|running| running.runs.iter().skip(running.at).any(is_held));
@@ -608,7 +608,7 @@ where
                 let mut first = true;
                 while let Some(pending) = self.pending.pop_front_if(|pending| !matches!(pending.kind, Kind::Sync)) {
                     match pending.kind {
-                        Kind::Parse(undo) => names.extend(undo.map(Taken::Statement)),
+                        Kind::Parse(undo, _) => names.extend(undo.map(Taken::Statement)),
                         Kind::Bind(undo) => names.extend(undo.map(Taken::Portal)),
                         Kind::Close(taken) => names.extend(taken),
                         Kind::Execute(mut running) | Kind::Query(mut running) => {
@@ -639,8 +639,7 @@ where
 
     fn scrubbed(&self, mut fields: Fields) -> Fields {
         if self.is_scrubbing() {
-            let bound = self.shared.gate.bound();
-            scrub::scrub(&mut fields, |text| bound.names_telling_partition(text));
+            scrub::scrub(&mut fields, &self.shared.gate.bound());
         }
         fields
     }
@@ -655,8 +654,7 @@ where
             return Ok(());
         }
         let mut fields = Fields::read(self.body(header)).map_err(|_| End::Server("a malformed notice"))?;
-        let bound = self.shared.gate.bound();
-        scrub::scrub(&mut fields, |text| bound.names_telling_partition(text));
+        scrub::scrub(&mut fields, &self.shared.gate.bound());
         self.down.skip(header.frame_len());
         fields.write_notice(self.down.out());
         Ok(())
@@ -722,14 +720,9 @@ where
 }
 
 /// Moves an error's position from the rewritten text to the client's; false if it has no place there.
-fn replace_position(running: &Running, fields: &mut Fields) -> bool {
-    let Some(rewritten) = &running.decided.rewritten else { return true };
+fn replace_position(text: Option<&str>, rewritten: &str, fields: &mut Fields) -> bool {
     let position = fields.get(Fields::POSITION).and_then(|position| position.parse().ok());
-    let original = running
-        .text
-        .as_deref()
-        .zip(position)
-        .and_then(|(text, position)| sql::original_position(text, rewritten, position));
+    let original = text.zip(position).and_then(|(text, position)| sql::original_position(text, rewritten, position));
     if let Some(original) = original {
         fields.set(Fields::POSITION, original.to_string());
     }

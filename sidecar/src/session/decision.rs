@@ -166,7 +166,7 @@ where
         }
         self.ask_unseen(vec![
             Kind::Close(Vec::new()),
-            Kind::Parse(None),
+            Kind::Parse(None, None),
             Kind::Bind(None),
             Kind::Lookup { of, rows: Vec::new() },
             Kind::Close(Vec::new()),
@@ -378,7 +378,7 @@ where
         }
         let owed = vec![
             Kind::Close(Vec::new()),
-            Kind::Parse(None),
+            Kind::Parse(None, None),
             // Its columns are held against what the client was told; then it is no longer lost.
             Kind::DescribeStatement(Some(anew)),
         ];

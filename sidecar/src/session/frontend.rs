@@ -9,7 +9,7 @@ use postern_crds::ParameterRecording;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decision::{Hindrance, no_portal, no_statement, reserved_name};
-use super::pending::{Chosen, Kind, Pending, Run, Running, Taken};
+use super::pending::{Chosen, Kind, Pending, Placed, Run, Running, Taken};
 use super::statements::{Bound, Portal, Prepared};
 use super::{Decide, End, FAILING, RESERVED, Session, Steps};
 use crate::analyze::{Decided, Effect, Statement};
@@ -402,7 +402,7 @@ where
         Describe { kind: frontend::Kind::Portal, name: "" }.write(out)?;
         Execute { portal: "", max_rows: 0 }.write(out)?;
         frontend::write_flush(out);
-        self.push_ours(Kind::Parse(None));
+        self.push_ours(Kind::Parse(None, None));
         self.push_ours(Kind::Bind(None));
         self.push(Kind::DescribePortal);
         self.push(Kind::Execute(running));
@@ -497,7 +497,7 @@ where
             Taken::Statement(undo) => Some(undo),
             Taken::Portal(_) => None,
         });
-        self.push(Kind::Parse(undo));
+        self.push(Kind::Parse(undo, Some(Placed { text, decided })));
         Ok(Step::Done)
     }
 

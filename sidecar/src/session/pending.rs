@@ -23,7 +23,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Kind {
     /// ParseComplete.
-    Parse(Option<Undo<Prepared>>),
+    Parse(Option<Undo<Prepared>>, Option<Placed>),
     /// BindComplete.
     Bind(Option<Undo<Portal>>),
     /// For a statement: ParameterDescription, then RowDescription or NoData.
@@ -42,6 +42,13 @@ pub(super) enum Kind {
     Refused { denial: Box<Denial>, query: bool },
     /// Rows of the proxy's own catalog query, then CommandComplete.
     Lookup { of: Asked, rows: Vec<Vec<Option<String>>> },
+}
+
+/// A client's text and what was sent in its place: errors have places in it.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) text: Arc<str>,
+    pub(super) decided: Arc<Decided>,
 }
 
 /// What the proxy asks on the session's own connection.
@@ -140,6 +147,16 @@ impl Pending {
             Kind::Execute(running) | Kind::Query(running) => Some(running),
             _ => None,
         }
+    }
+
+    /// The text in which an error of it has its place, if that was rewritten.
+    pub(super) fn placed(&self) -> Option<(Option<&str>, &str)> {
+        let (text, decided) = match &self.kind {
+            Kind::Execute(running) | Kind::Query(running) => (running.text.as_deref(), &running.decided),
+            Kind::Parse(_, Some(Placed { text, decided })) => (Some(&**text), decided),
+            _ => return None,
+        };
+        Some((text, decided.rewritten.as_deref()?))
     }
 
     /// Whether ReadyForQuery ends it.

@@ -1,16 +1,24 @@
 //! Errors and notices of transactions that touched masked or filtered relations: what they quote of rows stays here.
 //!
 //! **Promise.** No text that the server made from a row passes: SQLSTATE and the names of schema, table, column, type
-//! and constraint do, and messages that are made anew from those names.
-//! **Also.** Errors of the server's parser pass as they are: they speak of the client's text only.
+//! and constraint do, messages that are made anew from those names, and messages that are a constant of the server's.
+//! **Also.** Errors of the server's parser about the client's text pass as they are.
 
 use std::borrow::Cow;
 
 use crate::analyze::{MASKED_WRITE_MARKER, ROW_FILTER_MARKER, Statement};
+use crate::catalog::Relation;
+use crate::catalog::names::quote_name;
+use crate::decide::bound::BoundPolicy;
 use crate::decide::{Denial, Reason};
 use crate::wire::backend::Fields;
 
-/// Source files of the server that only ever report what the client wrote: no row has been read by then.
+/// Whether it is about the text that the client sent, not about one that code of the database's made, of a row perhaps.
+fn is_of_client(fields: &Fields) -> bool {
+    [Fields::INTERNAL_QUERY, Fields::WHERE].iter().all(|code| fields.get(*code).is_none())
+}
+
+/// Source files of the server that only ever report what is written: no row has been read by then.
 fn is_parser(file: &str) -> bool {
     file.starts_with("parse_")
         || matches!(
@@ -47,9 +55,36 @@ fn is_fixed(file: &str, class: &str) -> bool {
 
 const WITHHELD: &str = "The server's message is withheld: it may quote rows that are masked or filtered for you.";
 
-/// What the client reads in place of a message. Where a name is `secret`, as that of a partition which tells a masked value by having
+/// Messages of the server's that are the same for every row. Where in its code an error was raised is told in any case, and
+/// is the same as which of them it was.
+const CONSTANT: [&str; 18] = [
+    "FULL JOIN is only supported with merge-joinable or hash-joinable join conditions",
+    "LIMIT must not be negative",
+    "MERGE command cannot affect row a second time",
+    "OFFSET must not be negative",
+    "ON CONFLICT DO UPDATE command cannot affect row a second time",
+    "a negative number raised to a non-integer power yields a complex result",
+    "argument of nth_value must be greater than zero",
+    "argument of ntile must be greater than zero",
+    "cannot take logarithm of a negative number",
+    "cannot take logarithm of zero",
+    "cannot take square root of a negative number",
+    "frame ending offset must not be negative",
+    "frame starting offset must not be negative",
+    "more than one row returned by a subquery used as an expression",
+    "negative substring length not allowed",
+    "sample percentage must be between 0 and 100",
+    "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+    "zero raised to a negative power is undefined",
+];
+
+/// What the client reads in place of a message. Where it names a partition which tells a masked value by having
 /// the row, nothing is told but the code.
-pub(super) fn scrub(fields: &mut Fields, is_secret: impl Fn(&str) -> bool) {
+pub(super) fn scrub(fields: &mut Fields, bound: &BoundPolicy) {
+    scrub_beside(fields, bound, |text| bound.names_telling_partition(text));
+}
+
+fn scrub_beside(fields: &mut Fields, bound: &BoundPolicy, is_secret: impl Fn(&str) -> bool) {
     if fields.iter().any(|(_, text)| is_secret(text)) {
         let message = generic(fields.severity(), fields.code()).into_owned();
         fields.set(Fields::MESSAGE, message);
@@ -61,11 +96,15 @@ pub(super) fn scrub(fields: &mut Fields, is_secret: impl Fn(&str) -> bool) {
     let code = fields.code();
     let class = code.get(..2).unwrap_or_default();
     let raised = file.starts_with("pl_") || file.starts_with("pl") && !file.starts_with("planc");
-    if class == "42" && is_parser(file) || is_fixed(file, class) {
+    let is_parsers = matches!(class, "42" | "0A") && is_parser(file) && is_of_client(fields);
+    if is_parsers || is_fixed(file, class) {
         fields.retain(|code| !matches!(code, Fields::DETAIL | Fields::WHERE | Fields::INTERNAL_QUERY));
         return;
     }
-    let rebuilt = if raised { None } else { rebuilt(fields) };
+    let (rebuilt, detail) = match raised {
+        true => (None, None),
+        false => (rebuilt(fields).or_else(|| constant(fields)), key_detail(fields, bound)),
+    };
     let withheld = rebuilt.is_none();
     let message = rebuilt.unwrap_or_else(|| generic(fields.severity(), code).into_owned());
     fields.set(Fields::MESSAGE, message);
@@ -81,6 +120,9 @@ pub(super) fn scrub(fields: &mut Fields, is_secret: impl Fn(&str) -> bool) {
         | Fields::ROUTINE => true,
         _ => false,
     });
+    if let Some(detail) = detail {
+        fields.set(Fields::DETAIL, detail);
+    }
     if withheld {
         fields.set(Fields::HINT, WITHHELD);
     }
@@ -157,6 +199,57 @@ fn rebuilt(fields: &Fields) -> Option<String> {
     })
 }
 
+fn constant(fields: &Fields) -> Option<String> {
+    CONSTANT.contains(&fields.message()).then(|| fields.message().to_owned())
+}
+
+/// The detail of a violated key without its values, `Key (email)=(***) already exists.`: programs read the columns from it. Only
+/// what the catalog calls the key's columns, and what is constant, is taken from the server's.
+fn key_detail(fields: &Fields, bound: &BoundPolicy) -> Option<String> {
+    let said = fields.get(Fields::DETAIL)?.strip_prefix("Key (")?;
+    let table = bound.catalog.relation(fields.get(Fields::SCHEMA)?, fields.get(Fields::TABLE)?)?;
+    let constraint = fields.get(Fields::CONSTRAINT)?;
+    let (of, columns, ends) = match fields.code() {
+        "23505" => {
+            let index = table.indexes.iter().find(|index| &*index.name == constraint)?;
+            (table, &index.columns, vec![") already exists.".to_owned()])
+        }
+        "23503" | "23001" => {
+            let key = table.foreign_keys.iter().find(|key| &*key.name == constraint)?;
+            let referenced = bound.catalog.relations.get(&key.references)?;
+            match said.ends_with(&format!(") is not present in table \"{}\".", referenced.name)) {
+                true => (table, &key.columns, vec![format!(") is not present in table \"{}\".", referenced.name)]),
+                false => {
+                    let ends = ["is still referenced from", "is referenced from"];
+                    let ends = ends.map(|end| format!(") {end} table \"{}\".", table.name));
+                    (referenced, &key.referenced_columns, ends.to_vec())
+                }
+            }
+        }
+        _ => return None,
+    };
+    let end = ends.iter().find(|end| said.ends_with(end.as_str()))?;
+    let names = key_columns(said, of, columns, bound)?;
+    let values = vec!["***"; columns.len()].join(", ");
+    Some(format!("Key ({names})=({values}{end}"))
+}
+
+/// The names of a key's columns, with quotes or without, that a text begins with; None for an expression and a column that is
+/// hidden.
+fn key_columns<'a>(said: &'a str, of: &Relation, columns: &[i16], bound: &BoundPolicy) -> Option<&'a str> {
+    let mut rest = said;
+    for (place, number) in columns.iter().enumerate() {
+        let column = of.columns.iter().find(|column| column.number == *number)?;
+        if bound.hidden(of.oid, *number) {
+            return None;
+        }
+        rest = if place == 0 { rest } else { rest.strip_prefix(", ")? };
+        rest = rest.strip_prefix(&*quote_name(&column.name)).or_else(|| rest.strip_prefix(&*column.name))?;
+    }
+    rest.strip_prefix(")=(")?;
+    said.get(..said.len().checked_sub(rest.len())?)
+}
+
 /// The table whose row is still referenced: a name that no field has, in a message that the server makes of names only.
 fn referenced(fields: &Fields) -> Option<&str> {
     let from_names = fields.get(Fields::FILE) == Some("ri_triggers.c");
@@ -186,12 +279,114 @@ fn generic(severity: &str, code: &str) -> Cow<'static, str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
+
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::catalog::{ForeignKey, Index};
+    use crate::decide::bound::{ColumnView, RelationView};
+    use crate::decide::testing;
 
     fn scrubbed(fields: Fields) -> Fields {
         let mut fields = fields;
-        scrub(&mut fields, |_| false);
+        scrub(&mut fields, &shop(false));
         fields
+    }
+
+    /// Customers with a unique email and an index of an expression, and orders that refer to them.
+    fn shop(hide: bool) -> BoundPolicy {
+        let mut catalog = testing::catalog();
+        let columns = [("id", "integer"), ("email", "text"), ("Last", "text")];
+        let mut customers = testing::table(&catalog, 1000, "public", "customers", &columns);
+        let index = |name: &str, oid, columns: &[i16]| Index {
+            name: name.into(),
+            oid,
+            unique: true,
+            primary: false,
+            valid: true,
+            columns: columns.to_vec(),
+            expressions: None,
+            predicate: None,
+            reads: Vec::new(),
+        };
+        customers.indexes.push(index("email_key", 1001, &[2]));
+        customers.indexes.push(index("both_key", 1002, &[3, 2]));
+        customers.indexes.push(index("lower_key", 1003, &[0]));
+        catalog.add_relation(customers);
+        let mut orders = testing::table(&catalog, 1010, "public", "orders", &[("customer", "integer")]);
+        orders.foreign_keys.push(ForeignKey {
+            name: "customer_fkey".into(),
+            columns: vec![1],
+            references: 1000,
+            referenced_columns: vec![1],
+            on_delete: 'a',
+            on_update: 'a',
+        });
+        catalog.add_relation(orders);
+        let mut bound = testing::unrestricted(catalog);
+        if hide {
+            let view = RelationView { columns: BTreeMap::from([(2, ColumnView::Hidden)]), ..RelationView::default() };
+            bound.views.insert(1000, Arc::new(view));
+        }
+        bound
+    }
+
+    #[test]
+    fn the_detail_of_a_violated_key_keeps_its_columns_and_nothing_else() {
+        let detail = |code: &str, table: &str, constraint: &str, detail: &str, hide: bool| {
+            let mut fields = Fields::new("ERROR", code, "RAW")
+                .with(Fields::DETAIL, detail)
+                .with(Fields::SCHEMA, "public")
+                .with(Fields::TABLE, table)
+                .with(Fields::CONSTRAINT, constraint)
+                .with(Fields::FILE, "nbtinsert.c");
+            scrub(&mut fields, &shop(hide));
+            assert!(!all(&fields).contains("RAW"), "{}", all(&fields));
+            fields.get(Fields::DETAIL).map(str::to_owned)
+        };
+        let told = |text: &str| Some(text.to_owned());
+        let unique = |constraint: &str, text: &str| detail("23505", "customers", constraint, text, false);
+        assert_eq!(unique("email_key", "Key (email)=(RAW) already exists."), told("Key (email)=(***) already exists."));
+        assert_eq!(
+            unique("both_key", "Key (\"Last\", email)=(RAW, RAW) already exists."),
+            told("Key (\"Last\", email)=(***, ***) already exists.")
+        );
+        // Whatever is in the value is no part of what is told.
+        assert_eq!(
+            unique("email_key", "Key (email)=(RAW)=(a) already exists.) already exists."),
+            told("Key (email)=(***) already exists.")
+        );
+        assert_eq!(unique("email_key", "Key (RAW)=(a) already exists."), None);
+        assert_eq!(unique("email_key", "Key (email)=(a) RAW."), None);
+        assert_eq!(unique("email_key", "RAW"), None);
+        assert_eq!(unique("none", "Key (email)=(RAW) already exists."), None);
+        assert_eq!(unique("lower_key", "Key (lower(email))=(RAW) already exists."), None);
+        assert_eq!(detail("23505", "customers", "email_key", "Key (email)=(a) already exists.", true), None);
+        let foreign = |text: &str| detail("23503", "orders", "customer_fkey", text, false);
+        assert_eq!(
+            foreign("Key (customer)=(RAW) is not present in table \"customers\"."),
+            told("Key (customer)=(***) is not present in table \"customers\".")
+        );
+        assert_eq!(
+            foreign("Key (id)=(RAW) is still referenced from table \"orders\"."),
+            told("Key (id)=(***) is still referenced from table \"orders\".")
+        );
+        assert_eq!(foreign("Key (id)=(RAW) is still referenced from table \"RAW\"."), None);
+    }
+
+    #[test]
+    fn messages_that_are_constants_of_the_server_pass() {
+        let twice = CONSTANT[13];
+        let fields = |file: &str| Fields::new("ERROR", "21000", twice).with(Fields::FILE, file);
+        assert_eq!(scrubbed(fields("nodeSubplan.c")).message(), twice);
+        assert_ne!(scrubbed(fields("pl_exec.c")).message(), twice);
+        let longer = Fields::new("ERROR", "21000", format!("{twice} RAW")).with(Fields::FILE, "nodeSubplan.c");
+        assert!(!all(&scrubbed(longer)).contains("RAW"));
+        let window = "FOR UPDATE is not allowed with window functions";
+        let parsed = Fields::new("ERROR", "0A000", window).with(Fields::FILE, "analyze.c");
+        assert_eq!(scrubbed(parsed).message(), window);
     }
 
     fn all(fields: &Fields) -> String {
@@ -230,7 +425,7 @@ mod tests {
             .with(Fields::FILE, "heapam.c");
         for mut fields in [not_null, locked] {
             let code = fields.code().to_owned();
-            scrub(&mut fields, is_secret);
+            scrub_beside(&mut fields, &shop(false), is_secret);
             assert!(!all(&fields).contains("RAW") && fields.code() == code, "{}", all(&fields));
         }
     }
@@ -316,6 +511,16 @@ mod tests {
         let unset = Fields::new("ERROR", "55000", "currval of sequence \"s\" is not yet defined in this session")
             .with(Fields::FILE, "sequence.c");
         assert!(scrubbed(unset).message().starts_with("currval of sequence"));
+    }
+
+    #[test]
+    fn errors_of_the_parser_about_text_that_code_made_do_not() {
+        for code in [Fields::INTERNAL_QUERY, Fields::WHERE] {
+            let made = Fields::new("ERROR", "42703", "column \"RAW\" does not exist")
+                .with(Fields::FILE, "parse_relation.c")
+                .with(code, "SELECT RAW");
+            assert!(!all(&scrubbed(made)).contains("RAW"));
+        }
     }
 
     #[test]

@@ -136,17 +136,31 @@ pub fn statements(text: &str) -> Option<Vec<Arc<str>>> {
 }
 
 /// Where in the client's text a place of the rewritten text is: that of the same word or quoted literal, if the client
-/// wrote it just once. Both count in characters from 1.
+/// wrote it just once, or it stands in both as often. Both count in characters from 1.
 pub fn original_position(original: &str, rewritten: &str, position: usize) -> Option<usize> {
     let start = rewritten.char_indices().nth(position.checked_sub(1)?)?.0;
     let token = token(rewritten.get(start..)?);
-    let mut places = original.match_indices(token).map(|(at, _)| at).filter(|at| {
-        let before = original.get(..*at).and_then(|text| text.chars().next_back());
-        let from = original.get(*at..).unwrap_or_default();
+    if token.is_empty() {
+        return None;
+    }
+    let sent: Vec<usize> = places(rewritten, token).collect();
+    let written: Vec<usize> = places(original, token).collect();
+    let which = match written.as_slice() {
+        [_] => 0,
+        // Where none was added they stand in the same order.
+        _ => sent.iter().position(|at| *at == start).filter(|_| sent.len() == written.len())?,
+    };
+    let at = written.get(which)?;
+    Some(original.get(..*at).map_or(0, |text| text.chars().count()) + 1)
+}
+
+/// Where a token stands in a text.
+fn places<'a>(text: &'a str, token: &'a str) -> impl Iterator<Item = usize> + 'a {
+    text.match_indices(token).map(|(at, _)| at).filter(move |at| {
+        let before = text.get(..*at).and_then(|text| text.chars().next_back());
+        let from = text.get(*at..).unwrap_or_default();
         !before.is_some_and(is_of_word) && self::token(from).len() == token.len()
-    });
-    let only = places.next().filter(|_| !token.is_empty())?;
-    places.next().is_none().then(|| original.get(..only).map_or(0, |text| text.chars().count()) + 1)
+    })
 }
 
 fn is_of_word(c: char) -> bool {
