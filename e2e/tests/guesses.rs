@@ -1237,6 +1237,26 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
             ("", "", "SELECT region FROM items WHERE id IN (SELECT max(id) FROM plain GROUP BY amount)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT max(id) FROM plain)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT p.id FROM plain p ORDER BY p.amount LIMIT 1)"),
+            ("", "", "SELECT region FROM items WHERE id = (SELECT id FROM plain WHERE amount = 7)"),
+            ("", "", "SELECT region FROM items WHERE id = (SELECT 2 * id FROM plain LIMIT 1) AND amount > 5"),
+            ("int", "7", "SELECT region FROM items WHERE id = (SELECT i.id FROM items i WHERE i.id = $1) FOR UPDATE"),
+            (
+                "",
+                "",
+                "SELECT p.id FROM plain p JOIN items i ON i.amount = p.id WHERE i.id = (SELECT count(*) FROM plain)",
+            ),
+            ("", "", "SELECT region FROM items WHERE id = (SELECT id FROM plain LIMIT 1 FOR UPDATE SKIP LOCKED)"),
+            (
+                "",
+                "",
+                "SELECT region FROM items WHERE id = (WITH p AS (SELECT id FROM plain) SELECT avg(id)::int FROM p)",
+            ),
+            (
+                "",
+                "",
+                "UPDATE items SET region = 'eu' WHERE id = (SELECT id FROM plain WHERE amount = 7) AND amount > 5",
+            ),
+            ("", "", "DELETE FROM items WHERE id = (SELECT 2 * id FROM plain LIMIT 1) AND amount > 5"),
             (
                 "",
                 "",
@@ -1317,7 +1337,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 157] = [
+const FAILING_BESIDE: [(&str, bool, &str); 192] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1754,6 +1774,86 @@ const FAILING_BESIDE: [(&str, bool, &str); 157] = [
         false,
         "SELECT s.id FROM (SELECT i.*, (SELECT 1/(v.a-7) FROM (VALUES (7,1),(8,8)) v(a,b) WHERE v.b = i.id) AS bb FROM items i) s WHERE s.secret = GUESS AND s.bb IS NULL",
     ),
+    // The one row of a value, which is none for some rows, or several.
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT id FROM nx)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM one)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM one LIMIT 1)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM one FOR UPDATE)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT nx.id FROM nx WHERE items.id > 0)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(items.amount-7) FROM one)"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT o.amount FROM one o WHERE 1/(o.id-items.id) < 9)",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT (SELECT 1/(items.id-1)) FROM one)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (VALUES (1/(items.id-1)))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (VALUES (1), (2))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1 UNION ALL SELECT id FROM one)"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount = (WITH w AS (SELECT 1/(id-1) AS q FROM one) SELECT q FROM w)",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT count(*) FROM nx WHERE 1/(id-1) < 9)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount::text = (SELECT t FROM cp WHERE 1/(id-1) < 9)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND kind = (SELECT kind FROM q2)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT $1::int)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT amount FROM plain WHERE id = $1::int)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT amount FROM plain LIMIT $1::int)"),
+    (NOTHING, false, "SELECT id FROM items WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM one)"),
+    (NOTHING, false, "SELECT id FROM items WHERE secret = GUESS AND amount = (SELECT id FROM nx)"),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i, nx p WHERE p.id = i.id AND i.hid = GUESS AND i.amount = (SELECT 1/(p.id-1) FROM one)",
+    ),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN nx p ON p.amount = i.amount WHERE hid = GUESS AND p.amount = (SELECT 1/(id-1) FROM one)",
+    ),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN nx p ON p.id = i.id WHERE hid = GUESS AND i.amount = (SELECT 1/(id-1) FROM one) AND i.amount = p.amount",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p LEFT JOIN items i ON p.id = i.id WHERE i.hid = GUESS AND i.amount = (SELECT 1/(id-1) FROM one)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p LEFT JOIN items i ON p.id = i.id AND i.hid = GUESS AND i.amount = (SELECT 1/(id-1) FROM one)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id AND i.hid = GUESS AND i.amount = (SELECT 1/(id-1) FROM one))",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p WHERE NOT EXISTS (SELECT FROM items i WHERE i.id = p.id AND i.hid = GUESS AND i.amount = (SELECT id FROM nx))",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id, (SELECT i.id FROM items i WHERE i.id = p.id AND i.hid = GUESS AND i.amount = (SELECT 1/(o.id-p.id) FROM one o)) FROM nx p",
+    ),
+    ("", false, "SELECT id FROM cview WHERE hid = GUESS AND q = (SELECT 1/(id-1) FROM one)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (amount = (SELECT 1/(id-1) FROM one) OR id = 3)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND NOT amount = (SELECT id FROM nx)"),
+    ("", false, "DELETE FROM items WHERE hid = GUESS AND amount = (SELECT id FROM nx)"),
+    ("", false, "UPDATE items SET region = 'eu' WHERE hid = GUESS AND amount = (SELECT 1/(id-1) FROM one)"),
+    ("", false, "UPDATE items SET region = 'eu' WHERE hid = GUESS AND amount = (SELECT 1/(items.id-1) FROM one)"),
+    (
+        "",
+        false,
+        "DELETE FROM items USING nx p WHERE p.id = items.id AND hid = GUESS AND items.amount = (SELECT 1/(p.id-1) FROM one)",
+    ),
 ];
 
 /// Each statement under each filter, planned as it comes and in one of the other ways; the rest is in the long one.
@@ -2039,7 +2139,7 @@ fn a_time_that_was_tried_first_tells_nothing_where_its_setting_changes_meanwhile
     }
 }
 
-/// What gives one row is asked once, as it is written, where asking again would give another.
+/// What gives one row is asked once where asking again would give another, and is an error where it gives several.
 #[test]
 fn a_value_that_locks_or_is_another_each_time_is_asked_for_once() {
     let server = Server::shared().unwrap();
@@ -2078,6 +2178,18 @@ fn a_value_that_locks_or_is_another_each_time_is_asked_for_once() {
                 "SELECT id FROM items WHERE id = (SELECT id FROM other TABLESAMPLE BERNOULLI (50) ORDER BY id LIMIT 1)",
                 1,
             ),
+            ("SELECT id FROM items WHERE id = (SELECT (random() * 30)::int)", 1),
+            ("SELECT id FROM items WHERE id = (SELECT id FROM other ORDER BY random() LIMIT 1) AND code = 'c'", 1),
+            ("SELECT id FROM items WHERE id = (SELECT id FROM items WHERE id < 9 LIMIT 1 FOR UPDATE SKIP LOCKED)", 1),
+            ("SELECT o.id FROM other o JOIN items i ON i.id = o.id WHERE i.id = (SELECT (random() * 30)::int)", 1),
+            (
+                "UPDATE items SET code = 'q' WHERE code = 'c' AND id = (SELECT id FROM items LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
+                1,
+            ),
+            (
+                "DELETE FROM items USING other o WHERE items.id = o.id AND items.id = (SELECT (random() * 30)::int) RETURNING o.id",
+                1,
+            ),
         ] {
             for _ in 0..10 {
                 wire.simple("BEGIN").unwrap();
@@ -2085,6 +2197,15 @@ fn a_value_that_locks_or_is_another_each_time_is_asked_for_once() {
                 wire.simple("ROLLBACK").unwrap();
                 assert!(got.as_ref().is_ok_and(|rows| *rows <= most), "{filter}: {sql}: {got:?}");
             }
+        }
+        for (value, wanted) in [
+            ("(SELECT id FROM other)", Err("21000".to_owned())),
+            ("(SELECT o.id FROM other o WHERE o.id <= items.id AND o.id > 1)", Err("21000".to_owned())),
+            ("(SELECT id FROM other WHERE id < 0)", Ok(0)),
+            ("(SELECT o.id FROM other o WHERE o.ref = items.id AND o.id < 3)", Ok(2)),
+        ] {
+            let got = outcome(&mut wire, &format!("SELECT id FROM items WHERE code = 'c' AND id = {value}"));
+            assert_eq!(got, wanted, "{filter}: {value}");
         }
     }
 }

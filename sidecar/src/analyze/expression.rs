@@ -26,15 +26,22 @@ const COMPARES: [&str; 7] = ["=", "<>", "<", "<=", ">", ">=", "pg_catalog"];
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
-        let Place { conjunct, separate, .. } = place;
-        let place = Place { conjunct: false, separate: false, ..place };
+        let Place { conjunct, separate, alone, .. } = place;
+        let place = Place { conjunct: false, separate: false, alone: false, ..place };
         let inner = Place { leaky: true, ..place };
         if !place.leaky
             && self.policy.row_filters
-            && let Some(by_parts) = self.by_parts(node).or_else(|| self.as_one_of(node).filter(|_| conjunct))
+            && let Some(by_parts) = self.by_parts(node)
         {
             *node = by_parts;
             self.changed = true;
+        }
+        if conjunct
+            && !place.leaky
+            && self.policy.row_filters
+            && let Some(decided) = self.equals_value(node, place, alone)
+        {
+            return decided.map(Some);
         }
         self.may_raise = self.may_raise || ((!place.after_filter || place.sorts) && self.can_raise(node));
         // A row without a type is only found to have no order as it is sorted.

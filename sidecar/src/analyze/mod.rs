@@ -350,6 +350,8 @@ pub(crate) struct Place {
     conjunct: bool,
     /// It is a condition by itself.
     separate: bool,
+    /// It is all that a write's WHERE says.
+    alone: bool,
 }
 
 impl Place {
@@ -364,6 +366,7 @@ impl Place {
         from_below: false,
         conjunct: false,
         separate: false,
+        alone: false,
     };
     /// Of SET and RETURNING: it is computed for rows that passed all conditions of a write, which becomes no part of another query.
     const ASSIGNED: Place = Place { leaky: true, predicate: false, after_filter: true, ..Place::PREDICATE };
