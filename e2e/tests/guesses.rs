@@ -1337,7 +1337,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 192] = [
+const FAILING_BESIDE: [(&str, bool, &str); 198] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1853,6 +1853,29 @@ const FAILING_BESIDE: [(&str, bool, &str); 192] = [
         "",
         false,
         "DELETE FROM items USING nx p WHERE p.id = items.id AND hid = GUESS AND items.amount = (SELECT 1/(p.id-1) FROM one)",
+    ),
+    // Several rows where there may be one, of which the filter's cost does not tell.
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND (SELECT v.x FROM (VALUES (1), (2)) v(x) WHERE items.id > 0) = 1",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT v.x FROM (VALUES (1), (2)) v(x) WHERE items.id > 0)",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND ((SELECT v.x FROM (VALUES (1), (2)) v(x) WHERE items.id > 0) = 1 OR id = 3)",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (SELECT generate_series(1, 2) WHERE items.id > 0) = 1"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (SELECT 1 WHERE items.id > 0 UNION ALL SELECT 2) = 1"),
+    (
+        "",
+        false,
+        "SELECT s.id FROM (SELECT i.*, (SELECT v.x FROM (VALUES (1), (2)) v(x) WHERE i.id > 0) AS bb FROM items i) s WHERE s.hid = GUESS AND s.bb IS NULL",
     ),
 ];
 

@@ -1085,6 +1085,11 @@ impl Analyzer<'_> {
         self.can_only_mean(call, |function| function.set_returning)
     }
 
+    /// Whether it may mean one.
+    pub(super) fn may_give_sets(&self, call: &pb::FuncCall) -> bool {
+        self.meant(call).is_none_or(|meant| meant.iter().any(|function| function.set_returning))
+    }
+
     fn can_only_mean(&self, call: &pb::FuncCall, such: impl Fn(&Function) -> bool) -> bool {
         self.meant(call).is_some_and(|all| !all.is_empty() && all.into_iter().all(such))
     }

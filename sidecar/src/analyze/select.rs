@@ -25,6 +25,8 @@ pub(crate) struct Output {
     pub(crate) columns: Vec<Column>,
     /// Whether these are all of them, with their names right.
     pub(crate) complete: bool,
+    /// Whether there certainly is one row at most.
+    pub(crate) one_row: bool,
 }
 
 /// Whether a query that groups has subqueries beside its targets, which the server may have to find in GROUP BY.
@@ -87,6 +89,7 @@ impl Analyzer<'_> {
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
             }
             output.complete &= other.complete;
+            output.one_row = false;
             // UNION, INTERSECT and EXCEPT compare whole rows, UNION ALL does not.
             if !select.all || select.op != pb::SetOperation::SetopUnion as i32 {
                 self.mark(&output.columns.clone(), Place::PREDICATE)?;
@@ -118,8 +121,9 @@ impl Analyzer<'_> {
             self.expression(condition, self.where_place())?;
             self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
+        let pins_row = self.pins_only_row(select);
         if receiver == Receiver::Client {
-            self.one_row_by_key = self.pins_only_row(select);
+            self.one_row_by_key = pins_row;
         }
         // What is limited is planned by itself, and no condition from around it is tried within.
         let limited = select.limit_count.is_some();
@@ -175,8 +179,9 @@ impl Analyzer<'_> {
                 });
                 columns.push(Column { name, type_oid, stays, passing, ..Column::default() });
             }
-            return Ok(Output { columns, complete: true });
+            return Ok(Output { columns, complete: true, one_row: !several });
         }
+        output.one_row = self.gives_one_row(select, pins_row);
         let is_apart = limited || !select.distinct_clause.is_empty() || self.is_grouped(select);
         for column in &mut output.columns {
             column.stays |= is_apart && column.origins.is_empty();
@@ -184,6 +189,16 @@ impl Analyzer<'_> {
             column.sealed |= limited && !column.origins.iter().any(|(id, _)| self.scopes.is_around(*id));
         }
         Ok(output)
+    }
+
+    /// Whether a query gives one row at most, where it is known whether its WHERE pins a row.
+    fn gives_one_row(&self, select: &pb::SelectStmt, pins_row: bool) -> bool {
+        let is_first = select.limit_option == pb::LimitOption::Count as i32
+            && select.limit_count.as_deref().and_then(super::function::text_of).as_deref() == Some("1");
+        let is_found =
+            pins_row || select.from_clause.is_empty() || select.group_clause.is_empty() && self.is_grouped(select);
+        let may_give_sets = |node: &NodeEnum| matches!(node, NodeEnum::FuncCall(call) if self.may_give_sets(call));
+        is_first || is_found && !select.target_list.iter().any(|target| tree::holds(target, &may_give_sets))
     }
 
     /// Whether it groups rows, and so is planned by itself; an aggregate of columns of a query around would be that one's.
@@ -365,7 +380,7 @@ impl Analyzer<'_> {
 
     fn target_list(&mut self, targets: &mut Vec<Node>, place: Place) -> Result<Output, Denial> {
         self.write_out_rows(targets)?;
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         for target in targets {
             let Some(NodeEnum::ResTarget(res)) = &mut target.node else { return Err(unsupported("a result column")) };
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("a result column")) };
@@ -511,7 +526,7 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
-                let mut output = Output { columns: Vec::new(), complete: true };
+                let mut output = Output { complete: true, ..Output::default() };
                 for column in &table.columns {
                     if let Some(NodeEnum::RangeTableFuncCol(column)) = &column.node {
                         output.columns.push(named(&column.colname));
@@ -523,7 +538,7 @@ impl Analyzer<'_> {
                 Ok(vec![self.derived(alias.as_ref(), &mut output)])
             }
             Some(NodeEnum::JsonTable(table)) => {
-                let mut output = Output { columns: Vec::new(), complete: true };
+                let mut output = Output { complete: true, ..Output::default() };
                 json_table_columns(&table.columns, &mut output.columns);
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
@@ -563,7 +578,7 @@ impl Analyzer<'_> {
             && range.catalogname.is_empty()
             && let Some(cte) = self.scopes.cte(&range.relname).cloned()
         {
-            let mut output = Output { columns: cte.columns, complete: cte.complete };
+            let mut output = Output { columns: cte.columns, complete: cte.complete, one_row: false };
             rename(&mut output, &alias_columns);
             let alias = self.name_in_text(range, true);
             return Ok(self.scopes.add(Item {
@@ -628,7 +643,7 @@ impl Analyzer<'_> {
     }
 
     fn range_function(&mut self, function: &mut pb::RangeFunction) -> Result<Vec<ItemId>, Denial> {
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         let scalar_name = function.alias.as_ref().map(|alias| alias.aliasname.clone());
         let one = function.functions.len() == 1;
         for node in &mut function.functions {
@@ -840,7 +855,7 @@ impl Analyzer<'_> {
         }
         let Some(alias) = &join.alias else { return Ok(items) };
         // `(a JOIN b) AS j` hides a and b: only j is left to refer to.
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         for (index, id) in items.iter().enumerate() {
             let (columns, complete) = self.scopes.columns_of(*id);
             output.complete &= complete;

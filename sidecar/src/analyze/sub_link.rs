@@ -103,9 +103,12 @@ impl Analyzer<'_> {
         if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
             self.by_themselves.insert(link.location, first);
         }
-        if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
+        // Several rows are an error, where there may be one.
+        let is_expression = matches!(kind, Ok(pb::SubLinkType::ExprSublink));
+        let fails = raised || is_expression && !output.one_row;
+        if fails && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
             self.fence(&read_below);
-        } else if raised && !is_join && !place.after_filter && !place.after_own_filter {
+        } else if fails && !is_join && !place.after_filter && !place.after_own_filter {
             self.tried_later.extend(&read_below);
         }
         self.below.extend(read_below);

@@ -218,7 +218,7 @@ impl Analyzer<'_> {
         if guarded {
             self.write_out_star(returning)?;
         }
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         for node in &mut returning.exprs {
             let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("RETURNING")) };
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("RETURNING")) };
