@@ -1237,6 +1237,19 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
             ("", "", "SELECT region FROM items WHERE id IN (SELECT max(id) FROM plain GROUP BY amount)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT max(id) FROM plain)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT p.id FROM plain p ORDER BY p.amount LIMIT 1)"),
+            // A condition on a subquery that is run for each row, and a column that other conditions read so that they may fail.
+            (
+                "",
+                "",
+                "SELECT i.id FROM plain p JOIN items i ON i.id = p.id WHERE i.amount > (SELECT avg(x.amount) FROM plain x WHERE x.id = i.id)",
+            ),
+            (
+                "",
+                "",
+                "SELECT i.id FROM plain p JOIN items i ON i.id = p.id WHERE i.amount = (SELECT x.amount FROM plain x WHERE x.amount > i.id)",
+            ),
+            ("", "", "SELECT i.id FROM plain p JOIN items i ON i.id = p.id WHERE i.id % 2 = 0"),
+            ("", "", "SELECT i.id FROM plain p JOIN items i ON i.amount = p.id WHERE i.amount::text LIKE '7%'"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT id FROM plain WHERE amount = 7)"),
             ("", "", "SELECT region FROM items WHERE id = (SELECT 2 * id FROM plain LIMIT 1) AND amount > 5"),
             ("int", "7", "SELECT region FROM items WHERE id = (SELECT i.id FROM items i WHERE i.id = $1) FOR UPDATE"),
@@ -1337,7 +1350,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 198] = [
+const FAILING_BESIDE: [(&str, bool, &str); 236] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1877,6 +1890,106 @@ const FAILING_BESIDE: [(&str, bool, &str); 198] = [
         false,
         "SELECT s.id FROM (SELECT i.*, (SELECT v.x FROM (VALUES (1), (2)) v(x) WHERE i.id > 0) AS bb FROM items i) s WHERE s.hid = GUESS AND s.bb IS NULL",
     ),
+    // What is run for each row, and compared; with relations that are joined.
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT 1/(o.id-items.id) FROM one o)"),
+    ("", false, "SELECT * FROM items WHERE hid = GUESS AND amount > (SELECT 1/(o.id-items.id) FROM one o)"),
+    ("", false, "SELECT i FROM items i WHERE hid = GUESS AND amount > (SELECT 1/(o.id-i.id) FROM one o)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND 0 < (SELECT 1/(o.id-items.id) FROM one o)"),
+    (
+        "",
+        false,
+        "SELECT id FROM items WHERE hid = GUESS AND 1/(amount-7) > (SELECT o.id FROM one o WHERE o.id = items.id)",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT avg(1/(o.id-items.id)) FROM one o)"),
+    ("", true, "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT $1::int + items.id)"),
+    (NO_COST, false, "SELECT id FROM items WHERE secret = GUESS AND amount > (SELECT 1/(1-items.id))"),
+    (NO_COST, false, "SELECT id FROM items WHERE secret = GUESS AND (SELECT 1/(1-items.id)) > 0"),
+    (NOTHING, false, "SELECT id FROM items WHERE secret = GUESS AND amount > (SELECT 1/(1-items.id) FROM one)"),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN plain p ON p.amount = i.amount WHERE i.hid = GUESS AND i.amount > (SELECT avg(1/(o.id-i.id)) FROM one o)",
+    ),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN items j ON j.id = i.id WHERE j.hid = GUESS AND i.amount > (SELECT 1/(o.id-j.id) FROM one o)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM plain p JOIN items i ON p.id = i.id AND p.amount > (SELECT 1/(o.id-i.id) FROM one o) WHERE i.hid = GUESS",
+    ),
+    (
+        "",
+        false,
+        "SELECT j.id FROM (plain p JOIN items i USING (id, amount)) j WHERE hid = GUESS AND amount > (SELECT 1/(o.id-j.id) FROM one o)",
+    ),
+    (
+        "",
+        false,
+        "SELECT j.region FROM (nx p JOIN items i ON p.id = i.id AND i.hid = GUESS AND p.amount > (SELECT 1/(o.id-i.id) FROM one o)) j",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p LEFT JOIN items i ON p.id = i.id WHERE i.hid = GUESS AND i.amount > (SELECT 1/(o.id-i.id) FROM one o)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p LEFT JOIN items i ON p.id = i.id AND i.hid = GUESS AND i.amount > (SELECT 1/(o.id-i.id) FROM one o)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id AND hid = GUESS AND i.amount > (SELECT 1/(o.id-i.id) FROM one o))",
+    ),
+    (
+        "",
+        false,
+        "SELECT id FROM items i WHERE hid = GUESS AND amount > (SELECT o.id FROM one o WHERE o.amount > (SELECT 1/(1-i.id)))",
+    ),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i, (SELECT id AS x FROM items) j WHERE j.x = i.id AND i.hid = GUESS AND i.amount > (SELECT 1/(1-j.x))",
+    ),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT 1/(1-items.id)) GROUP BY ROLLUP (id)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount > (SELECT 1/(1-(items.ctid::text = '(0,1)')::int))"),
+    ("", false, "SELECT id FROM cview WHERE hid = GUESS AND q > (SELECT 1/(1-cview.id))"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (amount > (SELECT 1/(1-items.id)) OR id = 3)"),
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND (amount, 1) > (SELECT 1/(1-items.id), 1)"),
+    ("", false, "DELETE FROM items WHERE hid = GUESS AND amount > (SELECT 1/(1-items.id))"),
+    (
+        "",
+        false,
+        "DELETE FROM plain p USING items i WHERE i.id = p.id AND i.hid = GUESS AND i.amount > (SELECT 1/(p.id-i.id))",
+    ),
+    // A column that is read both so that it may fail and so that it can't.
+    ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = 7 AND 1/(amount-7) < 9"),
+    ("", false, "SELECT id FROM items WHERE secret = GUESS AND 1/(secret-42) < 9"),
+    ("", false, "SELECT i.id FROM items i JOIN nx p ON p.amount = i.amount WHERE i.hid = GUESS AND 1/(i.amount-7) < 9"),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN nx p ON i.amount >= p.amount AND i.amount < 1/(p.id-1) WHERE i.hid = GUESS",
+    ),
+    ("", false, "SELECT i.id FROM items i JOIN nx p USING (amount) WHERE i.hid = GUESS AND 1/(i.amount-7) < 9"),
+    ("", false, "SELECT j.* FROM (items i JOIN nx p ON i.id = p.id AND 1/(i.id-1) < 9) j WHERE j.hid = GUESS"),
+    ("", false, "SELECT i.* FROM items i JOIN nx p ON i.id = p.id AND 1/(i.id-1) < 9 WHERE i.hid = GUESS"),
+    ("", false, "SELECT p.id FROM nx p LEFT JOIN items i ON i.id = p.id AND 1/(i.id-1) < 9 AND i.hid = GUESS"),
+    (
+        "",
+        false,
+        "SELECT id FROM (SELECT id, 1/(amount-7) AS q FROM items WHERE hid = GUESS AND amount = 7) s WHERE q < 9",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id AND i.hid = GUESS AND 1/(i.id-p.id) < 9)",
+    ),
+    ("", false, "DELETE FROM nx p USING items i WHERE i.id = p.id AND i.hid = GUESS AND 1/(i.id-1) < 9"),
 ];
 
 /// Each statement under each filter, planned as it comes and in one of the other ways; the rest is in the long one.

@@ -5,6 +5,7 @@ mod cascade;
 mod ddl;
 mod expression;
 mod function;
+mod guard;
 mod harmless;
 mod late;
 mod literals;
@@ -45,6 +46,7 @@ use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationVi
 use crate::decide::{Reason, system};
 use crate::sql;
 
+use guard::Guard;
 use needs::{Beyond, Learner, Needs};
 use parameters::{Confirmed, Parameters};
 use postern_crds::{Limits, Mode, Verb, VerbSet};
@@ -352,6 +354,8 @@ pub(crate) struct Place {
     separate: bool,
     /// It is all that a write's WHERE says.
     alone: bool,
+    /// It need not be like anything else that the query says (as GROUP BY has it), so that a column may go by another name.
+    renames: bool,
 }
 
 impl Place {
@@ -367,10 +371,11 @@ impl Place {
         conjunct: false,
         separate: false,
         alone: false,
+        renames: false,
     };
     /// Of SET and RETURNING: it is computed for rows that passed all conditions of a write, which becomes no part of another query.
     const ASSIGNED: Place = Place { leaky: true, predicate: false, after_filter: true, ..Place::PREDICATE };
-    const CONDITION: Place = Place { condition: true, separate: true, ..Place::PREDICATE };
+    const CONDITION: Place = Place { condition: true, separate: true, renames: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }
@@ -414,6 +419,10 @@ pub(crate) struct Analyzer<'a> {
     before_and_after: Vec<ItemId>,
     /// How many outer joins, or the like, may leave out the rows of what is walked: a condition there is tried with them, not first.
     nullable: usize,
+    /// Where conditions read a column so that they may fail, and nothing hinders that they know it by another name than what can't fail.
+    apart: BTreeMap<i32, (ItemId, i16)>,
+    /// The conditions around what is walked that may be tried only for rows that are found to be inside a filter, from the outermost.
+    guards: Vec<Guard>,
     /// Relation columns that conditions make equal.
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
@@ -623,6 +632,8 @@ impl<'a> Analyzer<'a> {
             condition_depth: 0,
             before_and_after: Vec::new(),
             nullable: 0,
+            apart: BTreeMap::new(),
+            guards: Vec::new(),
             equals: Vec::new(),
             late_equals: Vec::new(),
             alike: Vec::new(),

@@ -142,7 +142,7 @@ impl Analyzer<'_> {
             self.output_or_expression(node, &output, sorted)?;
         }
         if let Some(having) = &mut select.having_clause {
-            self.expression(having, Place { leaky: true, ..Place::CONDITION })?;
+            self.expression(having, Place { leaky: true, renames: false, ..Place::CONDITION })?;
         }
         for window in &mut select.window_clause {
             self.expression(window, sorted)?;
@@ -601,6 +601,11 @@ impl Analyzer<'_> {
             used: Default::default(),
             compared: Default::default(),
             barrier: Default::default(),
+            apart: Default::default(),
+            bare: Default::default(),
+            guarded: Default::default(),
+            guards: false,
+            in_join: false,
             fenced: false,
             left_out: false,
             system_columns: Default::default(),
@@ -612,7 +617,7 @@ impl Analyzer<'_> {
         };
         let replaced = item.replaced();
         let alias = self.name_in_text(range, !replaced);
-        let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(item) });
+        let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(Box::new(item)) });
         if replaced {
             // The view can't be built before the whole statement is walked: the node is marked with its item.
             range.catalogname = super::view::mark(id);
@@ -864,6 +869,11 @@ impl Analyzer<'_> {
                     && join.using_clause.iter().filter_map(string_of).any(|name| column.name.as_deref() == Some(name))
             };
             output.columns.extend(columns.into_iter().filter(|column| !merged(column)));
+        }
+        for id in &items {
+            if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                relation.in_join = true;
+            }
         }
         if join.is_natural || !join.using_clause.is_empty() || !alias.colnames.is_empty() {
             for id in &items {

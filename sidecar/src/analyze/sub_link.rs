@@ -146,8 +146,10 @@ impl Analyzer<'_> {
                         self.unsteady_equals.extend(other.into_iter().flat_map(|other| &other.origins));
                     }
                     match other {
+                        // It stays a comparison.
+                        _ if is_once && is_correlated => {}
                         Some(other) if other.stays => {}
-                        Some(other) if !other.origins.is_empty() && !is_once => {
+                        Some(other) if !other.origins.is_empty() => {
                             let pairs =
                                 columns.iter().flat_map(|one| other.origins.iter().map(move |other| [*one, *other]));
                             self.equals.extend(pairs);

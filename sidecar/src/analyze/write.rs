@@ -134,7 +134,7 @@ impl Analyzer<'_> {
         Item {
             alias: Some(alias),
             aliased,
-            source: Source::Relation(RelationItem {
+            source: Source::Relation(Box::new(RelationItem {
                 relation: target.relation.clone(),
                 view: target.view.clone(),
                 system_view: None,
@@ -143,6 +143,11 @@ impl Analyzer<'_> {
                 used: Default::default(),
                 compared: Default::default(),
                 barrier: Default::default(),
+                apart: Default::default(),
+                bare: Default::default(),
+                guarded: Default::default(),
+                guards: false,
+                in_join: false,
                 fenced: false,
                 left_out: false,
                 system_columns: Default::default(),
@@ -151,7 +156,7 @@ impl Analyzer<'_> {
                 as_row: false,
                 natural: false,
                 pushed: Vec::new(),
-            }),
+            })),
         }
     }
 
