@@ -1302,6 +1302,39 @@ fn a_join_with_rows_or_values_and_a_comparison_of_rows_cost_no_index() {
     }
 }
 
+#[test]
+fn a_value_that_is_computed_of_other_columns_bounds_an_index() {
+    for filter in [FILTER, "region = 'eu'", "public.visible(region)"] {
+        let more = format!("{MORE} {MANY} CREATE INDEX ON items (seen); CREATE TABLE days (day date, n int); ANALYZE");
+        let (_gate, mut wire, _) = stage_by(filter, &more);
+        without(&mut wire, "enable_seqscan enable_bitmapscan enable_hashjoin enable_mergejoin enable_material");
+        for (statement, wanted) in [
+            ("SELECT i.id FROM plain p JOIN items i ON i.id > p.id AND i.id < p.id + 5", "(id <"),
+            ("SELECT i.id FROM plain p JOIN items i ON i.id BETWEEN p.id AND p.id + 5", "(id <"),
+            ("SELECT i.id FROM items i JOIN plain p ON i.id > p.id AND i.id < p.id + 5", "(id <"),
+            ("SELECT i.id FROM plain p, items i WHERE i.id = p.id + 2", "(id ="),
+            ("SELECT i.amount FROM plain p LEFT JOIN items i ON i.id = p.id - 1", "(id ="),
+            (
+                "SELECT p.id, (SELECT count(*) FROM items i WHERE i.id > p.id AND i.id <= p.id + 9) FROM plain p",
+                "(id <",
+            ),
+            ("SELECT p.id FROM plain p WHERE EXISTS (SELECT FROM items i WHERE i.id = p.id + 2)", "(id ="),
+            (
+                "SELECT d, count(i.id) FROM generate_series('2020-01-01', '2020-01-09', interval '1 day') d
+                    LEFT JOIN items i ON i.seen >= d AND i.seen < d + interval '1 day' GROUP BY d",
+                "(seen <",
+            ),
+            ("SELECT i.id FROM days d JOIN items i ON i.seen >= d.day AND i.seen < d.day + d.n", "(seen <"),
+            ("SELECT i.id FROM items i JOIN items j ON j.id = i.id + 1 WHERE i.id = 7", "(id ="),
+        ] {
+            let rows = wire.simple(&format!("EXPLAIN {statement}")).unwrap();
+            let lines: Vec<String> = rows.iter().map(|row| String::from_utf8_lossy(&row.body).into_owned()).collect();
+            let is_bound = lines.iter().any(|line| line.contains("Index Cond") && line.contains(wanted));
+            assert!(is_bound && !lines.concat().contains("Seq Scan on items"), "{filter}: {statement}: {lines:?}");
+        }
+    }
+}
+
 /// Many rows, of which one that is looked for is hidden: by a column with an index and by one without.
 const FEW_OF_MANY: &str = "
 CREATE TABLE items(id int PRIMARY KEY, secret int, hid int, amount int, region text, tenant int, kind oid DEFAULT 5);
@@ -1350,7 +1383,7 @@ const IN_ORDER: &str = "SET join_collapse_limit = 1; SET from_collapse_limit = 1
 const NO_COST: &str = "SET cpu_tuple_cost = 0";
 
 /// Settings, whether there is a parameter, and a statement with a guess beside something that fails.
-const FAILING_BESIDE: [(&str, bool, &str); 236] = [
+const FAILING_BESIDE: [(&str, bool, &str); 247] = [
     // A subquery that is run in the scan.
     (
         "",
@@ -1966,6 +1999,38 @@ const FAILING_BESIDE: [(&str, bool, &str); 236] = [
         false,
         "DELETE FROM plain p USING items i WHERE i.id = p.id AND i.hid = GUESS AND i.amount > (SELECT 1/(p.id-i.id))",
     ),
+    // What is computed of other columns, and fails for one of them.
+    (
+        "",
+        false,
+        "SELECT i.id FROM nx p JOIN items i ON i.id = p.id AND i.secret < p.amount + 2147483640 WHERE i.hid = GUESS",
+    ),
+    ("", false, "SELECT i.id FROM nx p, items i WHERE i.hid = GUESS AND i.secret = p.amount + 2147483640"),
+    ("", false, "SELECT i.id FROM items i JOIN nx p ON i.hid = GUESS AND i.id BETWEEN p.id AND p.amount + 2147483640"),
+    ("", false, "SELECT p.id FROM nx p LEFT JOIN items i ON i.hid = GUESS AND i.secret < p.amount + 2147483640"),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p WHERE EXISTS (SELECT FROM items i WHERE i.hid = GUESS AND i.secret < p.amount + 2147483640)",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id, (SELECT max(i.id) FROM items i WHERE i.hid = GUESS AND i.id < p.amount + 2147483640) FROM nx p WHERE p.id < 2",
+    ),
+    (
+        "",
+        false,
+        "SELECT p.id FROM nx p RIGHT JOIN items i ON i.id = p.id AND i.secret < p.amount + 2147483640 WHERE i.hid = GUESS",
+    ),
+    ("", false, "SELECT i.id FROM items i JOIN items j ON j.secret < i.id + 2147483647 WHERE i.hid = GUESS"),
+    (
+        "",
+        false,
+        "SELECT i.id FROM items i JOIN items j ON j.id = i.id + 2147483647 WHERE j.hid = GUESS AND i.id = j.id",
+    ),
+    (SMALL, false, "SELECT i.id FROM items i JOIN items j ON j.id = i.id + 2147483647 WHERE i.secret = GUESS"),
+    (NOTHING, false, "SELECT i.id FROM nx p, items i WHERE i.secret = GUESS AND i.id < p.amount + 2147483640"),
     // A column that is read both so that it may fail and so that it can't.
     ("", false, "SELECT id FROM items WHERE hid = GUESS AND amount = 7 AND 1/(amount-7) < 9"),
     ("", false, "SELECT id FROM items WHERE secret = GUESS AND 1/(secret-42) < 9"),

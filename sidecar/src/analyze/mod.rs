@@ -1,5 +1,6 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod beside;
 mod block;
 mod cascade;
 mod ddl;
@@ -421,6 +422,8 @@ pub(crate) struct Analyzer<'a> {
     nullable: usize,
     /// Where conditions read a column so that they may fail, and nothing hinders that they know it by another name than what can't fail.
     apart: BTreeMap<i32, (ItemId, i16)>,
+    /// Whether in the query that is walked something may be computed in FROM.
+    computes_beside: bool,
     /// The conditions around what is walked that may be tried only for rows that are found to be inside a filter, from the outermost.
     guards: Vec<Guard>,
     /// Relation columns that conditions make equal.
@@ -633,6 +636,7 @@ impl<'a> Analyzer<'a> {
             before_and_after: Vec::new(),
             nullable: 0,
             apart: BTreeMap::new(),
+            computes_beside: false,
             guards: Vec::new(),
             equals: Vec::new(),
             late_equals: Vec::new(),

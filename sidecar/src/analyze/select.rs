@@ -8,6 +8,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
+use super::beside::with_computed;
 use super::expression::is_literal;
 use super::parameters::{ParameterType, bare_parameter};
 use super::schemas::Names;
@@ -61,10 +62,12 @@ impl Analyzer<'_> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
+        let computes_around = std::mem::take(&mut self.computes_beside);
         let alike_around =
             std::mem::replace(&mut self.alike_queries, self.policy.row_filters && says_queries_again(select));
         let output = self.select_level(select, receiver);
         (self.picked_setting, self.alike_queries) = (around, alike_around);
+        self.computes_beside = computes_around;
         self.scopes.levels.pop();
         output
     }
@@ -109,6 +112,7 @@ impl Analyzer<'_> {
             }
         }
         let first = self.scopes.items.len();
+        self.computes_beside = self.may_compute_beside(select);
         let mut items = Vec::new();
         for item in &mut select.from_clause {
             items.extend(self.table_item(item)?);
@@ -118,6 +122,10 @@ impl Analyzer<'_> {
             self.may_be_left_out(first.., &items);
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
+            if self.computes_beside {
+                let computed = self.compute_beside(condition, &items)?;
+                select.from_clause.extend(computed);
+            }
             self.expression(condition, self.where_place())?;
             self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
@@ -834,6 +842,13 @@ impl Analyzer<'_> {
                 side.retain(|column| column.name.as_deref() == Some(name));
             }
             self.compare_merged(&left, &right)?;
+        }
+        if let Some(quals) = join.quals.as_deref_mut().filter(|_| self.computes_beside) {
+            let (of_left, of_right) = items.split_at(left_items);
+            for (side, of) in [(&mut join.larg, of_left), (&mut join.rarg, of_right)] {
+                let computed = self.compute_beside(quals, of)?;
+                *side = side.take().map(|joined| Box::new(with_computed(*joined, computed)));
+            }
         }
         if let Some(quals) = join.quals.as_deref_mut() {
             let is_inner = matches!(kind, Ok(pb::JoinType::JoinInner));
