@@ -7,6 +7,7 @@ use std::{iter, slice};
 use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
+use super::guard::compares_query;
 use super::late::{each_bare_parameter, tried_first};
 use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
@@ -26,15 +27,18 @@ const COMPARES: [&str; 7] = ["=", "<>", "<", "<=", ">", ">=", "pg_catalog"];
 impl Analyzer<'_> {
     /// Walks an expression and tells its type where it is certain; [`types::UNKNOWN`] for a literal without one.
     pub(crate) fn expression(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
-        let Place { conjunct, separate, .. } = place;
-        let place = Place { conjunct: false, separate: false, ..place };
+        let Place { conjunct, separate, alone, .. } = place;
+        let place = Place { conjunct: false, separate: false, alone: false, ..place };
         let inner = Place { leaky: true, ..place };
         if !place.leaky
             && self.policy.row_filters
-            && let Some(by_parts) = self.by_parts(node).or_else(|| self.as_one_of(node).filter(|_| conjunct))
+            && let Some(by_parts) = self.by_parts(node)
         {
             *node = by_parts;
             self.changed = true;
+        }
+        if conjunct && !place.leaky && self.policy.row_filters && compares_query(node) {
+            return self.tried_inside(node, place, alone);
         }
         self.may_raise = self.may_raise || ((!place.after_filter || place.sorts) && self.can_raise(node));
         // A row without a type is only found to have no order as it is sorted.
@@ -356,7 +360,12 @@ impl Analyzer<'_> {
         if let ([_, .., name], true) = (names.as_slice(), meaning.uncertain) {
             self.attribute(name, place)?;
         }
+        let location = reference.location;
+        let apart = self.may_be_apart(&meaning).filter(|_| place.renames && location >= 0);
         self.use_meaning(&meaning, place)?;
+        if let Some((id, number)) = apart {
+            self.read_apart(id, number, location);
+        }
         let kept = usize::from(meaning.whole.is_empty());
         if meaning.qualifier > 0 || kept == 0 {
             let ids = meaning.columns.iter().map(|(id, _)| *id).chain(meaning.system.map(|(id, _)| id));
@@ -574,6 +583,26 @@ impl Analyzer<'_> {
         }
     }
 
+    /// The column of a filtered relation of this level that a reference means, if it stands behind no barrier as yet.
+    fn may_be_apart(&self, meaning: &Meaning) -> Option<(ItemId, i16)> {
+        let [(id, column)] = meaning.columns.as_slice() else { return None };
+        let [(origin, number)] = column.origins.as_slice() else { return None };
+        let item = self.scopes.get(*id)?.relation()?;
+        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+        let is_free = item.filtered() && !item.write_target && !item.barrier.contains(number);
+        (here && origin == id && !meaning.uncertain && is_free && !self.is_view_value(*id, *number))
+            .then_some((*id, *number))
+    }
+
+    /// Has a column, if it came to stand behind the barrier by the reference at this place, stand there for that alone.
+    fn read_apart(&mut self, id: ItemId, number: i16, location: i32) {
+        let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return };
+        if item.barrier.remove(&number) {
+            item.apart.insert(number);
+            self.apart.insert(location, (id, number));
+        }
+    }
+
     /// Marks what a reference means as used.
     fn use_meaning(&mut self, meaning: &Meaning, place: Place) -> Result<(), Denial> {
         for (id, column) in &meaning.columns {
@@ -622,6 +651,9 @@ impl Analyzer<'_> {
     /// No condition around these may come before their filters.
     pub(super) fn fence(&mut self, items: &[ItemId]) {
         for id in items {
+            if self.is_guarded(*id, None) {
+                continue;
+            }
             if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
                 relation.fenced = true;
             }
@@ -665,6 +697,8 @@ impl Analyzer<'_> {
         let around = self.scopes.is_around(id);
         let is_value = self.is_view_value(id, number);
         self.may_raise |= is_value && (!place.after_filter || place.sorts);
+        let is_late = (place.leaky || is_value) && !place.after_filter && !place.after_own_filter;
+        let is_guarded = is_late && self.is_guarded(id, Some((number, place)));
         let Some(item) = self.scopes.items.get_mut(id).and_then(|item| item.relation_mut()) else { return Ok(()) };
         item.used.insert(number);
         self.leaky_target |= item.write_target && (place.leaky || is_value);
@@ -676,10 +710,14 @@ impl Analyzer<'_> {
         if view.filter.is_some() && around {
             self.below.push(id);
         }
-        if view.filter.is_some() && (place.leaky || is_value) && !place.after_filter && !place.after_own_filter {
+        if is_guarded {
+            // It is read for rows inside only.
+        } else if view.filter.is_some() && is_late {
             item.barrier.insert(number);
             // What the server takes a subquery to cost does not hold what it reads from around it.
             item.fenced |= place.from_below || item.left_out;
+        } else {
+            item.bare.insert(number);
         }
         let Some(ColumnView::Masked(mask)) = view.columns.get(&number) else { return Ok(()) };
         let Some(column) = item.relation.column_at(number) else { return Ok(()) };
@@ -1178,6 +1216,11 @@ impl Analyzer<'_> {
         self.can_only_mean(call, |function| function.set_returning)
     }
 
+    /// Whether it may mean one.
+    pub(super) fn may_give_sets(&self, call: &pb::FuncCall) -> bool {
+        self.meant(call).is_none_or(|meant| meant.iter().any(|function| function.set_returning))
+    }
+
     fn can_only_mean(&self, call: &pb::FuncCall, such: impl Fn(&Function) -> bool) -> bool {
         self.meant(call).is_some_and(|all| !all.is_empty() && all.into_iter().all(such))
     }
@@ -1354,7 +1397,7 @@ pub(super) fn consists_of(value: &Node, one: &dyn Fn(&NodeEnum) -> bool) -> bool
 }
 
 /// Whether a comparison is one by which the server takes its sides for equal.
-fn makes_equal(node: &Node) -> bool {
+pub(super) fn makes_equal(node: &Node) -> bool {
     let Some(NodeEnum::AExpr(expr)) = &node.node else { return false };
     let kinds = [pb::AExprKind::AexprOp, pb::AExprKind::AexprIn, pb::AExprKind::AexprOpAny];
     kinds.iter().any(|kind| *kind as i32 == expr.kind) && expr.name.last().and_then(tree::string_of) == Some("=")

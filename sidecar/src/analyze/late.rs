@@ -61,7 +61,10 @@ impl Analyzer<'_> {
     }
 
     fn is_steady_side(&self, node: &Node) -> bool {
-        matches!(self.operand(node), Operand::Column(_)) || self.is_steady(node)
+        match &node.node {
+            Some(NodeEnum::List(list)) => list.items.iter().all(|item| self.is_steady_side(item)),
+            _ => matches!(self.operand(node), Operand::Column(_)) || self.is_steady(node),
+        }
     }
 
     /// Whether computing a value does not fail, or would have as the plan was made.

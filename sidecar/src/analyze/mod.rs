@@ -1,11 +1,13 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod beside;
 mod block;
 mod cascade;
 mod ddl;
 mod expression;
 mod function;
 mod group;
+mod guard;
 mod harmless;
 mod late;
 mod literals;
@@ -46,6 +48,7 @@ use crate::decide::bound::{BoundMask, BoundPolicy, ColumnView, Grant, RelationVi
 use crate::decide::{Reason, system};
 use crate::sql;
 
+use guard::Guard;
 use needs::{Beyond, Learner, Needs};
 use parameters::{Confirmed, Parameters};
 use postern_crds::{Limits, Mode, Verb, VerbSet};
@@ -353,6 +356,10 @@ pub(crate) struct Place {
     conjunct: bool,
     /// It is a condition by itself.
     separate: bool,
+    /// It is all that a write's WHERE says.
+    alone: bool,
+    /// It need not be like anything else that the query says (as GROUP BY has it), so that a column may go by another name.
+    renames: bool,
 }
 
 impl Place {
@@ -367,10 +374,12 @@ impl Place {
         from_below: false,
         conjunct: false,
         separate: false,
+        alone: false,
+        renames: false,
     };
     /// Of SET and RETURNING: it is computed for rows that passed all conditions of a write, which becomes no part of another query.
     const ASSIGNED: Place = Place { leaky: true, predicate: false, after_filter: true, ..Place::PREDICATE };
-    const CONDITION: Place = Place { condition: true, separate: true, ..Place::PREDICATE };
+    const CONDITION: Place = Place { condition: true, separate: true, renames: true, ..Place::PREDICATE };
     /// Of a WHERE, or of an inner join.
     const WHERE: Place = Place { conjunct: true, ..Place::CONDITION };
 }
@@ -414,6 +423,12 @@ pub(crate) struct Analyzer<'a> {
     before_and_after: Vec<ItemId>,
     /// How many outer joins, or the like, may leave out the rows of what is walked: a condition there is tried with them, not first.
     nullable: usize,
+    /// Where conditions read a column so that they may fail, and nothing hinders that they know it by another name than what can't fail.
+    apart: BTreeMap<i32, (ItemId, i16)>,
+    /// Whether in the query that is walked something may be computed in FROM.
+    computes_beside: bool,
+    /// The conditions around what is walked that may be tried only for rows that are found to be inside a filter, from the outermost.
+    guards: Vec<Guard>,
     /// Relation columns that conditions make equal.
     equals: Vec<[(ItemId, i16); 2]>,
     /// Those that they make equal to something that may fail, where it is not tried first.
@@ -628,6 +643,9 @@ impl<'a> Analyzer<'a> {
             condition_depth: 0,
             before_and_after: Vec::new(),
             nullable: 0,
+            apart: BTreeMap::new(),
+            computes_beside: false,
+            guards: Vec::new(),
             equals: Vec::new(),
             late_equals: Vec::new(),
             alike: Vec::new(),

@@ -54,7 +54,7 @@ impl Column {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A relation of the database.
-    Relation(RelationItem),
+    Relation(Box<RelationItem>),
     /// A subquery, CTE, function or aliased join.
     Derived {
         /// Its columns in order.
@@ -85,6 +85,16 @@ pub(crate) struct RelationItem {
     pub(crate) compared: BTreeSet<i16>,
     /// Attribute numbers that an expression reads which could raise or show the value before the filter ran.
     pub(crate) barrier: BTreeSet<i16>,
+    /// Those that only conditions read so, which may know them by another name: see [`super::view`].
+    pub(crate) apart: BTreeSet<i16>,
+    /// Those that are read so that nothing can fail.
+    pub(crate) bare: BTreeSet<i16>,
+    /// Those that conditions read which are only tried for rows that are found to be inside the filter, where that can be told.
+    pub(crate) guarded: BTreeSet<i16>,
+    /// Whether there are such conditions.
+    pub(crate) guards: bool,
+    /// Whether a join with an alias shows all that it has.
+    pub(crate) in_join: bool,
     /// Whether no condition around may be tried on rows outside the filter, see `subquery` in view.rs.
     pub(crate) fenced: bool,
     /// Whether what is walked is over an outer join that may leave it out, or over grouping sets: there the server does not see what

@@ -8,6 +8,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 use postern_crds::Verb;
 
+use super::beside::with_computed;
 use super::expression::is_literal;
 use super::parameters::{ParameterType, bare_parameter};
 use super::schemas::Names;
@@ -28,6 +29,8 @@ pub(crate) struct Output {
     pub(crate) columns: Vec<Column>,
     /// Whether these are all of them, with their names right.
     pub(crate) complete: bool,
+    /// Whether there certainly is one row at most.
+    pub(crate) one_row: bool,
 }
 
 /// Whether a query that groups has subqueries beside its targets, which the server may have to find in GROUP BY.
@@ -62,10 +65,12 @@ impl Analyzer<'_> {
         self.scopes.levels.push(Scope::default());
         // What a query picks is for its own targets only, neither for queries within nor for those around.
         let around = self.picked_setting.take();
+        let computes_around = std::mem::take(&mut self.computes_beside);
         let alike_around =
             std::mem::replace(&mut self.alike_queries, self.policy.row_filters && says_queries_again(select));
         let output = self.select_level(select, receiver);
         (self.picked_setting, self.alike_queries) = (around, alike_around);
+        self.computes_beside = computes_around;
         self.scopes.levels.pop();
         output
     }
@@ -90,6 +95,7 @@ impl Analyzer<'_> {
                 column.type_oid = self.common_type(&[column.type_oid, more.type_oid])?;
             }
             output.complete &= other.complete;
+            output.one_row = false;
             // UNION, INTERSECT and EXCEPT compare whole rows, UNION ALL does not.
             if !select.all || select.op != pb::SetOperation::SetopUnion as i32 {
                 self.mark(&output.columns.clone(), Place::PREDICATE)?;
@@ -109,6 +115,7 @@ impl Analyzer<'_> {
             }
         }
         let first = self.scopes.items.len();
+        self.computes_beside = self.may_compute_beside(select);
         let mut items = Vec::new();
         for item in &mut select.from_clause {
             items.extend(self.table_item(item)?);
@@ -119,11 +126,16 @@ impl Analyzer<'_> {
             self.keep_groups_apart(first.., &items);
         }
         if let Some(condition) = select.where_clause.as_deref_mut() {
+            if self.computes_beside {
+                let computed = self.compute_beside(condition, &items)?;
+                select.from_clause.extend(computed);
+            }
             self.expression(condition, self.where_place())?;
             self.push_conditions(condition, select.from_clause.iter().chain(&select.target_list));
         }
+        let pins_row = self.pins_only_row(select);
         if receiver == Receiver::Client {
-            self.one_row_by_key = self.pins_only_row(select);
+            self.one_row_by_key = pins_row;
         }
         // What is limited is planned by itself, and no condition from around it is tried within.
         let limited = select.limit_count.is_some();
@@ -142,7 +154,7 @@ impl Analyzer<'_> {
             self.output_or_expression(node, &output, sorted, true)?;
         }
         if let Some(having) = &mut select.having_clause {
-            self.expression(having, Place { leaky: true, ..Place::CONDITION })?;
+            self.expression(having, Place { leaky: true, renames: false, ..Place::CONDITION })?;
         }
         for window in &mut select.window_clause {
             self.expression(window, sorted)?;
@@ -179,8 +191,9 @@ impl Analyzer<'_> {
                 });
                 columns.push(Column { name, type_oid, stays, passing, ..Column::default() });
             }
-            return Ok(Output { columns, complete: true });
+            return Ok(Output { columns, complete: true, one_row: !several });
         }
+        output.one_row = self.gives_one_row(select, pins_row);
         let is_apart = limited || !select.distinct_clause.is_empty() || self.is_grouped(select);
         for column in &mut output.columns {
             column.stays |= is_apart && column.origins.is_empty();
@@ -188,6 +201,16 @@ impl Analyzer<'_> {
             column.sealed |= limited && !column.origins.iter().any(|(id, _)| self.scopes.is_around(*id));
         }
         Ok(output)
+    }
+
+    /// Whether a query gives one row at most, where it is known whether its WHERE pins a row.
+    fn gives_one_row(&self, select: &pb::SelectStmt, pins_row: bool) -> bool {
+        let is_first = select.limit_option == pb::LimitOption::Count as i32
+            && select.limit_count.as_deref().and_then(super::function::text_of).as_deref() == Some("1");
+        let is_found =
+            pins_row || select.from_clause.is_empty() || select.group_clause.is_empty() && self.is_grouped(select);
+        let may_give_sets = |node: &NodeEnum| matches!(node, NodeEnum::FuncCall(call) if self.may_give_sets(call));
+        is_first || is_found && !select.target_list.iter().any(|target| tree::holds(target, &may_give_sets))
     }
 
     /// Whether it groups rows, and so is planned by itself; an aggregate of columns of a query around would be that one's.
@@ -377,7 +400,7 @@ impl Analyzer<'_> {
 
     fn target_list(&mut self, targets: &mut Vec<Node>, place: Place) -> Result<Output, Denial> {
         self.write_out_rows(targets)?;
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         for target in targets {
             let Some(NodeEnum::ResTarget(res)) = &mut target.node else { return Err(unsupported("a result column")) };
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("a result column")) };
@@ -528,7 +551,7 @@ impl Analyzer<'_> {
             }
             Some(NodeEnum::RangeFunction(function)) => self.range_function(function),
             Some(NodeEnum::RangeTableFunc(table)) => {
-                let mut output = Output { columns: Vec::new(), complete: true };
+                let mut output = Output { complete: true, ..Output::default() };
                 for column in &mut table.columns {
                     if let Some(NodeEnum::RangeTableFuncCol(column)) = &mut column.node {
                         output.columns.push(named(&column.colname));
@@ -540,7 +563,7 @@ impl Analyzer<'_> {
                 Ok(vec![self.derived(alias.as_ref(), &mut output)?])
             }
             Some(NodeEnum::JsonTable(table)) => {
-                let mut output = Output { columns: Vec::new(), complete: true };
+                let mut output = Output { complete: true, ..Output::default() };
                 json_table_columns(&table.columns, &mut output.columns);
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
@@ -584,7 +607,7 @@ impl Analyzer<'_> {
             && range.catalogname.is_empty()
             && let Some(cte) = self.scopes.read_cte(&range.relname)
         {
-            let mut output = Output { columns: cte.columns, complete: cte.complete };
+            let mut output = Output { columns: cte.columns, complete: cte.complete, one_row: false };
             self.mark_if_unknown(&output)?;
             rename(&mut output, &alias_columns);
             let alias = self.name_in_text(range, true);
@@ -609,6 +632,11 @@ impl Analyzer<'_> {
             used: Default::default(),
             compared: Default::default(),
             barrier: Default::default(),
+            apart: Default::default(),
+            bare: Default::default(),
+            guarded: Default::default(),
+            guards: false,
+            in_join: false,
             fenced: false,
             left_out: false,
             system_columns: Default::default(),
@@ -620,7 +648,7 @@ impl Analyzer<'_> {
         };
         let replaced = item.replaced();
         let alias = self.name_in_text(range, !replaced);
-        let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(item) });
+        let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(Box::new(item)) });
         if replaced {
             // The view can't be built before the whole statement is walked: the node is marked with its item.
             range.catalogname = super::view::mark(id);
@@ -651,7 +679,7 @@ impl Analyzer<'_> {
     }
 
     fn range_function(&mut self, function: &mut pb::RangeFunction) -> Result<Vec<ItemId>, Denial> {
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         let scalar_name = function.alias.as_ref().map(|alias| alias.aliasname.clone());
         let one = function.functions.len() == 1;
         for node in &mut function.functions {
@@ -851,6 +879,13 @@ impl Analyzer<'_> {
             }
             self.compare_merged(&left, &right)?;
         }
+        if let Some(quals) = join.quals.as_deref_mut().filter(|_| self.computes_beside) {
+            let (of_left, of_right) = items.split_at(left_items);
+            for (side, of) in [(&mut join.larg, of_left), (&mut join.rarg, of_right)] {
+                let computed = self.compute_beside(quals, of)?;
+                *side = side.take().map(|joined| Box::new(with_computed(*joined, computed)));
+            }
+        }
         if let Some(quals) = join.quals.as_deref_mut() {
             // ON sees what it joins, and nothing else of this level.
             let beside = self.scopes.offer_since(first_left);
@@ -878,7 +913,7 @@ impl Analyzer<'_> {
         let Some(alias) = &join.alias else { return Ok(items) };
         // `(a JOIN b) AS j` hides a and b: only j is left to refer to.
         let (columns, complete) = self.scopes.shown(&items);
-        let mut output = Output { columns, complete };
+        let mut output = Output { columns, complete, ..Output::default() };
         // Columns that the views list beside those of the relations would be among the join's.
         let lists_more = |id: &ItemId| {
             let relation = self.scopes.get(*id).and_then(Item::relation);
@@ -886,6 +921,11 @@ impl Analyzer<'_> {
         };
         if items.iter().any(lists_more) {
             return Err(unsupported("a system column such as ctid or xmin within a join that has an alias"));
+        }
+        for id in &items {
+            if let Some(relation) = self.scopes.items.get_mut(*id).and_then(|item| item.relation_mut()) {
+                relation.in_join = true;
+            }
         }
         if join.is_natural || !join.using_clause.is_empty() || !alias.colnames.is_empty() {
             for id in &items {

@@ -3,6 +3,9 @@
 //! A relation comes to a join with its filter done. What is run where it stands may come before the filter, as the server takes it
 //! to cost no more than it does by itself: what it compares so that something may fail stands behind the barrier, and relations
 //! around it that it reads are fenced.
+//!
+//! `column = (SELECT …)` becomes a join, too, where the query reads nothing from around it: it still is run once, and what fails in
+//! it fails where rows come to that join.
 
 use std::slice;
 
@@ -23,8 +26,19 @@ use crate::decide::{Denial, builtins};
 
 impl Analyzer<'_> {
     pub(super) fn sub_link(&mut self, node: &mut Node, place: Place, conjunct: bool) -> Result<Option<Oid>, Denial> {
+        self.sub_link_for(node, place, conjunct, Rows::Any)
+    }
+
+    fn sub_link_for(
+        &mut self,
+        node: &mut Node,
+        place: Place,
+        conjunct: bool,
+        rows: Rows,
+    ) -> Result<Option<Oid>, Denial> {
         let Some(NodeEnum::SubLink(link)) = &mut node.node else { return Ok(None) };
         self.walked.insert(link.location);
+        let is_once = rows == Rows::OfValue;
         let kind = pb::SubLinkType::try_from(link.sub_link_type);
         let is_any = matches!(kind, Ok(pb::SubLinkType::AnySublink));
         // `= ANY` is IN.
@@ -40,7 +54,7 @@ impl Analyzer<'_> {
             _ => 0,
         };
         let is_value = matches!(kind, Ok(pb::SubLinkType::ExprSublink | pb::SubLinkType::ArraySublink));
-        let receiver = if is_value { Receiver::Expression } else { Receiver::Query };
+        let receiver = if is_value || is_once { Receiver::Expression } else { Receiver::Query };
         let is_exists = matches!(kind, Ok(pb::SubLinkType::ExistsSublink));
         let is_plain = is_exists && conjunct && self.is_plain_exists(query);
         let is_alike = self.alike_queries;
@@ -52,7 +66,8 @@ impl Analyzer<'_> {
         // What names two levels around may fit into none of the joins that these become.
         let is_plain = is_plain && self.outermost >= self.scopes.levels.len();
         self.outermost = self.outermost.min(outermost);
-        let raised = std::mem::take(&mut self.may_raise);
+        // There may be several rows where one is wanted.
+        let raised = std::mem::take(&mut self.may_raise) || is_once;
         self.may_raise = may_raise || raised;
         let read_below = std::mem::replace(&mut self.below, below);
         let leaky_target = std::mem::replace(&mut self.leaky_target, leaky_before);
@@ -74,7 +89,9 @@ impl Analyzer<'_> {
         let tests = link.testexpr.as_deref().map(parts_of_test).unwrap_or_default();
         let tests_here = tests.iter().all(|test| self.bare_columns(test).iter().any(of_this_level));
         let may_join = conjunct && is_any && !is_correlated && tests_here;
-        if may_join && equality && output.complete && tests.iter().any(|test| self.reads_behind_filter(test)) {
+        if is_once {
+            output.columns.iter_mut().for_each(|column| column.stays = !is_correlated);
+        } else if may_join && equality && output.complete && tests.iter().any(|test| self.reads_behind_filter(test)) {
             self.compute_apart(query, &mut output);
         }
         let joined = may_join
@@ -87,9 +104,12 @@ impl Analyzer<'_> {
         if let Some(first) = first.filter(|_| is_value && !is_correlated && link.location >= 0) {
             self.by_themselves.insert(link.location, first);
         }
-        if raised && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
+        // Several rows are an error, where there may be one.
+        let is_expression = matches!(kind, Ok(pb::SubLinkType::ExprSublink));
+        let fails = raised || is_expression && !output.one_row;
+        if fails && !is_join && self.condition_depth + usize::from(place.predicate) > 0 {
             self.fence(&read_below);
-        } else if raised && !is_join && !place.after_filter && !place.after_own_filter {
+        } else if fails && !is_join && !place.after_filter && !place.after_own_filter {
             self.tried_later.extend(&read_below);
         }
         self.below.extend(read_below);
@@ -127,6 +147,8 @@ impl Analyzer<'_> {
                         self.unsteady_equals.extend(other.into_iter().flat_map(|other| &other.origins));
                     }
                     match other {
+                        // It stays a comparison.
+                        _ if is_once && is_correlated => {}
                         Some(other) if other.stays => {}
                         Some(other) if !other.origins.is_empty() => {
                             let pairs =
@@ -164,6 +186,15 @@ impl Analyzer<'_> {
                 safe.push(!has_clash && self.compares_safely(beside, left, right));
             }
         }
+        if is_once && is_correlated {
+            link.sub_link_type = pb::SubLinkType::ExprSublink as i32;
+        } else if is_once && let Some(NodeEnum::SelectStmt(select)) = query.node.take() {
+            // As a value of a query that stays by itself it is run once, however often that is read.
+            let value = tree::subquery(pb::SubLinkType::ExprSublink, *select);
+            let mut apart = super::view::select(vec![tree::target("", value)], Vec::new(), None);
+            fence(&mut apart);
+            *query = tree::query(apart);
+        }
         // As the one of them is that needs most.
         let place = if is_alike { Place { leaky: true, after_own_filter: false, ..place } } else { place };
         match kind {
@@ -193,19 +224,54 @@ impl Analyzer<'_> {
         }
     }
 
-    /// `column = (SELECT …)` as `column IN (SELECT …)` where that certainly gives one row at most, and the column is behind a row filter:
-    /// as a condition it is the same, and the server makes a join of it.
-    pub(super) fn as_one_of(&self, node: &Node) -> Option<Node> {
-        let Some(NodeEnum::AExpr(expr)) = &node.node else { return None };
+    /// `column = (SELECT …)` as a condition by itself, of a column behind a row filter: as `column IN (SELECT …)`, of which the server makes
+    /// a join. None where it is no such thing, or needs no barrier as it is: `alone` in the condition of a write.
+    pub(super) fn equals_value(&mut self, node: &mut Node, place: Place, alone: bool) -> Option<Result<Oid, Denial>> {
+        let Some(NodeEnum::AExpr(expr)) = &mut node.node else { return None };
+        let is_equal = expr.kind == pb::AExprKind::AexprOp as i32 && tree::is_equality(&expr.name);
         let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
+        let is_column = matches!(left.node, Some(NodeEnum::ColumnRef(_))) && self.reads_behind_filter(left);
         let Some(NodeEnum::SubLink(link)) = &right.node else { return None };
         let Some(NodeEnum::SelectStmt(select)) = link.subselect.as_deref().and_then(|query| query.node.as_ref()) else {
             return None;
         };
-        let is_value = link.sub_link_type == pb::SubLinkType::ExprSublink as i32;
-        let is_equal = expr.kind == pb::AExprKind::AexprOp as i32 && tree::is_equality(&expr.name);
-        let is_column = matches!(left.node, Some(NodeEnum::ColumnRef(_))) && self.reads_behind_filter(left);
-        // What a join asks again must be the same again.
+        if !is_equal || !is_column || link.sub_link_type != pb::SubLinkType::ExprSublink as i32 {
+            return None;
+        }
+        let rows = if is_one_value(select) && !self.gives_another(right) { Rows::Any } else { Rows::OfValue };
+        let is_free = alone && self.bare_columns(left).iter().any(|(id, _)| self.target(*id).is_some());
+        if is_free && rows == Rows::OfValue {
+            return None;
+        }
+        let (name, location) = (std::mem::take(&mut expr.name), expr.location);
+        let (left, mut right) = (expr.lexpr.take(), expr.rexpr.take()?);
+        if let Some(NodeEnum::SubLink(link)) = &mut right.node {
+            link.sub_link_type = pb::SubLinkType::AnySublink as i32;
+            link.testexpr = left;
+        }
+        self.changed = true;
+        *node = *right;
+        let decided = self.sub_link_for(node, place, true, rows);
+        if let Some(NodeEnum::SubLink(link)) = &mut node.node
+            && link.sub_link_type == pb::SubLinkType::ExprSublink as i32
+        {
+            // It is none that is run once.
+            let left = link.testexpr.take();
+            let right = tree::take(node);
+            *node = tree::node(NodeEnum::AExpr(Box::new(pb::AExpr {
+                kind: pb::AExprKind::AexprOp as i32,
+                name,
+                lexpr: left,
+                rexpr: tree::boxed(right),
+                location,
+                ..pb::AExpr::default()
+            })));
+        }
+        Some(decided.map(|_| types::BOOL))
+    }
+
+    /// Whether a query may give something else when it is run again: what a join asks again must be the same again.
+    fn gives_another(&self, query: &Node) -> bool {
         let is_unsteady = |node: &NodeEnum| match node {
             NodeEnum::FuncCall(call) => self.is_volatile(call),
             NodeEnum::RangeTableSample(_) => true,
@@ -214,16 +280,7 @@ impl Analyzer<'_> {
             NodeEnum::RangeVar(range) => self.may_be_view(range),
             _ => false,
         };
-        if !is_value || !is_equal || !is_column || !is_one_value(select) || tree::holds(right, &is_unsteady) {
-            return None;
-        }
-        let test = tree::boxed(left.clone());
-        let link = pb::SubLink {
-            sub_link_type: pb::SubLinkType::AnySublink as i32,
-            testexpr: test,
-            ..pb::SubLink::clone(link)
-        };
-        Some(tree::node(NodeEnum::SubLink(Box::new(link))))
+        tree::holds(query, &is_unsteady)
     }
 
     fn may_be_view(&self, range: &pb::RangeVar) -> bool {
@@ -330,6 +387,15 @@ fn parts_of_test(test: &Node) -> &[Node] {
         Some(NodeEnum::RowExpr(row)) => &row.args,
         _ => slice::from_ref(test),
     }
+}
+
+/// Which of a subquery's rows are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// Any, as often as the server looks for them.
+    Any,
+    /// The one that it has to be, which is looked for once.
+    OfValue,
 }
 
 /// What stands beside a column of a subquery.

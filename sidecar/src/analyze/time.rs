@@ -16,6 +16,9 @@ use crate::decide::steady;
 /// Functions that give the time.
 const NOW: [&str; 3] = ["now", "statement_timestamp", "transaction_timestamp"];
 
+/// The function that reads a date as a format says.
+const TO_DATE: &str = "to_date";
+
 /// Functions that give a time, of one.
 const OF_A_TIME: [&str; 2] = ["date_trunc", "timezone"];
 
@@ -82,6 +85,10 @@ impl Analyzer<'_> {
             Some(NodeEnum::SqlvalueFunction(value)) => kind_of(value).map(Time::now),
             Some(NodeEnum::FuncCall(call)) => match call.args.as_slice() {
                 [] if self.is_own(call, &NOW) => Some(Time::now(types::TIMESTAMPTZ)),
+                [text, format] if self.is_own(call, &[TO_DATE]) => {
+                    let is_plain = is_date_as(literal(text)?, literal(format)?);
+                    is_plain.then_some(Time { kind: types::DATE, from: 0.0, to: 10_000.0 })
+                }
                 [zone, time] if self.is_own(call, &["timezone"]) => {
                     literal(zone).filter(|name| is_full_zone(name))?;
                     let time = self.time(time)?.moved_by(1.0);
@@ -180,7 +187,7 @@ pub(super) fn may_be_time(node: &Node) -> bool {
         Some(NodeEnum::SqlvalueFunction(_)) => true,
         Some(NodeEnum::FuncCall(call)) => {
             let name = call.funcname.last().and_then(tree::string_of);
-            name.is_some_and(|name| NOW.contains(&name) || OF_A_TIME.contains(&name))
+            name.is_some_and(|name| NOW.contains(&name) || OF_A_TIME.contains(&name) || name == TO_DATE)
         }
         Some(NodeEnum::TypeCast(cast)) => {
             let name = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(tree::string_of);
@@ -191,6 +198,38 @@ pub(super) fn may_be_time(node: &Node) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a text is a date that is written as a format of years, months and days says, so that reading it can't fail.
+fn is_date_as(text: &str, format: &str) -> bool {
+    let (mut text, mut format) = (text, format);
+    let (mut year, mut month, mut day) = (None, None, None);
+    while !format.is_empty() {
+        let Some((place, length, rest)) = [(&mut year, 4, "YYYY"), (&mut month, 2, "MM"), (&mut day, 2, "DD")]
+            .into_iter()
+            .find_map(|(place, length, name)| Some((place, length, format.strip_prefix(name)?)))
+        else {
+            // What is between them is the same in both.
+            let between = ['-', '/', '.'].into_iter().find(|between| format.starts_with(*between));
+            let after = between.and_then(|between| Some((text.strip_prefix(between)?, format.strip_prefix(between)?)));
+            match after {
+                Some(after) => (text, format) = after,
+                None => return false,
+            }
+            continue;
+        };
+        let Some((digits, after)) = text.split_at_checked(length) else { return false };
+        if place.is_some() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return false;
+        }
+        *place = digits.parse::<u32>().ok();
+        (text, format) = (after, rest);
+    }
+    // Every month has so many days.
+    text.is_empty()
+        && year.is_some_and(|year| year > 0)
+        && month.is_some_and(|month| (1..=12).contains(&month))
+        && day.is_some_and(|day| (1..=28).contains(&day))
 }
 
 /// The kind of time that a word such as `CURRENT_DATE` means.
@@ -286,6 +325,30 @@ fn literal(node: &Node) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_read_as_its_format_says_where_that_is_certain() {
+        for (text, format) in [("20240303", "YYYYMMDD"), ("2024-12-28", "YYYY-MM-DD"), ("01.02.2024", "DD.MM.YYYY")] {
+            assert!(is_date_as(text, format), "{text} {format}");
+        }
+        for (text, format) in [
+            ("20241303", "YYYYMMDD"),
+            ("20240230", "YYYYMMDD"),
+            ("00000101", "YYYYMMDD"),
+            ("2024030", "YYYYMMDD"),
+            ("202403031", "YYYYMMDD"),
+            ("2024-03-03", "YYYYMMDD"),
+            ("2024/03/03", "YYYY-MM-DD"),
+            ("20240320240303", "YYYYMMYYYYMMDD"),
+            ("2024 Mar 03", "YYYY Mon DD"),
+            ("202403", "YYYYMM"),
+            ("+0240303", "YYYYMMDD"),
+            ("2024\u{663}303", "YYYYMMDD"),
+            ("", ""),
+        ] {
+            assert!(!is_date_as(text, format), "{text} {format}");
+        }
+    }
 
     #[test]
     fn an_interval_is_at_least_as_long_as_the_server_reads_it() {

@@ -3,7 +3,11 @@
 //! While a statement is walked, a relation that must become a view is only marked, because what the statement uses of
 //! it is known when all of it was walked. Then [`Analyzer::put_views`] replaces each marked relation. A mark that is
 //! left over (a place the second walk does not reach) makes the statement refused: see [`has_mark`].
+//!
+//! A column that conditions read both so that they may fail and so that nothing can (`at >= d AND at < d + interval '1 day'`) is shown twice:
+//! as it is, and behind the barrier by a name of the proxy's own, which what may fail is given in the second walk.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,6 +15,7 @@ use pg_query::protobuf as pb;
 use pg_query::{Node, NodeEnum};
 
 use super::Analyzer;
+use super::guard::can_show_inside;
 use super::scope::{ItemId, RelationItem};
 use super::tree::{self, each_child, unsupported};
 use crate::catalog::names::quote_name;
@@ -25,6 +30,9 @@ const INNER: &str = "r";
 /// Always true, which the server neither knows as it plans nor takes to be free.
 const DEARER: &str = "pg_catalog.now() IS NOT NULL";
 
+/// What is shown of a row beside its columns: whether it is inside the filter, and columns where it is.
+const INSIDE: &str = "inside";
+
 /// Begins a mark; no name of a client's holds it, [`has_mark`] would refuse it.
 const MARK: char = '\u{1}';
 
@@ -38,6 +46,19 @@ pub(crate) fn has_mark(text: &str) -> bool {
     text.contains(MARK)
 }
 
+/// Stands for whether a row of an item is inside its filter.
+pub(crate) fn inside(id: ItemId) -> Node {
+    tree::node(NodeEnum::ColumnRef(pb::ColumnRef { fields: vec![tree::string(mark(id))], location: -1 }))
+}
+
+/// The item of which a mark stands for whether a row is inside.
+fn marked_inside(reference: &pb::ColumnRef) -> Option<ItemId> {
+    match reference.fields.as_slice() {
+        [name] => tree::string_of(name)?.strip_prefix(MARK)?.parse().ok(),
+        _ => None,
+    }
+}
+
 fn marked(range: &pb::RangeVar) -> Option<ItemId> {
     range.catalogname.strip_prefix(MARK)?.parse().ok()
 }
@@ -49,26 +70,101 @@ fn internal(what: &str) -> Denial {
 impl Analyzer<'_> {
     /// Replaces every marked relation under a node by its view.
     pub(crate) fn put_views(&self, node: &mut Node) -> Result<(), Denial> {
-        self.put_views_behind(node, &self.equal_to_late())
+        let late = self.equal_to_late();
+        let twice = self.shown_twice(node, &late);
+        self.put_views_behind(node, &Behind { late, twice })
+    }
+
+    /// The columns that are shown twice, and the name that each has behind the barrier.
+    fn shown_twice(&self, node: &Node, late: &BTreeSet<(ItemId, i16)>) -> BTreeMap<(ItemId, i16), String> {
+        if self.apart.is_empty() {
+            return BTreeMap::new();
+        }
+        let places = RefCell::new(self.apart.keys().copied().collect::<BTreeSet<i32>>());
+        tree::holds(node, &|node| {
+            if let NodeEnum::ColumnRef(reference) = node
+                && self.column_apart(reference).is_some()
+            {
+                places.borrow_mut().remove(&reference.location);
+            }
+            false
+        });
+        // What is not found can't be renamed.
+        let lost: BTreeSet<(ItemId, i16)> =
+            places.take().iter().filter_map(|place| self.apart.get(place)).copied().collect();
+        let is_twice = |(id, number): &(ItemId, i16)| {
+            let relation = self.scopes.get(*id).and_then(|item| item.relation());
+            !late.contains(&(*id, *number))
+                && !lost.contains(&(*id, *number))
+                && relation.is_some_and(|item| {
+                    let shows_all = item.whole || item.as_row || item.natural || item.in_join;
+                    item.bare.contains(number) && !item.barrier.contains(number) && !shows_all
+                })
+        };
+        let columns: BTreeSet<(ItemId, i16)> = self.apart.values().copied().filter(is_twice).collect();
+        columns
+            .into_iter()
+            .map(|(id, number)| ((id, number), self.name_of_flag(id, format!("{INSIDE}_{number}"))))
+            .collect()
+    }
+
+    /// The condition that a row of an item is inside its filter, as its view shows it; a fenced view shows no other rows.
+    fn whether_inside(&self, id: ItemId) -> Option<Node> {
+        let item = self.scopes.get(id)?;
+        Some(match can_show_inside(item.relation()?) {
+            true => tree::column(item.alias.as_deref()?, &self.name_of_flag(id, INSIDE.to_owned())),
+            false => tree::boolean(true),
+        })
+    }
+
+    /// A name for a column of a relation's view that no column of it has.
+    fn name_of_flag(&self, id: ItemId, mut name: String) -> String {
+        let relation = self.scopes.get(id).and_then(|item| item.relation());
+        while relation.is_some_and(|item| item.relation.columns.iter().any(|column| *column.name == *name)) {
+            name.push('_');
+        }
+        name
+    }
+
+    /// The column that a reference means which may fail.
+    fn column_apart(&self, reference: &pb::ColumnRef) -> Option<(ItemId, i16)> {
+        let (id, number) = *self.apart.get(&reference.location)?;
+        let item = self.scopes.get(id)?;
+        let names = tree::strings(&reference.fields)?;
+        // Places in what policies say may be the same.
+        let is_meant = match names.as_slice() {
+            [name] => item.relation()?.number_of(name) == Some(number),
+            [alias, name] => item.alias.as_deref() == Some(alias) && item.relation()?.number_of(name) == Some(number),
+            _ => false,
+        };
+        is_meant.then_some((id, number))
     }
 
     /// The same, where these columns stand behind the barrier of a filter beside those that each item has there.
-    fn put_views_behind(&self, node: &mut Node, late: &BTreeSet<(ItemId, i16)>) -> Result<(), Denial> {
+    fn put_views_behind(&self, node: &mut Node, behind: &Behind) -> Result<(), Denial> {
         let Some(inner) = &mut node.node else { return Ok(()) };
         let replacement = match inner {
             NodeEnum::RangeVar(range) => match marked(range) {
-                Some(id) => Some(self.view(id, range, None, late)?),
+                Some(id) => Some(self.view(id, range, None, behind)?),
                 None => None,
             },
             NodeEnum::RangeTableSample(sample) => match sample.relation.as_deref().and_then(|r| r.node.as_ref()) {
                 Some(NodeEnum::RangeVar(range)) => match marked(range) {
-                    Some(id) => Some(self.view(id, &range.clone(), Some(sample), late)?),
+                    Some(id) => Some(self.view(id, &range.clone(), Some(sample), behind)?),
                     None => None,
                 },
                 _ => None,
             },
+            NodeEnum::ColumnRef(reference) if marked_inside(reference).is_some() => {
+                marked_inside(reference).and_then(|id| self.whether_inside(id))
+            }
+            NodeEnum::ColumnRef(reference) => {
+                let column = self.column_apart(reference);
+                let inside = column.and_then(|(id, number)| Some((id, behind.twice.get(&(id, number))?)));
+                inside.and_then(|(id, name)| Some(tree::column(self.scopes.get(id)?.alias.as_deref()?, name)))
+            }
             other => {
-                each_child(other, &mut |child| self.put_views_behind(child, late))?;
+                each_child(other, &mut |child| self.put_views_behind(child, behind))?;
                 None
             }
         };
@@ -83,22 +179,34 @@ impl Analyzer<'_> {
         id: ItemId,
         range: &pb::RangeVar,
         sample: Option<&pb::RangeTableSample>,
-        late: &BTreeSet<(ItemId, i16)>,
+        behind: &Behind,
     ) -> Result<Node, Denial> {
         let item = self.scopes.get(id).and_then(|item| item.relation()).ok_or_else(|| internal("an item is gone"))?;
         let subquery = match &item.system_view {
             Some(sql) => system_subquery(sql, item)?,
             None => {
                 let mut fenced = item.fenced || self.free_condition;
-                let mut barrier = item.barrier.clone();
+                let of_item = (id, i16::MIN)..=(id, i16::MAX);
+                let twice: Vec<(i16, &str)> =
+                    behind.twice.range(of_item.clone()).map(|((_, number), name)| (*number, &**name)).collect();
+                let is_once = |number: &&i16| !twice.iter().any(|(twice, _)| twice == *number);
+                let mut barrier: BTreeSet<i16> =
+                    item.barrier.iter().chain(item.apart.iter().filter(is_once)).copied().collect();
                 if item.filtered() {
                     let before = barrier.len();
-                    barrier.extend(late.iter().filter(|(of, _)| *of == id).map(|(_, number)| *number));
+                    barrier.extend(behind.late.range(of_item).map(|(_, number)| *number));
                     fenced |= item.left_out && barrier.len() > before;
                 }
+                let shows_inside = item.guards && can_show_inside(item);
+                if item.guards && !shows_inside {
+                    barrier.extend(&item.guarded);
+                    fenced = true;
+                }
+                let shows_inside = shows_inside.then(|| self.name_of_flag(id, INSIDE.to_owned()));
                 let filter = item.view.as_ref().and_then(|view| view.filter.as_ref());
                 fenced |= filter.is_some_and(|filter| self.is_filter_unsteady(id, filter));
-                tree::query(subquery(item, &barrier, range, sample, fenced, self.may_raise)?)
+                let shown = Shown { barrier, twice, inside: shows_inside };
+                tree::query(subquery(item, &shown, range, sample, fenced, self.may_raise)?)
             }
         };
         let name = || pb::Alias { aliasname: range.relname.clone(), colnames: Vec::new() };
@@ -229,6 +337,24 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
     }
 }
 
+/// What stands behind the barriers of filters beside what each item has there.
+struct Behind {
+    /// Columns that are equal to what may fail late.
+    late: BTreeSet<(ItemId, i16)>,
+    /// Columns that are shown as they are, too, and the name that each has behind the barrier.
+    twice: BTreeMap<(ItemId, i16), String>,
+}
+
+/// How a relation's view shows columns.
+struct Shown<'v> {
+    /// Those behind the barrier.
+    barrier: BTreeSet<i16>,
+    /// Those that are shown as they are, too, and the name that each has behind the barrier.
+    twice: Vec<(i16, &'v str)>,
+    /// The name by which it shows the filter.
+    inside: Option<String>,
+}
+
 /// The inline view of a relation.
 ///
 /// The server merges it into the query around it, and tries conditions in the order of what they cost. Something that can
@@ -238,7 +364,7 @@ pub(crate) fn range(schema: &str, name: &str, inh: bool, alias: &str) -> pb::Ran
 /// volatile call on nothing of the row), or does where costs don't show it (a subquery), stays outside by OFFSET 0.
 fn subquery(
     item: &RelationItem,
-    barrier: &BTreeSet<i16>,
+    Shown { barrier, twice, inside: name_of_inside }: &Shown<'_>,
     written: &pb::RangeVar,
     sample: Option<&pb::RangeTableSample>,
     fenced: bool,
@@ -253,22 +379,35 @@ fn subquery(
         return Err(unsupported(&format!("a system column such as ctid or xmin beside {place}")));
     }
     let behind = match &filter {
-        Some(filter) if !barrier.is_empty() || item.system_barrier => {
+        Some(filter) if !barrier.is_empty() || !twice.is_empty() || item.system_barrier => {
             Some(tree::and(vec![filter.clone(), tree::parse_expression(DEARER)?]))
         }
         _ => None,
     };
     let mut targets = Vec::new();
+    let mut inside = Vec::new();
     for (number, _) in item.visible().filter(|(number, _)| item.whole || item.used.contains(number)) {
         let column = relation.column_at(number).ok_or_else(|| internal("a column is gone"))?;
-        let mut value = shown(item, number, &column.name, INNER);
-        if let Some(behind) = behind.as_ref().filter(|_| barrier.contains(&number)) {
-            // A NULL without the modifier would take it from the other.
-            let none =
-                (column.type_modifier >= 0).then(|| tree::parse_expression(&format!("NULL::{}", column.type_sql)));
-            value = tree::case(behind.clone(), value, none.transpose()?);
+        let value = shown(item, number, &column.name, INNER);
+        let name_inside = twice.iter().find(|(twice, _)| *twice == number).map(|(_, name)| *name);
+        let Some(behind) = behind.as_ref().filter(|_| barrier.contains(&number) || name_inside.is_some()) else {
+            targets.push(tree::target(&column.name, value));
+            continue;
+        };
+        // A NULL without the modifier would take it from the other.
+        let none = (column.type_modifier >= 0).then(|| tree::parse_expression(&format!("NULL::{}", column.type_sql)));
+        let value_inside = tree::case(behind.clone(), value.clone(), none.transpose()?);
+        match name_inside {
+            Some(name) => {
+                targets.push(tree::target(&column.name, value));
+                inside.push(tree::target(name, value_inside));
+            }
+            None => targets.push(tree::target(&column.name, value_inside)),
         }
-        targets.push(tree::target(&column.name, value));
+    }
+    targets.append(&mut inside);
+    if let (Some(name), Some(filter)) = (name_of_inside, &filter) {
+        targets.push(tree::target(name, filter.clone()));
     }
     // Last, so that a list of column aliases names the others.
     for name in &item.system_columns {

@@ -142,7 +142,7 @@ impl Analyzer<'_> {
         Item {
             alias: Some(alias),
             aliased: called.is_some(),
-            source: Source::Relation(RelationItem {
+            source: Source::Relation(Box::new(RelationItem {
                 called,
                 relation: target.relation.clone(),
                 view: target.view.clone(),
@@ -152,6 +152,11 @@ impl Analyzer<'_> {
                 used: Default::default(),
                 compared: Default::default(),
                 barrier: Default::default(),
+                apart: Default::default(),
+                bare: Default::default(),
+                guarded: Default::default(),
+                guards: false,
+                in_join: false,
                 fenced: false,
                 left_out: false,
                 system_columns: Default::default(),
@@ -160,7 +165,7 @@ impl Analyzer<'_> {
                 as_row: false,
                 natural: false,
                 pushed: Vec::new(),
-            }),
+            })),
         }
     }
 
@@ -227,7 +232,7 @@ impl Analyzer<'_> {
         if guarded {
             self.write_out_star(returning)?;
         }
-        let mut output = Output { columns: Vec::new(), complete: true };
+        let mut output = Output { complete: true, ..Output::default() };
         for node in &mut returning.exprs {
             let Some(NodeEnum::ResTarget(res)) = &mut node.node else { return Err(unsupported("RETURNING")) };
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("RETURNING")) };

@@ -35,7 +35,7 @@ impl Analyzer<'_> {
         }
         let before = self.masked_reads.len();
         if let Some(condition) = condition.as_deref_mut() {
-            self.expression(condition, Place::WHERE)?;
+            self.expression(condition, Place { alone: true, ..Place::WHERE })?;
         }
         let pinned = condition.as_deref().is_some_and(|condition| self.pins_key(condition, target.id));
         self.masked_condition(before, pinned || current_of, target)?;
