@@ -4,7 +4,7 @@
 
 use postern_e2e::gate::{Gate, GateOptions};
 use postern_e2e::postgres::{ADMIN, ADMIN_PASSWORD, Database, Server};
-use postern_e2e::wire::{self, Format, Wire};
+use postern_e2e::wire::{self, Format, Wire, error};
 
 const SCHEMA: &str = "\
 CREATE SCHEMA other;
@@ -862,5 +862,73 @@ fn a_new_type_takes_the_place_of_no_other() {
     ] {
         let answer = wire.simple(sql).unwrap();
         assert_eq!(wire::error(&answer).is_none(), is_done, "{sql}: {answer:?}");
+    }
+}
+
+/// `value.name` is the call `name(value)`, or a cast to a type, for any value that has no such field.
+#[test]
+fn what_stands_behind_a_point_is_a_call_like_any_other() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE TABLE plain (id int, v text); INSERT INTO plain VALUES (1, 'v');
+        CREATE FUNCTION one(int) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION more(int, int DEFAULT 0) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION any_one(anyelement) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION any_more(anyelement, int DEFAULT 0) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION of_row(record) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM public.secrets); END';
+        CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql AS 'SELECT $1 IN (SELECT v FROM public.secrets)';
+        CREATE DOMAIN mood AS text CHECK (known(VALUE));
+        CREATE TYPE pair AS (one int, b text);
+        CREATE FUNCTION listed(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + 1';";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp, Ddl],
+        relations: [public.plain, 'public.own*'], functions: [public.listed]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for text in [
+        "SELECT (id).one FROM plain",
+        "SELECT (SELECT 1).one",
+        "SELECT (ARRAY[1])[1].one",
+        "SELECT (listed(1)).one",
+        "SELECT (CASE WHEN true THEN 1 END).one",
+        "SELECT (ROW(1, 'x')::pair).b.any_one",
+        "SELECT (public.plain.id).one FROM plain",
+        "SELECT id FROM plain WHERE (id).one = 'x'",
+        "UPDATE plain SET v = (plain.id).one RETURNING v",
+        "SELECT (1).more",
+        "SELECT x.more FROM generate_series(1, 1) x",
+        "SELECT generate_series.one FROM generate_series(1, 1)",
+        "SELECT plain.any_more FROM plain",
+        "SELECT x.any_more FROM (VALUES (1)) x",
+        "WITH x AS (SELECT 1) SELECT x.any_more FROM x",
+        "SELECT j.any_one FROM (plain a JOIN plain b USING (id)) AS j",
+        "SELECT j.of_row FROM (plain a JOIN plain b USING (id)) AS j",
+        "SELECT x.any_one FROM unnest(ARRAY[NULL]::plain[]) x",
+        "WITH RECURSIVE t AS (SELECT t2.any_one FROM t2), t2 AS (SELECT 1 AS a) SELECT * FROM t",
+        "SELECT xmltable.any_one FROM XMLTABLE('/a' PASSING (SELECT '<a/>'::xml) COLUMNS a text PATH '.')",
+        "VALUES (1) ORDER BY \"*VALUES*\".any_one",
+        "SELECT (plain).any_one FROM plain",
+        "SELECT ('RAWZQX'::text).mood",
+        "SELECT x.mood FROM unnest(ARRAY['RAWZQX'::text]) x",
+        "SELECT ('/etc/passwd'::text).pg_read_file",
+        "SELECT (pg_backend_pid()).pg_cancel_backend",
+        "SELECT x.pg_terminate_backend FROM generate_series(1, 1) x",
+        "CREATE VIEW own1 AS SELECT (1).one",
+        "CREATE TABLE own2 (v text DEFAULT (1).one)",
+    ] {
+        let answer = wire.simple(text).unwrap();
+        assert_eq!(error(&answer).and_then(|error| error.sqlstate()).as_deref(), Some("42501"), "{text}: {answer:?}");
+    }
+    for text in [
+        "SELECT (1).listed, (id).listed, (-1).abs FROM plain",
+        "SELECT (ROW(1, 'x')::pair).one, (ROW(1, 'x')::pair).b",
+        "SELECT (plain).v, (plain).id FROM plain",
+        "SELECT (x).a FROM (SELECT 1 AS a) x",
+        "SELECT (json_populate_record(NULL::plain, '{\"id\": 1}')).id",
+        "SELECT x.v FROM unnest(ARRAY[ROW(1, 'v')]::plain[]) x",
+        "SELECT (1).text",
+    ] {
+        assert!(error(&wire.simple(text).unwrap()).is_none(), "{text}: {:?}", wire.simple(text));
     }
 }

@@ -355,7 +355,9 @@ impl Qualifier<'_> {
             in_utc = found.typed == Some(types::TIMESTAMPTZ) && again.typed == Some(types::TIMESTAMP);
             found = again;
         }
+        let actual: Vec<Option<Oid>> = left.iter().chain([&right]).map(|(_, typed)| *typed).collect();
         let declared = left.as_ref().map(|_| found.left).into_iter().chain([found.right]);
+        let declared = declared.map(|declared| self.settled_by(declared, &actual));
         self.pin(left.iter_mut().chain([&mut right]).map(|(node, _)| node).zip(declared))?;
         let written = binary(AExprKind::AexprOp, found.name, left.map(|left| left.0), right.0);
         Ok(if in_utc { (in_zone_utc(written), Some(types::TIMESTAMPTZ)) } else { (written, found.typed) })
@@ -389,6 +391,13 @@ impl Qualifier<'_> {
             of = self.catalog.base_type(inner);
         }
         of
+    }
+
+    /// What a literal is read as where any type is declared: that of what it stands beside.
+    fn settled_by(&self, declared: Option<Oid>, actual: &[Option<Oid>]) -> Option<Oid> {
+        let is_any = declared.and_then(|oid| self.catalog.types.get(&oid)).is_some_and(|kind| kind.kind == 'p');
+        let is_known = |oid: &Oid| *oid != types::UNKNOWN;
+        if is_any { actual.iter().flatten().copied().find(is_known).or(declared) } else { declared }
     }
 
     /// Writes literals, each with the type that it is read as, so that no setting changes what they are.
@@ -651,7 +660,8 @@ impl Qualifier<'_> {
             ),
             _ => (None, Vec::new()),
         };
-        self.pin(call.args.iter_mut().zip(declared.into_iter().chain(std::iter::repeat(None))))?;
+        let declared = declared.into_iter().map(|declared| self.settled_by(declared, &arguments));
+        self.pin(call.args.iter_mut().zip(declared.chain(std::iter::repeat(None))))?;
         if in_utc {
             let call = Node { node: Some(Kind::FuncCall(Box::new(std::mem::take(call)))) };
             return Ok((in_zone_utc(call), Some(types::TIMESTAMPTZ)));
