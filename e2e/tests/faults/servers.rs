@@ -65,6 +65,8 @@ fn a_server_killed_mid_result_or_mid_copy_out_ends_the_connection() {
         assert!(wire.received.iter().all(|message| message.tag != b'C' || message.body.starts_with(b"SELECT 1\0")));
         wait_until("the end in the audit", || stage.ends().last().is_some_and(|reason| reason == "server_closed"));
         assert_eq!(stage.last_event("statement_end")["sqlstate"], "08006");
+        // It ends all of its sessions, and takes none until it has recovered.
+        wait_until("the server", || server.psql(&stage.database, "SELECT 1").is_ok());
     }
     stage.is_as_before(FEW);
 }
