@@ -88,7 +88,7 @@ impl Analyzer<'_> {
         let meaning = self.scopes.meaning(&tree::strings(&reference.fields)?);
         let [(id, column)] = meaning.columns.as_slice() else { return None };
         let [(origin, number)] = column.origins.as_slice() else { return None };
-        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+        let here = self.scopes.is_here(*id);
         let item = self.scopes.get(*id)?.relation().filter(|item| item.filtered() && !item.write_target)?;
         let is_found = item.relation.kind == RelationKind::View
             || item.relation.indexes.iter().any(|index| index.columns.contains(number));
@@ -107,7 +107,7 @@ impl Analyzer<'_> {
                 let meaning = tree::strings(&reference.fields).map(|names| self.scopes.meaning(&names));
                 let Some(meaning) = meaning.filter(|meaning| !meaning.uncertain) else { return false };
                 let [(id, column)] = meaning.columns.as_slice() else { return false };
-                let is_around = !self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+                let is_around = !self.scopes.is_here(*id);
                 *id != compared && (is_around || of.contains(id)) && column.type_oid.is_some()
             }
             Some(NodeEnum::TypeCast(cast)) if self.is_given(value) => !has_parameter(value) && cast.arg.is_some(),

@@ -920,14 +920,19 @@ impl Analyzer<'_> {
         Ok(false)
     }
 
-    /// Refuses if a relation that the identity sees otherwise than it is has a column of the type, or of one made of
-    /// it: a new CHECK of a domain is tried on every stored value, and a label that changes its name turns a filter.
-    fn is_type_of_plain(&self, oid: Oid) -> Result<(), Denial> {
-        let types = self.catalog.types_made_of(oid);
+    /// Relations that the identity sees otherwise than they are, in one order.
+    fn guarded_relations(&self) -> Vec<&Arc<Relation>> {
         let mut guarded: Vec<&Arc<Relation>> =
             self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid)).collect();
         guarded.sort_by_key(|relation| relation.oid);
         guarded
+    }
+
+    /// Refuses if a relation that the identity sees otherwise than it is has a column of the type, or of one made of
+    /// it: a new CHECK of a domain is tried on every stored value, and a label that changes its name turns a filter.
+    fn is_type_of_plain(&self, oid: Oid) -> Result<(), Denial> {
+        let types = self.catalog.types_made_of(oid);
+        self.guarded_relations()
             .into_iter()
             .filter(|relation| relation.columns.iter().any(|column| types.contains(&column.type_oid)))
             .try_for_each(|relation| self.is_plain(relation))
@@ -1281,14 +1286,11 @@ impl Analyzer<'_> {
                 self.is_plain(dependant)?;
             }
         }
-        let mut guarded: Vec<&Arc<Relation>> =
-            self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid)).collect();
-        guarded.sort_by_key(|relation| relation.oid);
         // Of row level security the catalog does not tell what it reads.
         let names =
             |column: &catalog::Column| column.default.as_deref().is_some_and(|sql| mentions_word(sql, &relation.name));
         let depends = |of: &&&Arc<Relation>| of.row_security || of.columns.iter().any(names);
-        guarded.iter().find(depends).map_or(Ok(()), |relation| self.is_plain(relation))
+        self.guarded_relations().iter().find(depends).map_or(Ok(()), |relation| self.is_plain(relation))
     }
 
     /// Refuses to drop a schema with what such a relation may be computed or compared by: functions, and collations, of which the
@@ -1296,11 +1298,8 @@ impl Analyzer<'_> {
     fn only_plain_use(&self, schema: &str) -> Result<(), Denial> {
         let has_functions = self.catalog.functions.values().flatten().any(|function| &*function.schema == schema);
         let collates = |column: &catalog::Column| column.collation >= FIRST_USER_OID;
-        let guarded = self.policy.views.keys().filter_map(|oid| self.catalog.relations.get(oid));
-        let mut guarded: Vec<&Arc<Relation>> =
-            guarded.filter(|relation| has_functions || relation.columns.iter().any(collates)).collect();
-        guarded.sort_by_key(|relation| relation.oid);
-        guarded.into_iter().try_for_each(|relation| self.is_plain(relation))
+        let may_use = |relation: &&Arc<Relation>| has_functions || relation.columns.iter().any(collates);
+        self.guarded_relations().into_iter().filter(may_use).try_for_each(|relation| self.is_plain(relation))
     }
 
     fn comment(&mut self, comment: &mut pb::CommentStmt) -> Result<bool, Denial> {

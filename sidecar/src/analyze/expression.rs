@@ -575,7 +575,7 @@ impl Analyzer<'_> {
     /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
     fn seen_from(&mut self, id: ItemId, place: Place) -> Place {
         self.outermost = self.outermost.min(self.scopes.depth(id));
-        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(&id));
+        let here = self.scopes.is_here(id);
         Place {
             from_below: self.condition_depth > 0 && !here,
             after_own_filter: place.after_own_filter && here,
@@ -588,7 +588,7 @@ impl Analyzer<'_> {
         let [(id, column)] = meaning.columns.as_slice() else { return None };
         let [(origin, number)] = column.origins.as_slice() else { return None };
         let item = self.scopes.get(*id)?.relation()?;
-        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+        let here = self.scopes.is_here(*id);
         let is_free = item.filtered() && !item.write_target && !item.barrier.contains(number);
         (here && origin == id && !meaning.uncertain && is_free && !self.is_view_value(*id, *number))
             .then_some((*id, *number))
@@ -1050,7 +1050,7 @@ impl Analyzer<'_> {
         let meaning = self.scopes.meaning(&names);
         let [(id, column)] = meaning.columns.as_slice() else { return None };
         let [(origin, number)] = column.origins.as_slice() else { return None };
-        let here = self.scopes.levels.last().is_some_and(|level| level.items.contains(id));
+        let here = self.scopes.is_here(*id);
         let item = self.scopes.get(*id)?.relation()?;
         let view = item.view.as_ref()?;
         let plain = view.filter.is_some() && !view.columns.contains_key(number) && !item.write_target;

@@ -475,16 +475,7 @@ fn raise(marker: &str, about: &str) -> Node {
         "concat",
         vec![tree::literal(&format!("{marker}: {about} ")), tree::call("pg_backend_pid", Vec::new())],
     );
-    tree::node(NodeEnum::TypeCast(Box::new(pb::TypeCast {
-        arg: tree::boxed(text),
-        type_name: Some(pb::TypeName {
-            names: vec![tree::string("pg_catalog"), tree::string("bool")],
-            typemod: -1,
-            location: -1,
-            ..pb::TypeName::default()
-        }),
-        location: -1,
-    })))
+    tree::cast_to(text, "bool", false)
 }
 
 fn filter_denial(target: &Target, column: &str, why: &str) -> Denial {

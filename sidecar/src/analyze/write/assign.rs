@@ -416,14 +416,5 @@ pub(super) fn one_row_of(query: Node, alias: &str, width: usize) -> Node {
 }
 
 fn as_text(value: Node) -> Node {
-    tree::node(NodeEnum::TypeCast(Box::new(pb::TypeCast {
-        arg: tree::boxed(value),
-        type_name: Some(pb::TypeName {
-            names: vec![tree::string("pg_catalog"), tree::string("text")],
-            typemod: -1,
-            location: -1,
-            ..pb::TypeName::default()
-        }),
-        location: -1,
-    })))
+    tree::cast_to(value, "text", false)
 }
