@@ -922,7 +922,7 @@ fn what_stands_behind_a_point_is_a_call_like_any_other() {
     }
     for text in [
         "SELECT (1).listed, (id).listed, (-1).abs FROM plain",
-        "SELECT (ROW(1, 'x')::pair).one, (ROW(1, 'x')::pair).b",
+        "SELECT (ROW(1, 'x')::pair).b",
         "SELECT (plain).v, (plain).id FROM plain",
         "SELECT (x).a FROM (SELECT 1 AS a) x",
         "SELECT (json_populate_record(NULL::plain, '{\"id\": 1}')).id",
@@ -931,4 +931,264 @@ fn what_stands_behind_a_point_is_a_call_like_any_other() {
     ] {
         assert!(error(&wire.simple(text).unwrap()).is_none(), "{text}: {:?}", wire.simple(text));
     }
+}
+
+/// Who may define can take away what a point leads to, in the same text or from another session; the server then looks for a function.
+#[test]
+fn a_column_or_field_that_goes_meanwhile_leaves_no_call() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE TABLE own1 (a int, peek text, peekr text, b text); INSERT INTO own1 VALUES (1, 'x', 'y', 'z');
+        CREATE TABLE own2 (a int, of2 text); CREATE TABLE own3 (v own2); INSERT INTO own3 VALUES (ROW(1, 'a'));
+        CREATE TABLE fixed (a int, peek text); INSERT INTO fixed VALUES (1, 'x');
+        CREATE FUNCTION peek(anyelement) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION b(int) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION peekr(record) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM public.secrets); END';
+        CREATE FUNCTION of1(own1) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION of2(own2) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE TYPE own_pair AS (a int, peek text);
+        CREATE DOMAIN own_row AS own2;
+        CREATE TYPE own_query AS (a int, ts_stat text);";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Delete, Temp, Ddl], relations: ['public.own*', public.fixed]},
+        {name: readers, to: {groups: [readers]}, allow: [Select, Temp], relations: [public.fixed, public.own1]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let login = || Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let mut wire = login();
+    for texts in [
+        &["ALTER TABLE own1 DROP COLUMN peek; SELECT own1.peek FROM own1"][..],
+        &["ALTER TABLE own1 DROP COLUMN peekr; SELECT x.peekr FROM (SELECT * FROM own1) x"],
+        &["ALTER TABLE own1 RENAME COLUMN peek TO other; WITH x AS (SELECT * FROM own1) SELECT x.peek FROM x"],
+        &["ALTER TABLE own1 DROP COLUMN peek; INSERT INTO own1 VALUES (2) RETURNING own1.peek"],
+        &[
+            "ALTER TABLE own1 ADD COLUMN of1 text; ALTER TABLE own1 DROP COLUMN of1; SELECT (ROW(1, 'x', 'y', 'z')::own1).of1",
+        ],
+        &["BEGIN", "ALTER TABLE own2 DROP COLUMN of2", "SELECT (v).of2 FROM own3"],
+        &["BEGIN", "ALTER TABLE own2 DROP COLUMN of2", "SELECT (ROW(1)::own_row).of2"],
+        &["ALTER TYPE own_pair DROP ATTRIBUTE peek; SELECT (ROW(1)::own_pair).peek"],
+        &["DROP TYPE own_query; CREATE DOMAIN own_query AS text;
+           SELECT ('SELECT to_tsvector(v) FROM public.secrets'::own_query).ts_stat"],
+        &[
+            "BEGIN",
+            "DROP TYPE own_query",
+            "CREATE DOMAIN own_query AS text",
+            "SELECT ('SELECT to_tsvector(v) FROM public.secrets'::own_query).ts_stat",
+        ],
+        &[
+            "BEGIN",
+            "ALTER TYPE own_query RENAME TO own_other",
+            "CREATE DOMAIN own_query AS text",
+            "SELECT x.ts_stat FROM unnest(ARRAY['SELECT to_tsvector(v) FROM public.secrets']::own_query[]) x",
+        ],
+    ] {
+        let answers: String = texts.iter().map(|text| format!("{:?}", wire.simple(text).unwrap())).collect();
+        assert!(!answers.to_lowercase().contains("rawzqx"), "{texts:?}: {answers}");
+        assert!(answers.contains("42501"), "{texts:?}: {answers}");
+        let _ = wire.simple("ROLLBACK");
+    }
+    for text in ["SELECT own1.a, own1.b, peek, x.b FROM own1, (SELECT b FROM own1) x", "SELECT f.a FROM fixed f"] {
+        assert!(error(&wire.simple(text).unwrap()).is_none(), "{text}: {:?}", wire.simple(text));
+    }
+    let mut other = login();
+    assert!(error(&wire.simple("ALTER TABLE own1 DROP COLUMN peek").unwrap()).is_none());
+    let answer = other.simple("SELECT own1.peek FROM own1").unwrap();
+    assert!(!format!("{answer:?}").contains("RAWZQX"), "{answer:?}");
+}
+
+/// The name that the server gives a column, and whether it is one or a row, is not always what it seems: then `item.name` is a call.
+#[test]
+fn a_column_whose_name_is_a_guess_hides_no_call() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE TABLE plain (id int, v text); INSERT INTO plain VALUES (1, 'v');
+        CREATE TYPE comp AS (a int, b text);
+        CREATE DOMAIN of_comp AS comp;
+        CREATE FUNCTION peek(record) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM public.secrets); END';
+        CREATE FUNCTION of_plain(plain) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION any_comp(anyelement) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE DOMAIN peek AS text;";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert], relations: [public.plain]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for text in [
+        "SELECT of_plain.of_plain FROM jsonb_populate_record(NULL::plain, '{\"id\":2}') AS of_plain",
+        "SELECT of_plain.of_plain FROM json_populate_recordset(NULL::plain, '[{\"id\":2}]') AS of_plain",
+        "SELECT of_plain.of_plain FROM coalesce((SELECT p FROM plain p LIMIT 1)) AS of_plain",
+        "SELECT of_plain.of_plain FROM CAST(ROW(1, 'v') AS plain) AS of_plain",
+        "SELECT any_comp.any_comp FROM unnest(ARRAY[ROW(1, 'v')]::of_comp[]) AS any_comp",
+        "SELECT x.peek FROM (SELECT (SELECT peek.* FROM (SELECT 1 AS a) peek)) x",
+        "SELECT x.peek FROM (SELECT (SELECT 1)::peek) x",
+        "SELECT x.peek FROM (SELECT (VALUES ('a'))::peek) x",
+        "WITH x AS (SELECT CASE WHEN true THEN 'a' ELSE 'b'::peek END) SELECT x.peek FROM x",
+        "SELECT x.peek FROM (SELECT 'a'::peek::varchar) x",
+        "SELECT x.peek FROM (SELECT 'a'::peek::text COLLATE \"C\") x",
+        "SELECT x.peek FROM (SELECT current_date::text::peek) x",
+        "SELECT x.peek FROM (SELECT XMLELEMENT(NAME a)::text::peek) x",
+        "SELECT x.peek FROM (SELECT (peek).* FROM (SELECT 1 AS a) peek) x",
+        "WITH x AS (INSERT INTO plain AS peek VALUES (1) RETURNING (peek).*) SELECT x.peek FROM x",
+    ] {
+        let answer = format!("{:?}", wire.simple(text).unwrap());
+        assert!(!answer.contains("RAWZQX") && answer.contains("42501"), "{text}: {answer}");
+    }
+    for text in [
+        "SELECT x.peek, x.v FROM (SELECT v AS peek, v FROM plain) x",
+        "SELECT x.case, x.int4, x.upper FROM (SELECT CASE WHEN true THEN 1 END, 1::int4, upper('a')) x",
+        "SELECT n.n, e.key FROM generate_series(1, 1) n, jsonb_each('{\"a\": 1}') e",
+        "SELECT (ROW(1, 'x')::comp).*",
+        "SELECT x.a FROM (SELECT (ROW(1, 'x')::comp).*, 1 AS one) x",
+        "SELECT t.x, t.y FROM (VALUES ((ROW(1, 'x')::comp).*)) t (x, y)",
+    ] {
+        assert!(error(&wire.simple(text).unwrap()).is_none(), "{text}: {:?}", wire.simple(text));
+    }
+}
+
+/// Which operator, cast or function runs, depends on types, and so does whether it may.
+#[test]
+fn what_is_decided_by_types_is_decided_by_those_that_the_server_finds() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE TABLE plain (id int, many int[], word varchar); INSERT INTO plain VALUES (1, '{5,6,7}', 'w');
+        CREATE TYPE told AS (v text);
+        CREATE FUNCTION of_int(int) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ''ok''::text';
+        CREATE FUNCTION of_big(bigint) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ''ok''::text';
+        CREATE FUNCTION of_many(int[]) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION of_number(numeric) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION of_text(text) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION int_to(int) RETURNS told LANGUAGE sql AS 'SELECT ROW(''ok'')::told';
+        CREATE FUNCTION many_to(int[]) RETURNS told LANGUAGE sql AS 'SELECT ROW(v)::told FROM public.secrets';
+        CREATE CAST (int AS told) WITH FUNCTION int_to(int); CREATE CAST (int[] AS told) WITH FUNCTION many_to(int[]);
+        CREATE OPERATOR !!! (rightarg = int, function = of_int); CREATE OPERATOR !!! (rightarg = int[], function = of_many);
+        CREATE OPERATOR !!! (rightarg = numeric, function = of_number); CREATE OPERATOR !!! (rightarg = text, function = of_text);
+        CREATE OPERATOR !~! (rightarg = bigint, function = of_big); CREATE OPERATOR !~! (rightarg = int, function = of_text_int);";
+    let schema = schema.replace(
+        "CREATE OPERATOR !~! (rightarg = bigint",
+        "CREATE FUNCTION of_text_int(int) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+         CREATE OPERATOR !~! (rightarg = bigint",
+    );
+    let database = server.database_with(&schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select], relations: [public.plain],
+        functions: [public.of_int, public.of_big, public.int_to]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for text in [
+        "SELECT !!! (ARRAY[5, 6])[1:1]",
+        "SELECT !!! many[1:1] FROM plain",
+        "SELECT !!! (many)[1][1:2] FROM plain",
+        "SELECT many[1:2]::told FROM plain",
+        "SELECT !!! NULLIF(1, 1.5)",
+        "SELECT !!! x.k FROM (SELECT NULLIF(id, 1.5) AS k FROM plain) x",
+        "SELECT !!! NULLIF(word, 'x') FROM plain",
+        "SELECT !~! (-2147483648)",
+        "SELECT (1, ARRAY[1]) = ROW((ROW(1)::told).*, !!! many[1:1]) FROM plain",
+    ] {
+        let answer = format!("{:?}", wire.simple(text).unwrap());
+        assert!(!answer.contains("RAWZQX") && answer.contains("42501"), "{text}: {answer}");
+    }
+    for text in [
+        "SELECT !!! many[1], !!! 7, !!! NULLIF(id, 1), !~! 3000000000, (5::int)::told FROM plain",
+        "SELECT cardinality(many[1:2]), array_length(many[:2], 1), array_to_string((string_to_array('a,b', ','))[2:], '-') FROM plain",
+        "SELECT unnest((array_agg(id ORDER BY id))[1:3]), array_cat(many[1:1], many) FROM plain GROUP BY many",
+        "SELECT 10 / NULLIF(id, 0), NULLIF(word, ''), NULLIF(1.5, 0), NULLIF(id, 1::bigint) FROM plain",
+        "SELECT -2147483648, -9223372036854775808, 2147483648",
+    ] {
+        assert!(error(&wire.simple(text).unwrap()).is_none(), "{text}: {:?}", wire.simple(text));
+    }
+}
+
+/// A type's name means another type once the transaction has turned it, whoever made it.
+#[test]
+fn a_type_is_what_the_transaction_made_of_it() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql AS 'SELECT $1 IN (SELECT v FROM public.secrets)';
+        CREATE FUNCTION tell(text, text) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE OPERATOR + (leftarg = text, rightarg = text, function = tell);
+        CREATE DOMAIN own_guess AS text CHECK (known(VALUE)); CREATE DOMAIN own_safe AS text; CREATE DOMAIN own_number AS int;
+        CREATE TYPE own_pair AS (x int, y text); CREATE TYPE own_mine AS (x int, y text);
+        CREATE TYPE told AS (v text);
+        CREATE FUNCTION tell_pair(own_pair) RETURNS told LANGUAGE sql AS 'SELECT ROW(v)::told FROM public.secrets';
+        CREATE CAST (own_pair AS told) WITH FUNCTION tell_pair(own_pair);
+        CREATE TYPE own_mood AS ENUM ('a', 'b'); CREATE TABLE own_t (id int, m own_mood); INSERT INTO own_t VALUES (1, 'a');
+        CREATE TABLE own_held (e own_guess);";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp, Ddl], relations: ['public.own*']}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    for texts in [
+        &[
+            "ALTER DOMAIN own_safe RENAME TO own_other; ALTER DOMAIN own_guess RENAME TO own_safe; SELECT 'RAWZQX'::own_safe",
+        ][..],
+        &[
+            "BEGIN",
+            "ALTER DOMAIN own_safe RENAME TO own_other",
+            "ALTER DOMAIN own_guess RENAME TO own_safe",
+            "SELECT 'RAWZQX'::own_safe",
+        ],
+        &["BEGIN", "ALTER DOMAIN own_guess RENAME TO own_fresh", "SELECT 'RAWZQX'::own_fresh"],
+        &["BEGIN", "ALTER DOMAIN own_guess RENAME TO own_fresh", "SELECT '{RAWZQX}'::own_fresh[]"],
+        &["BEGIN", "ALTER DOMAIN own_guess RENAME TO own_fresh", "SELECT '{RAWZQX}'::_own_fresh"],
+        &[
+            "BEGIN",
+            "DROP DOMAIN own_number",
+            "CREATE DOMAIN own_number AS text",
+            "SELECT 'a'::own_number + 'b'::own_number",
+        ],
+        &["DROP DOMAIN own_number; CREATE DOMAIN own_number AS text; SELECT 'a'::own_number + 'b'::own_number"],
+        &[
+            "DO $$ BEGIN DROP DOMAIN own_number; CREATE DOMAIN own_number AS text; CREATE TABLE own_v AS SELECT 'a'::own_number + 'b'::own_number AS v; END $$",
+        ],
+        &[
+            "BEGIN",
+            "ALTER TYPE own_mine RENAME TO own_2",
+            "ALTER TYPE own_pair RENAME TO own_mine",
+            "SELECT ROW(1, 'a')::own_mine::told",
+        ],
+        &["SELECT ARRAY[t, '(RAWZQX)'] FROM own_held t"],
+        &["SELECT t FROM own_held t UNION SELECT '(RAWZQX)'"],
+        &["SELECT least(t, '(RAWZQX)') FROM own_held t"],
+    ] {
+        let answers: String = texts.iter().map(|text| format!("{:?}", wire.simple(text).unwrap())).collect();
+        assert!(answers.contains("42501"), "{texts:?}: {answers}");
+        let _ = wire.simple("ROLLBACK");
+    }
+    for texts in [
+        &[
+            "BEGIN",
+            "ALTER TYPE own_mood RENAME TO own_old",
+            "CREATE TYPE own_mood AS ENUM ('a', 'c')",
+            "ALTER TABLE own_t ALTER m TYPE own_mood USING m::text::own_mood",
+            "DROP TYPE own_old",
+            "INSERT INTO own_t VALUES (2, 'c')",
+            "SELECT m, m = 'c', count(*) FROM own_t WHERE m = ANY ('{a,c}') GROUP BY m ORDER BY m",
+            "COMMIT",
+        ][..],
+        &[
+            "BEGIN",
+            "CREATE TYPE own_kind AS ENUM ('x')",
+            "CREATE TABLE own_u (k own_kind DEFAULT 'x')",
+            "INSERT INTO own_u DEFAULT VALUES",
+            "COMMIT",
+        ],
+        &["SELECT t, t.m FROM own_t t UNION ALL SELECT t, t.m FROM own_t t", "SELECT 'a'::own_mood"],
+    ] {
+        for text in texts {
+            let answer = wire.simple(text).unwrap();
+            assert!(error(&answer).is_none(), "{text}: {answer:?}");
+        }
+    }
+    // A type that the gate does not know as yet may have any check.
+    let mut owner = Wire::connect(server.port(), ADMIN, ADMIN_PASSWORD, &database.name).unwrap();
+    let made = owner.simple("CREATE TYPE own_holder AS (e own_guess); SELECT 'own_holder'::regtype::oid").unwrap();
+    let oid: u32 = wire::rows(&made)[0][0].parse().unwrap();
+    let parsed = wire::parse_typed("", "SELECT $1 IS NULL", &[oid]);
+    let bound = wire::bind("", "", &[Some(b"(RAWZQX)")], Format::Text);
+    let run = [parsed, bound, wire::execute("", 0), wire::sync()].concat();
+    wire.send(&run).unwrap();
+    let answer = wire.until_ready().unwrap();
+    assert_eq!(error(&answer).and_then(|error| error.sqlstate()).as_deref(), Some("42501"), "{answer:?}");
 }

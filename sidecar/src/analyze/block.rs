@@ -20,7 +20,7 @@ use pg_query::{Node, NodeEnum};
 
 use super::tree::{self, string_of};
 use super::utility::forbidden;
-use super::{Analyzer, Effect, Statement};
+use super::{Analyzer, Doubt, Effect, Statement};
 use crate::catalog::names::PG_TEMP;
 use crate::catalog::{Relation, WrittenName};
 use crate::decide::Denial;
@@ -54,6 +54,7 @@ struct Outcome {
     text: String,
     names: Vec<WrittenName>,
     dropped: Vec<WrittenName>,
+    types: Vec<(String, Doubt)>,
     /// Whether all that was defined is temporary; None if nothing was.
     temporary: Option<bool>,
 }
@@ -81,7 +82,7 @@ impl Analyzer<'_> {
         self.changed |= outer;
         self.out.writes = true;
         if let Some(temporary) = outcome.temporary {
-            self.out.effect = Effect::CatalogChange { names: outcome.names, temporary };
+            self.out.effect = Effect::CatalogChange { names: outcome.names, types: outcome.types, temporary };
         }
         self.dropped = outcome.dropped;
         Ok(())
@@ -111,6 +112,7 @@ impl Analyzer<'_> {
         let made: Vec<Arc<Relation>> = within.overlay.iter().filter(is_new).cloned().collect();
         Arc::make_mut(&mut self.session.overlay).extend(made);
         self.session.retyped = within.retyped;
+        self.session.types_in_doubt = within.types_in_doubt;
         // What the server reads is then what was read here.
         self.changed = true;
         Ok(())
@@ -140,8 +142,10 @@ impl Analyzer<'_> {
         let made = std::mem::take(&mut self.made);
         self.session.predict(&self.out.effect, made, &self.dropped);
         outcome.dropped.append(&mut self.dropped);
-        if let Effect::CatalogChange { names, temporary } = std::mem::take(&mut self.out.effect) {
+        if let Effect::CatalogChange { names, types, temporary } = std::mem::take(&mut self.out.effect) {
             outcome.names.extend(names);
+            // It may not run, or fail and be forgiven.
+            outcome.types.extend(types.into_iter().map(|(name, _)| (name, Doubt::Turned)));
             outcome.temporary = Some(temporary && outcome.temporary.unwrap_or(true));
         }
         outcome.text.push_str(&sql::emit_owned(tree, server)?);

@@ -15,7 +15,7 @@ use postern_crds::Verb;
 use super::scope::{Column, Item};
 use super::tree::{self, string_of, unsupported};
 use super::utility::{forbidden, plain_columns};
-use super::{Analyzer, Effect, FIRST_PREDICTED, Receiver};
+use super::{Analyzer, Doubt, Effect, FIRST_PREDICTED, Receiver};
 use crate::catalog::code::mentions_word;
 use crate::catalog::load::{FIRST_USER_OID, is_system_schema};
 use crate::catalog::names::{MAX_IDENTIFIER, PG_TEMP, Resolution, types};
@@ -115,7 +115,7 @@ impl Analyzer<'_> {
         }
         self.out.writes = true;
         self.out.returns_rows = false;
-        self.out.effect = Effect::CatalogChange { names, temporary };
+        self.out.effect = Effect::CatalogChange { names, types: std::mem::take(&mut self.changed_types), temporary };
         Ok(())
     }
 
@@ -503,7 +503,7 @@ impl Analyzer<'_> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
         if let Some(kind) = self.type_name(create.of_typename.as_mut())? {
-            let row = self.catalog.types.get(&kind).and_then(|kind| self.catalog.relations.get(&kind.relation));
+            let row = self.catalog.types.get(&kind).and_then(|kind| self.row_now(kind.relation));
             self.may_hold_all(&row.map_or_else(|| vec![named("")], |row| plain_columns(row)))?;
         }
         let complete = create.of_typename.is_none();
@@ -839,6 +839,7 @@ impl Analyzer<'_> {
                 let (schema, name) = (self.creation_schema()?, (*name).to_owned());
                 self.takes_no_types_place(&schema, &name)?;
                 self.may_define(&schema, &name)?;
+                self.changed_types.push((name.clone(), Doubt::Made(schema.clone())));
                 *names = vec![tree::string(schema), tree::string(name)];
                 self.changed = true;
             }
@@ -847,12 +848,14 @@ impl Analyzer<'_> {
                 self.captures_nothing(PG_TEMP, name)?;
                 let grant = self.allows(Verb::Temp)?;
                 self.granted(&grant, Verb::Temp);
+                self.changed_types.push(((*name).to_owned(), Doubt::Made(PG_TEMP.to_owned())));
                 return Ok(true);
             }
             Some([schema, name]) => {
                 let (schema, name) = ((*schema).to_owned(), (*name).to_owned());
                 self.takes_no_types_place(&schema, &name)?;
                 self.may_define(&schema, &name)?;
+                self.changed_types.push((name, Doubt::Made(schema)));
             }
             _ => return Err(unsupported("a type's name")),
         }
@@ -879,8 +882,7 @@ impl Analyzer<'_> {
             Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),
             _ => return Err(unsupported("a type's name")),
         };
-        let found =
-            self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema.as_deref(), &name);
+        let found = self.type_called(schema.as_deref(), &name);
         let Some((oid, schema, name)) =
             found.map(|found| (found.oid, found.schema.to_string(), found.name.to_string()))
         else {
@@ -908,6 +910,9 @@ impl Analyzer<'_> {
 
     /// Ddl for a type that exists and may change for all that is stored under it. No such type is temporary.
     fn changed_type(&mut self, type_name: &[Node], names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
+        if let Some([.., name]) = tree::strings(type_name).as_deref() {
+            self.changed_types.push(((*name).to_owned(), Doubt::Gone));
+        }
         if let Some(oid) = self.existing_type(type_name)? {
             self.is_type_of_plain(oid)?;
             let types = self.catalog.types_made_of(oid);
@@ -1156,6 +1161,7 @@ impl Analyzer<'_> {
                 if of != Of::ObjectDomconstraint {
                     self.takes_no_types_place(NO_NAME, &rename.newname)?;
                     self.captures_nothing(NO_NAME, &rename.newname)?;
+                    self.changed_types.push((rename.newname.clone(), Doubt::Turned));
                 }
                 self.changed_type(&parts, names)
             }

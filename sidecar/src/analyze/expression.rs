@@ -11,9 +11,9 @@ use super::guard::compares_query;
 use super::late::{each_bare_parameter, tried_first};
 use super::parameters::bare_parameter;
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
-use super::select::star_of;
+use super::select::{is_several, star_of};
 use super::tree::{self, each_child, unsupported};
-use super::{Analyzer, MaskedUse, Notice, Place, Receiver};
+use super::{Analyzer, Doubt, MaskedUse, Notice, Place, Receiver};
 use crate::catalog::names::{CallForm, PG_CATALOG, types};
 use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::{ColumnView, PLACE_COLUMNS};
@@ -158,7 +158,9 @@ impl Analyzer<'_> {
                     results.push(self.expression(other, inner)?);
                 }
                 self.may_become(&results, false)?;
-                let kind = results.into_iter().fold(Some(types::UNKNOWN), merge);
+                // Without ELSE it can be NULL.
+                let other = case.defresult.is_none().then_some(Some(types::UNKNOWN));
+                let kind = results.into_iter().chain(other).reduce(|one, other| self.either_type(one, other)).flatten();
                 // One of several may be cast to another.
                 self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
                 Ok(kind.map(text_if_untyped))
@@ -183,16 +185,19 @@ impl Analyzer<'_> {
                     return self.expression(node, place);
                 }
                 let arg = self.optional(&mut indirection.arg, inner)?;
-                let (mut subscripts, mut of) = (0, arg);
+                let (mut subscripts, mut slices, mut of) = (0, false, arg);
                 for step in &mut indirection.indirection {
                     match &step.node {
-                        Some(NodeEnum::AIndices(_)) => {
+                        Some(NodeEnum::AIndices(indices)) => {
                             subscripts += 1;
+                            slices |= indices.is_slice;
                             self.children(step, inner)?;
                             of = None;
                         }
                         Some(NodeEnum::String(name)) => {
-                            if !of.is_some_and(|kind| self.has_field(kind, &name.sval)) {
+                            if of.is_some_and(|kind| self.has_field(kind, &name.sval)) {
+                                self.field_may_go(&name.sval)?;
+                            } else {
                                 self.attribute(&name.sval, place)?;
                             }
                             of = None;
@@ -201,8 +206,16 @@ impl Analyzer<'_> {
                         _ => return Err(unsupported("a subscript")),
                     }
                 }
-                let element = arg.and_then(|oid| self.catalog.types.get(&oid)).map(|t| t.element);
-                Ok(element.filter(|oid| *oid != 0 && subscripts == indirection.indirection.len()))
+                if subscripts < indirection.indirection.len() {
+                    return Ok(None);
+                }
+                let of = arg.and_then(|oid| self.catalog.types.get(&oid)).filter(|of| of.element != 0);
+                // A slice is an array. Of the vectors of the catalogs it is one of another type.
+                Ok(if slices {
+                    of.filter(|of| of.name.starts_with('_')).map(|of| of.oid)
+                } else {
+                    of.map(|of| of.element)
+                })
             }
             Some(NodeEnum::SqlvalueFunction(_)) => Ok(None),
             Some(NodeEnum::SetToDefault(_) | NodeEnum::CurrentOfExpr(_) | NodeEnum::MergeSupportFunc(_)) => Ok(None),
@@ -301,7 +314,7 @@ impl Analyzer<'_> {
         let all: Vec<Option<Oid>> =
             nodes.iter_mut().map(|node| self.expression(node, place)).collect::<Result<_, Denial>>()?;
         self.may_become(&all, false)?;
-        let kind = all.into_iter().reduce(merge).flatten();
+        let kind = all.into_iter().reduce(|one, other| self.either_type(one, other)).flatten();
         self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
         Ok(kind.map(text_if_untyped))
     }
@@ -355,10 +368,17 @@ impl Analyzer<'_> {
             ([], None, [id]) if self.scopes.get(*id).and_then(|i| i.relation()).is_some_and(|r| r.replaced()) => {
                 Some(types::RECORD)
             }
+            ([], None, [id]) => self.type_of_row(*id),
             _ => None,
         };
-        if let ([_, .., name], true) = (names.as_slice(), meaning.uncertain) {
-            self.attribute(name, place)?;
+        if let [_, .., name] = names.as_slice() {
+            match meaning.columns.as_slice() {
+                _ if meaning.uncertain => self.attribute(name, place)?,
+                [] => {}
+                // What stands for it has its columns by name, and fails without one.
+                [(id, _)] if self.scopes.get(*id).and_then(Item::relation).is_some_and(RelationItem::replaced) => {}
+                columns => self.may_be_call_of(name, columns)?,
+            }
         }
         let location = reference.location;
         let apart = self.may_be_apart(&meaning).filter(|_| place.renames && location >= 0);
@@ -540,36 +560,6 @@ impl Analyzer<'_> {
         }
         // The server says so itself, and better.
         Ok(None)
-    }
-
-    /// Whether a type is a row that has a field of this name: what stands behind the point is that then, and nothing else.
-    fn has_field(&self, kind: Oid, name: &str) -> bool {
-        let kind = self.catalog.types.get(&self.catalog.base_type(kind));
-        let row = kind.and_then(|kind| self.catalog.relations.get(&kind.relation));
-        row.is_some_and(|row| row.column(name).is_some())
-    }
-
-    /// What `value.name` runs if that is no field of the value: a function that takes one argument, or a cast to a type (Postgres
-    /// documentation, "Function Calling Conventions" of composite types; the server does the same with any value). Each that it can mean
-    /// is decided as a call.
-    fn attribute(&mut self, name: &str, place: Place) -> Result<(), Denial> {
-        let path = self.session.search_path.clone();
-        let takes_one = |function: &&Function| {
-            let required = function.arguments.len().saturating_sub(usize::from(function.defaults));
-            !function.arguments.is_empty() && (required <= 1 || function.variadic != 0 && required <= 2)
-        };
-        let functions = self.catalog.functions_named(&path, None, name);
-        let functions: Vec<Function> = functions.into_iter().filter(takes_one).cloned().collect();
-        for function in &functions {
-            self.may_call(function, &[])?;
-        }
-        let kind = self.catalog.resolve_type(&path, &self.session.overlay, None, name).map(|kind| kind.oid);
-        if let Some(kind) = kind {
-            self.may_make(kind)?;
-            self.user_cast(None, Some(kind))?;
-        }
-        self.may_raise |= (!functions.is_empty() || kind.is_some()) && (!place.after_filter || place.sorts);
-        Ok(())
     }
 
     /// The place of a reference to an item, which may be one of a query around the subquery that it stands in.
@@ -869,7 +859,7 @@ impl Analyzer<'_> {
         let result = self.decide_comparison(&expr.name, left.as_ref(), &right)?;
         match kind {
             pb::AExprKind::AexprOp => Ok(result),
-            pb::AExprKind::AexprNullif => Ok(left.and_then(|left| left.one())),
+            pb::AExprKind::AexprNullif => Ok(self.type_of_nullif(left.and_then(|left| left.one()), right.one())),
             pb::AExprKind::Undefined => Err(unsupported("an operator")),
             pb::AExprKind::AexprOpAny
             | pb::AExprKind::AexprOpAll
@@ -886,16 +876,33 @@ impl Analyzer<'_> {
         }
     }
 
+    /// NULLIF gives its first value as `=` took it: as it is only where there is an operator of just these types.
+    fn type_of_nullif(&self, left: Option<Oid>, right: Option<Oid>) -> Option<Oid> {
+        let (left, right) = (left?, right?);
+        let right = if right == types::UNKNOWN { left } else { right };
+        let equals = self.catalog.operators.get("=")?;
+        equals.iter().any(|operator| operator.left == left && operator.right == right).then_some(left)
+    }
+
+    /// The type of what can be either. Beside anything else, and be it a literal, a domain is its base type.
+    fn either_type(&self, one: Option<Oid>, other: Option<Oid>) -> Option<Oid> {
+        match (one?, other?) {
+            (one, other) if one == other => Some(one),
+            (types::UNKNOWN, one) | (one, types::UNKNOWN) => Some(self.catalog.base_type(one)),
+            (one, other) => Some(self.catalog.base_type(one)).filter(|base| *base == self.catalog.base_type(other)),
+        }
+    }
+
     /// Walks an operand; of a row that is written out each part is compared by itself.
     pub(super) fn compared(&mut self, node: &mut Node, place: Place) -> Result<Compared, Denial> {
         match &mut node.node {
             Some(NodeEnum::RowExpr(row)) => {
                 let place = Place { leaky: true, ..place };
-                row.args
-                    .iter_mut()
-                    .map(|part| self.expression(part, place))
-                    .collect::<Result<_, _>>()
-                    .map(Compared::Row)
+                // Then it has more parts than are written.
+                let several = row.args.iter().any(is_several);
+                let parts = row.args.iter_mut().map(|part| self.expression(part, place));
+                let parts = parts.collect::<Result<_, _>>()?;
+                Ok(if several { Compared::One(None) } else { Compared::Row(parts) })
             }
             _ => self.expression(node, place).map(Compared::One),
         }
@@ -1071,7 +1078,7 @@ impl Analyzer<'_> {
                 _ => return Err(unsupported("a type modifier")),
             }
         }
-        match self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name) {
+        match self.meant_type(Some(&*name)) {
             Some(found) => {
                 let (oid, schema) = (found.oid, Arc::clone(&found.schema));
                 // A bare name that could mean another type is written out, as that of a relation is.
@@ -1092,6 +1099,9 @@ impl Analyzer<'_> {
                 // Nobody else sees it, so it can only have been made in this transaction. If it wasn't, the server says so.
                 let made_by_ddl = self.session.looked && self.policy.allows(Verb::Ddl).is_ok();
                 if made_here || made_by_ddl {
+                    if !matches!(parts.as_slice(), [.., last] if self.is_new_type(last)) {
+                        self.may_make_any()?;
+                    }
                     return Ok(None);
                 }
                 if let [.., last] = parts.as_slice() {
@@ -1132,15 +1142,15 @@ impl Analyzer<'_> {
         })
     }
 
-    /// A cast whose function is the database's own is decided like a call of it.
-    fn user_cast(&mut self, source: Option<Oid>, target: Option<Oid>) -> Result<(), Denial> {
-        let Some(target) = target else { return Ok(()) };
+    /// A cast whose function is the database's own is decided like a call of it. None is a type that only the server will know.
+    pub(super) fn user_cast(&mut self, source: Option<Oid>, target: Option<Oid>) -> Result<(), Denial> {
         let functions: Vec<Oid> = self
             .catalog
             .user_casts
             .iter()
             .filter(|((from, to), _)| {
-                *to == target && source.is_none_or(|source| source == *from || source == types::UNKNOWN)
+                target.is_none_or(|target| target == *to)
+                    && source.is_none_or(|source| source == *from || source == types::UNKNOWN)
             })
             .map(|(_, function)| *function)
             .collect();
@@ -1301,7 +1311,34 @@ impl Analyzer<'_> {
 
     /// The type that a name means, where it is known.
     pub(super) fn meant_type(&self, name: Option<&pb::TypeName>) -> Option<&Type> {
-        self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name?)
+        let name = name?;
+        let bare = name.names.last().and_then(tree::string_of)?;
+        if self.is_type_in_doubt(bare) {
+            return None;
+        }
+        self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name)
+    }
+
+    /// The type of this name, where it is known.
+    pub(super) fn type_called(&self, schema: Option<&str>, name: &str) -> Option<&Type> {
+        if self.is_type_in_doubt(name) {
+            return None;
+        }
+        self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name)
+    }
+
+    /// Whether only the server knows which type has this name, which may be that of an array.
+    fn is_type_in_doubt(&self, name: &str) -> bool {
+        let doubted = &self.session.types_in_doubt;
+        doubted.contains_key(name) || name.strip_prefix('_').is_some_and(|element| doubted.contains_key(element))
+    }
+
+    /// Whether a name can only be that of a type made in this transaction: what its CHECKs call was decided then.
+    fn is_new_type(&self, name: &str) -> bool {
+        match self.session.types_in_doubt.get(name) {
+            Some(Doubt::Made(schema)) => !self.catalog.names_type_elsewhere(name, schema),
+            _ => false,
+        }
     }
 
     /// Whether a type has no checks that run for each row, as domains have: it is the server's own, an enum, or an array
@@ -1433,15 +1470,6 @@ pub(crate) fn each_conjunct(condition: &Node, f: &mut dyn FnMut(&Node)) {
 /// Literals without a type, of which one is to be chosen, are text.
 const fn text_if_untyped(oid: Oid) -> Oid {
     if oid == types::UNKNOWN { types::TEXT } else { oid }
-}
-
-/// The type of what can be either.
-fn merge(one: Option<Oid>, other: Option<Oid>) -> Option<Oid> {
-    match (one?, other?) {
-        (one, other) if one == other || other == types::UNKNOWN => Some(one),
-        (types::UNKNOWN, other) => Some(other),
-        _ => None,
-    }
 }
 
 fn constant_type(constant: &pb::AConst) -> Oid {

@@ -12,7 +12,7 @@ use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
 use crate::catalog::names::{CallForm, is_polymorphic, quote_name, types};
-use crate::catalog::{Function, Oid, Relation, RelationKind};
+use crate::catalog::{self, Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass, Makes};
 use crate::decide::expression::instantiate_with;
@@ -119,8 +119,7 @@ impl Analyzer<'_> {
         arguments: &[Option<Oid>],
     ) -> Result<Option<Oid>, Denial> {
         if self.catalog.is_cast_call(&self.session.search_path, schema, name, arguments) {
-            let target =
-                self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name).cloned();
+            let target = self.type_called(schema, name).cloned();
             if let Some(target) = target {
                 self.may_make(target.oid)?;
                 return Ok(Some(target.oid));
@@ -376,7 +375,8 @@ impl Analyzer<'_> {
         alias: Option<&str>,
     ) -> Option<Vec<Column>> {
         let Some(NodeEnum::FuncCall(function)) = &call.node else {
-            return Some(vec![named(alias.map(str::to_owned).or_else(|| figure_name(call))?.as_str())]);
+            let name = alias.map(str::to_owned).or_else(|| figure_name(call))?;
+            return Some(vec![Column { guessed: true, ..named(&name) }]);
         };
         let names = tree::strings(&function.funcname)?;
         let (schema, name) = match names.as_slice() {
@@ -395,11 +395,7 @@ impl Analyzer<'_> {
             {
                 first
             }
-            _ if result.is_some() => {
-                let kind = self.catalog.types.get(&result?)?;
-                return (kind.relation == 0).then(|| vec![typed(alias.unwrap_or(name), result)]);
-            }
-            _ => return None,
+            _ => return self.columns_of_value(result?, alias.unwrap_or(name)),
         };
         if !one.out_columns.is_empty() {
             return Some(one.out_columns.iter().map(|(name, oid)| typed(name, Some(*oid))).collect());
@@ -407,14 +403,21 @@ impl Analyzer<'_> {
         if one.result == types::RECORD {
             return None;
         }
-        let kind = self.catalog.types.get(&one.result)?;
-        match self.catalog.relations.get(&kind.relation) {
-            Some(relation) => {
-                Some(relation.columns.iter().map(|column| typed(&column.name, Some(column.type_oid))).collect())
-            }
-            None if kind.relation != 0 => None,
-            None => Some(vec![typed(alias.unwrap_or(name), result)]),
+        let declared = Some(one.result).filter(|kind| !is_polymorphic(*kind));
+        match result.or(declared) {
+            Some(kind) => self.columns_of_value(kind, alias.unwrap_or(name)),
+            None => Some(vec![guessed(alias.unwrap_or(name), None)]),
         }
+    }
+
+    /// The columns that values of a type are in FROM: a row's fields, or one of this name; None if that isn't known.
+    fn columns_of_value(&self, kind: Oid, name: &str) -> Option<Vec<Column>> {
+        let of = self.catalog.types.get(&self.catalog.base_type(kind))?;
+        if of.relation == 0 {
+            return Some(vec![guessed(name, Some(kind).filter(|kind| *kind != types::UNKNOWN))]);
+        }
+        let field = |column: &catalog::Column| Column { field: true, ..typed(&column.name, Some(column.type_oid)) };
+        Some(self.row_now(of.relation)?.columns.iter().map(field).collect())
     }
 }
 
@@ -462,6 +465,11 @@ fn is_current_setting(function: &Function) -> bool {
 
 fn typed(name: &str, type_oid: Option<Oid>) -> Column {
     Column { name: Some(Arc::from(name)), type_oid, ..Column::default() }
+}
+
+/// The one column of a value that is thought to be no row.
+fn guessed(name: &str, type_oid: Option<Oid>) -> Column {
+    Column { guessed: true, ..typed(name, type_oid) }
 }
 
 /// The text of a literal, casts of it included.

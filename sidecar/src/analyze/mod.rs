@@ -1,5 +1,6 @@
 //! The analysis of a statement: names resolved, decided, rewritten to the identity's view of the database.
 
+mod attribute;
 mod beside;
 mod block;
 mod cascade;
@@ -65,6 +66,33 @@ pub const ROW_FILTER_MARKER: &str = "postern row filter";
 /// Oids from here on stand for relations that earlier statements of the same text make. No server has given out so many.
 const FIRST_PREDICTED: Oid = 0xffff_0000;
 
+/// What is known of a type's name, whatever its schema, that means what the catalog says no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is no type's in a schema, and may be another's.
+    Gone,
+    /// It is a new type's, in this schema.
+    Made(String),
+    /// It may be any type's.
+    Turned,
+}
+
+/// Bare names of types, and what is known of them.
+pub type TypesInDoubt = BTreeMap<String, Doubt>;
+
+/// Follows what a statement did to types.
+pub fn doubt(known: &mut Arc<TypesInDoubt>, changed: &[(String, Doubt)]) {
+    if changed.is_empty() {
+        return;
+    }
+    let known = Arc::make_mut(known);
+    for (name, doubt) in changed {
+        if known.get(name) != Some(&Doubt::Turned) {
+            known.insert(name.clone(), doubt.clone());
+        }
+    }
+}
+
 /// What the analysis must know of the session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionView {
@@ -77,7 +105,9 @@ pub struct SessionView {
     pub overlay: Arc<Vec<Arc<Relation>>>,
     /// Relations that earlier statements of the same text changed: of which types their columns are, only the server will know.
     pub retyped: Arc<BTreeSet<Oid>>,
-    /// Changes with every change of `search_path` or `overlay`; part of the cache key with them.
+    /// Types, rows of relations aside, that the open transaction or earlier statements of the same text made, changed or dropped.
+    pub types_in_doubt: Arc<TypesInDoubt>,
+    /// Changes with every change of `search_path`, `overlay` or `types_in_doubt`; part of the cache key with them.
     pub overlay_version: u64,
     /// SQL-level prepared statements and protocol-level ones share one name space: name to the statement's text.
     pub prepared: Arc<std::collections::HashMap<String, Arc<Decided>>>,
@@ -96,7 +126,8 @@ impl SessionView {
                 let prepared = Decided { statements: Arc::from([Statement::clone(inner)]), ..Decided::default() };
                 Arc::make_mut(&mut self.prepared).insert(name.clone(), Arc::new(prepared));
             }
-            Effect::CatalogChange { .. } => {
+            Effect::CatalogChange { types, .. } => {
+                doubt(&mut self.types_in_doubt, types);
                 let is_dropped = |relation: &Relation| {
                     dropped
                         .iter()
@@ -328,6 +359,8 @@ pub enum Effect {
     CatalogChange {
         /// Names made or changed, as (schema as resolved, name).
         names: Vec<(Option<String>, String)>,
+        /// Types, rows of relations aside, made, changed or dropped.
+        types: Vec<(String, Doubt)>,
         /// Whether only temporary objects are concerned.
         temporary: bool,
     },
@@ -473,6 +506,8 @@ pub(crate) struct Analyzer<'a> {
     made: Vec<Relation>,
     /// The relations that it drops.
     dropped: Vec<WrittenName>,
+    /// Types that it makes, changes or drops.
+    changed_types: Vec<(String, Doubt)>,
     /// What the statement calls by which name.
     names: schemas::Names,
     /// `excluded` of INSERTs into relations that are masked, with the columns of it that are not the client's own values.
@@ -672,6 +707,7 @@ impl<'a> Analyzer<'a> {
             picked_setting: None,
             made: Vec::new(),
             dropped: Vec::new(),
+            changed_types: Vec::new(),
             names: schemas::Names::default(),
             excluded: BTreeMap::new(),
             walked: BTreeSet::new(),

@@ -31,6 +31,10 @@ pub(crate) struct Column {
     pub(crate) sealed: bool,
     /// Whether it is of no column, and may be another value as the statement goes on.
     pub(crate) passing: bool,
+    /// Whether it is a field of what a function gives.
+    pub(crate) field: bool,
+    /// Whether its name is the one that the server is thought to give it.
+    pub(crate) guessed: bool,
     /// Filtered relations that a subquery in it reads, which may fail: tried in a condition, it may come before their filters.
     pub(crate) fences: Vec<ItemId>,
 }
@@ -46,6 +50,8 @@ impl Column {
         self.stays &= other.stays;
         self.sealed &= other.sealed;
         self.passing |= other.passing;
+        self.field |= other.field;
+        self.guessed |= other.guessed;
         self
     }
 }

@@ -105,10 +105,13 @@ impl Analyzer<'_> {
             return Ok(output);
         }
         let mut values: Vec<Vec<Option<Oid>>> = Vec::new();
+        // Whether rows have more values than are written.
+        let mut several = false;
         for row in &mut select.values_lists {
             let Some(NodeEnum::List(row)) = &mut row.node else { return Err(unsupported("VALUES")) };
             self.write_out_rows(&mut row.items)?;
             values.resize(row.items.len().max(values.len()), Vec::new());
+            several |= row.items.iter().any(is_several);
             for (of_column, value) in values.iter_mut().zip(&mut row.items) {
                 let kind = self.expression(value, Place { leaky: true, ..Place::default() })?;
                 of_column.push(kind.or_else(|| self.kind_of_parameter(value)));
@@ -179,19 +182,19 @@ impl Analyzer<'_> {
         }
         if !select.values_lists.is_empty() {
             // One row of them may take the place of what reads it.
-            let several = select.values_lists.len() > 1;
+            let one_row = select.values_lists.len() == 1;
             let mut columns = Vec::with_capacity(values.len());
             for (index, types) in values.iter().enumerate() {
                 let name = Some(Arc::from(format!("column{}", index + 1)));
-                let stays = several || self.all_as_written(select, index);
-                let type_oid = self.common_type(types)?;
+                let stays = !one_row || self.all_as_written(select, index);
+                let type_oid = self.common_type(types)?.filter(|_| !several);
                 let passing = select.values_lists.iter().any(|row| match &row.node {
                     Some(NodeEnum::List(row)) => row.items.get(index).is_some_and(|value| self.passes(type_oid, value)),
                     _ => true,
                 });
                 columns.push(Column { name, type_oid, stays, passing, ..Column::default() });
             }
-            return Ok(Output { columns, complete: true, one_row: !several });
+            return Ok(Output { columns, complete: !several, one_row });
         }
         output.one_row = self.gives_one_row(select, pins_row);
         let is_apart = limited || !select.distinct_clause.is_empty() || self.is_grouped(select);
@@ -425,6 +428,11 @@ impl Analyzer<'_> {
             if res.name.is_empty() && figure_name(value).as_deref() != column.name.as_deref() {
                 res.name = column.name.as_deref().unwrap_or("?column?").to_owned();
             }
+            if is_several(value) {
+                // The fields of a value: not all that it is are known.
+                output.complete = false;
+                continue;
+            }
             output.columns.push(column);
         }
         Ok(output)
@@ -433,7 +441,8 @@ impl Analyzer<'_> {
     /// What an output column is called and shows, before its expression is walked.
     fn output_column(&self, name: &str, value: &Node) -> Column {
         let inferred = if name.is_empty() { figure_name(value) } else { Some(name.to_owned()) };
-        let mut column = Column { name: inferred.map(Arc::from), ..Column::default() };
+        let guessed = name.is_empty() && !is_called_as_written(value);
+        let mut column = Column { name: inferred.map(Arc::from), guessed, ..Column::default() };
         if let Some(NodeEnum::ColumnRef(reference)) = &value.node
             && let Some(names) = tree::strings(&reference.fields)
         {
@@ -697,13 +706,13 @@ impl Analyzer<'_> {
                 self.walked.insert(location);
                 for argument in arguments {
                     let mut each = tree::call("unnest", vec![tree::take(argument)]);
-                    let type_oid = self.expression(&mut each, place)?;
+                    let result = self.expression(&mut each, place)?;
+                    extend(&mut output, self.function_columns(&each, result, Some("unnest")), false);
                     if let Some(NodeEnum::FuncCall(call)) = each.node
                         && let Some(walked) = call.args.into_iter().next()
                     {
                         *argument = walked;
                     }
-                    output.columns.push(Column { type_oid, ..named("unnest") });
                 }
                 continue;
             }
@@ -722,15 +731,16 @@ impl Analyzer<'_> {
                     Some(other) => return Err(unsupported(&kind(other))),
                 }
             }
-            match columns {
-                Some(columns) => output.columns.extend(columns),
-                None => output.complete = !function.coldeflist.is_empty(),
-            }
+            extend(&mut output, columns, !function.coldeflist.is_empty());
         }
         output.columns.extend(self.column_definitions(&mut function.coldeflist)?);
         if function.ordinality {
             output.columns.push(named("ordinality"));
         }
+        // What may be a row is several columns then, and those after it are others.
+        let row = output.columns.iter().position(|column| column.guessed && column.type_oid.is_none());
+        let after = row.map_or(usize::MAX, |row| row.saturating_add(1));
+        output.columns.iter_mut().skip(after).for_each(|column| column.type_oid = None);
         let alias = function.alias.clone().or_else(|| {
             let first = function.functions.first().and_then(|node| match &node.node {
                 Some(NodeEnum::List(list)) => list.items.first(),
@@ -1119,12 +1129,28 @@ pub(crate) fn named(name: &str) -> Column {
     Column { name: Some(Arc::from(name)), ..Column::default() }
 }
 
+/// An alias names columns by their places.
 fn rename(output: &mut Output, names: &[Arc<str>]) {
-    if !output.complete && output.columns.len() < names.len() {
-        output.columns.resize_with(names.len(), Column::default);
+    if !output.complete {
+        if output.columns.len() < names.len() {
+            output.columns.resize_with(names.len(), Column::default);
+        }
+        // Which is at which place isn't known.
+        let fences: Vec<ItemId> = output.columns.iter().flat_map(|column| column.fences.clone()).collect();
+        for column in &mut output.columns {
+            *column = Column { name: column.name.take(), passing: true, fences: fences.clone(), ..Column::default() };
+        }
     }
     for (column, name) in output.columns.iter_mut().zip(names) {
-        column.name = Some(name.clone());
+        *column = Column { name: Some(name.clone()), guessed: false, field: false, ..std::mem::take(column) };
+    }
+}
+
+/// Adds what a function gives; what isn't known here may be `defined` beside it.
+fn extend(output: &mut Output, columns: Option<Vec<Column>>, defined: bool) {
+    match columns {
+        Some(columns) => output.columns.extend(columns),
+        None => output.complete &= defined,
     }
 }
 
@@ -1148,49 +1174,128 @@ pub(crate) fn star_of(node: &Node) -> Option<Vec<String>> {
         .then(|| names.iter().filter_map(string_of).map(str::to_owned).collect())
 }
 
-/// The name that Postgres gives an output column without AS (FigureColname).
-pub(crate) fn figure_name(node: &Node) -> Option<String> {
+/// Whether a part of a row stands for several: `item.*` or `(value).*`.
+pub(crate) fn is_several(node: &Node) -> bool {
+    let star = |node: &Node| matches!(node.node, Some(NodeEnum::AStar(_)));
     match &node.node {
-        Some(NodeEnum::ColumnRef(reference)) => reference.fields.iter().rev().find_map(string_of).map(str::to_owned),
-        Some(NodeEnum::FuncCall(call)) => call.funcname.last().and_then(string_of).map(str::to_owned),
-        Some(NodeEnum::TypeCast(cast)) => cast
-            .arg
-            .as_deref()
-            .and_then(figure_name)
-            .or_else(|| cast.type_name.as_ref()?.names.last().and_then(string_of).map(str::to_owned)),
-        Some(NodeEnum::CollateClause(collate)) => collate.arg.as_deref().and_then(figure_name),
-        Some(NodeEnum::AIndirection(indirection)) => indirection
-            .indirection
-            .iter()
-            .rev()
-            .find_map(string_of)
-            .map(str::to_owned)
-            .or_else(|| indirection.arg.as_deref().and_then(figure_name)),
-        Some(NodeEnum::CaseExpr(case)) => {
-            case.defresult.as_deref().and_then(figure_name).or_else(|| Some("case".to_owned()))
-        }
-        Some(NodeEnum::CoalesceExpr(_)) => Some("coalesce".to_owned()),
-        Some(NodeEnum::AArrayExpr(_)) => Some("array".to_owned()),
-        Some(NodeEnum::RowExpr(_)) => Some("row".to_owned()),
-        Some(NodeEnum::MinMaxExpr(minmax)) => {
-            Some(if minmax.op == pb::MinMaxOp::IsGreatest as i32 { "greatest" } else { "least" }.to_owned())
-        }
-        Some(NodeEnum::AExpr(expr)) if expr.kind == pb::AExprKind::AexprNullif as i32 => Some("nullif".to_owned()),
-        Some(NodeEnum::SubLink(link)) => match pb::SubLinkType::try_from(link.sub_link_type) {
-            Ok(pb::SubLinkType::ExistsSublink) => Some("exists".to_owned()),
-            Ok(pb::SubLinkType::ArraySublink) => Some("array".to_owned()),
-            Ok(pb::SubLinkType::ExprSublink) => match link.subselect.as_deref().and_then(|s| s.node.as_ref()) {
-                Some(NodeEnum::SelectStmt(select)) => select.target_list.first().and_then(|t| match &t.node {
-                    Some(NodeEnum::ResTarget(target)) if !target.name.is_empty() => Some(target.name.clone()),
-                    Some(NodeEnum::ResTarget(target)) => target.val.as_deref().and_then(figure_name),
-                    _ => None,
-                }),
-                _ => None,
-            },
-            _ => None,
-        },
-        _ => None,
+        Some(NodeEnum::ColumnRef(reference)) => reference.fields.last().is_some_and(star),
+        Some(NodeEnum::AIndirection(indirection)) => indirection.indirection.last().is_some_and(star),
+        _ => false,
     }
+}
+
+/// Whether an output column without AS is certainly called as it is written.
+pub(crate) fn is_called_as_written(value: &Node) -> bool {
+    matches!(value.node, Some(NodeEnum::ColumnRef(_) | NodeEnum::FuncCall(_)))
+}
+
+/// The name that Postgres gives an output column without AS (`FigureColname`).
+pub(crate) fn figure_name(node: &Node) -> Option<String> {
+    figure(node).map(|(name, _)| name)
+}
+
+/// How a name that an expression has gives way to that of what is around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figured {
+    /// A cast's or a CASE's, to that of another around it.
+    Weakly,
+    Surely,
+}
+
+fn figure(node: &Node) -> Option<(String, Figured)> {
+    use pb::{SqlValueFunctionOp as Value, SubLinkType, XmlExprOp as Xml};
+    let inner = |node: &Option<Box<Node>>| node.as_deref().and_then(figure);
+    let weakly = |inner: Option<(String, Figured)>, name: Option<&str>| match (inner, name) {
+        (Some((name, Figured::Surely)), _) => Some((name, Figured::Surely)),
+        (_, Some(name)) => Some((name.to_owned(), Figured::Weakly)),
+        (inner, None) => inner,
+    };
+    let name = match node.node.as_ref()? {
+        NodeEnum::ColumnRef(reference) => reference.fields.iter().rev().find_map(string_of)?,
+        NodeEnum::FuncCall(call) => call.funcname.last().and_then(string_of)?,
+        NodeEnum::TypeCast(cast) => {
+            let kind = cast.type_name.as_ref().and_then(|name| name.names.last()).and_then(string_of);
+            return weakly(inner(&cast.arg), kind);
+        }
+        NodeEnum::CaseExpr(case) => return weakly(inner(&case.defresult), Some("case")),
+        NodeEnum::CollateClause(collate) => return inner(&collate.arg),
+        NodeEnum::AIndirection(indirection) => match indirection.indirection.iter().rev().find_map(string_of) {
+            Some(name) => name,
+            None => return inner(&indirection.arg),
+        },
+        NodeEnum::CoalesceExpr(_) => "coalesce",
+        NodeEnum::AArrayExpr(_) => "array",
+        NodeEnum::RowExpr(_) => "row",
+        NodeEnum::GroupingFunc(_) => "grouping",
+        NodeEnum::MergeSupportFunc(_) => "merge_action",
+        NodeEnum::MinMaxExpr(minmax) if minmax.op == pb::MinMaxOp::IsGreatest as i32 => "greatest",
+        NodeEnum::MinMaxExpr(_) => "least",
+        NodeEnum::AExpr(expr) if expr.kind == pb::AExprKind::AexprNullif as i32 => "nullif",
+        NodeEnum::SubLink(link) => match SubLinkType::try_from(link.sub_link_type) {
+            Ok(SubLinkType::ExistsSublink) => "exists",
+            Ok(SubLinkType::ArraySublink) => "array",
+            Ok(SubLinkType::ExprSublink) => {
+                return Some((name_of_first(link.subselect.as_deref()?)?, Figured::Surely));
+            }
+            _ => return None,
+        },
+        NodeEnum::SqlvalueFunction(value) => match Value::try_from(value.op).ok()? {
+            Value::SvfopCurrentDate => "current_date",
+            Value::SvfopCurrentTime | Value::SvfopCurrentTimeN => "current_time",
+            Value::SvfopCurrentTimestamp | Value::SvfopCurrentTimestampN => "current_timestamp",
+            Value::SvfopLocaltime | Value::SvfopLocaltimeN => "localtime",
+            Value::SvfopLocaltimestamp | Value::SvfopLocaltimestampN => "localtimestamp",
+            Value::SvfopCurrentRole => "current_role",
+            Value::SvfopCurrentUser => "current_user",
+            Value::SvfopUser => "user",
+            Value::SvfopSessionUser => "session_user",
+            Value::SvfopCurrentCatalog => "current_catalog",
+            Value::SvfopCurrentSchema => "current_schema",
+            Value::SqlvalueFunctionOpUndefined => return None,
+        },
+        NodeEnum::XmlExpr(xml) => match Xml::try_from(xml.op).ok()? {
+            Xml::IsXmlconcat => "xmlconcat",
+            Xml::IsXmlelement => "xmlelement",
+            Xml::IsXmlforest => "xmlforest",
+            Xml::IsXmlparse => "xmlparse",
+            Xml::IsXmlpi => "xmlpi",
+            Xml::IsXmlroot => "xmlroot",
+            Xml::IsXmlserialize | Xml::IsDocument | Xml::Undefined => return None,
+        },
+        NodeEnum::XmlSerialize(_) => "xmlserialize",
+        NodeEnum::JsonParseExpr(_) => "json",
+        NodeEnum::JsonScalarExpr(_) => "json_scalar",
+        NodeEnum::JsonSerializeExpr(_) => "json_serialize",
+        NodeEnum::JsonObjectConstructor(_) => "json_object",
+        NodeEnum::JsonArrayConstructor(_) | NodeEnum::JsonArrayQueryConstructor(_) => "json_array",
+        NodeEnum::JsonObjectAgg(_) => "json_objectagg",
+        NodeEnum::JsonArrayAgg(_) => "json_arrayagg",
+        NodeEnum::JsonFuncExpr(json) => match pb::JsonExprOp::try_from(json.op).ok()? {
+            pb::JsonExprOp::JsonExistsOp => "json_exists",
+            pb::JsonExprOp::JsonQueryOp => "json_query",
+            pb::JsonExprOp::JsonValueOp => "json_value",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some((name.to_owned(), Figured::Surely))
+}
+
+/// What the first column of a query is called; None for what only its sources tell.
+fn name_of_first(query: &Node) -> Option<String> {
+    let NodeEnum::SelectStmt(select) = query.node.as_ref()? else { return None };
+    if !select.values_lists.is_empty() {
+        return Some("column1".to_owned());
+    }
+    if let Some(left) = &select.larg {
+        return name_of_first(&tree::node(NodeEnum::SelectStmt(left.clone())));
+    }
+    let Some(NodeEnum::ResTarget(target)) = &select.target_list.first()?.node else { return None };
+    let value = target.val.as_deref().filter(|value| !is_several(value))?;
+    Some(match &*target.name {
+        "" => figure_name(value).unwrap_or_else(|| "?column?".to_owned()),
+        name => name.to_owned(),
+    })
 }
 
 /// Whether the deparser knows a function in this place: it takes for granted that it is one of these, and ends the process of a

@@ -199,7 +199,7 @@ impl Analyzer<'_> {
             }
             Ok(Kind::TransStmtCommitPrepared) => {
                 self.own_transaction(transaction)?;
-                Effect::CatalogChange { names: Vec::new(), temporary: false }
+                Effect::CatalogChange { names: Vec::new(), types: Vec::new(), temporary: false }
             }
             Ok(Kind::TransStmtRollbackPrepared) => {
                 self.own_transaction(transaction)?;

@@ -169,11 +169,11 @@ fn what_a_statement_does_to_the_session_is_told() {
     assert_eq!(effect("COPY shop.notes FROM STDIN"), "CopyIn");
     assert_eq!(
         effect("CREATE TABLE t (a int4)"),
-        "CatalogChange { names: [(Some(\"app\"), \"t\")], temporary: false }"
+        "CatalogChange { names: [(Some(\"app\"), \"t\")], types: [], temporary: false }"
     );
     assert_eq!(
         effect("CREATE TEMP TABLE t (a int4)"),
-        "CatalogChange { names: [(Some(\"pg_temp\"), \"t\")], temporary: true }"
+        "CatalogChange { names: [(Some(\"pg_temp\"), \"t\")], types: [], temporary: true }"
     );
     assert!(effect("DECLARE c CURSOR WITH HOLD FOR SELECT 1").contains("hold: true"));
     assert!(effect("EXPLAIN SELECT 1").starts_with("None"));

@@ -22,7 +22,7 @@ use postern_crds::{MaskKind, Verb};
 use super::cascade::Change;
 use super::schemas::Names;
 use super::scope::{Column, Item, ItemId, RelationItem, Scope, Source};
-use super::select::{Output, figure_name, star_of};
+use super::select::{Output, figure_name, is_called_as_written, is_several, star_of};
 use super::stored::Stored;
 use super::tree::{self, unsupported};
 use super::{Analyzer, Place};
@@ -238,7 +238,8 @@ impl Analyzer<'_> {
             let Some(value) = res.val.as_deref_mut() else { return Err(unsupported("RETURNING")) };
             let name = if res.name.is_empty() { figure_name(value) } else { Some(res.name.clone()) };
             let was_column = matches!(value.node, Some(NodeEnum::ColumnRef(_)));
-            output.complete &= star_of(value).is_none();
+            let guessed = res.name.is_empty() && !is_called_as_written(value);
+            output.complete &= !is_several(value);
             let before = self.scopes.get(target.id).and_then(|item| item.relation()).map(|r| r.used.clone());
             let type_oid = self.expression(value, Place { leaky: false, ..Place::ASSIGNED })?;
             if !set_by_trigger.is_empty() {
@@ -270,7 +271,8 @@ impl Analyzer<'_> {
                 res.name = name.clone().unwrap_or_else(|| "?column?".to_owned());
             }
             // A query around reads what was returned, as it is.
-            output.columns.push(Column { name: name.map(Arc::from), type_oid, stays: true, ..Column::default() });
+            let name = name.map(Arc::from).filter(|_| !is_several(value));
+            output.columns.push(Column { name, type_oid, stays: true, guessed, ..Column::default() });
         }
         Ok(output)
     }
@@ -417,6 +419,7 @@ impl Analyzer<'_> {
                 if target.view.is_none() {
                     return Ok(());
                 }
+                insert::each_is_one(&when.values)?;
                 if when.target_list.is_empty() {
                     let visible = target.relation.columns.iter().filter(|column| !target.hides(column.number));
                     when.target_list = visible.take(when.values.len()).map(|c| insert_column(&c.name)).collect();

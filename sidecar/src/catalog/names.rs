@@ -132,10 +132,17 @@ pub mod types {
     /// The type of a number too large for `integer`, or with decimals, as it is written.
     pub fn of_number(written: &str) -> Oid {
         let digits = written.replace('_', "").to_ascii_lowercase();
-        let radix = [("0x", 16), ("0o", 8), ("0b", 2)]
+        // The sign is read with the digits: the least of integers is one.
+        let (sign, digits) = digits.strip_prefix('-').map_or(("", &*digits), |digits| ("-", digits));
+        let (radix, digits) = [("0x", 16), ("0o", 8), ("0b", 2)]
             .into_iter()
-            .find_map(|(prefix, radix)| Some(i64::from_str_radix(digits.strip_prefix(prefix)?, radix)));
-        if radix.unwrap_or_else(|| digits.parse()).is_ok() { INT8 } else { NUMERIC }
+            .find_map(|(prefix, radix)| Some((radix, digits.strip_prefix(prefix)?)))
+            .unwrap_or((10, digits));
+        match i64::from_str_radix(&format!("{sign}{digits}"), radix) {
+            Ok(number) if i32::try_from(number).is_ok() => INT4,
+            Ok(_) => INT8,
+            Err(_) => NUMERIC,
+        }
     }
 }
 
@@ -333,6 +340,11 @@ impl Catalog {
     /// Whether some schema has a type of this name.
     pub fn names_type(&self, name: &str) -> bool {
         self.type_names.contains_key(name)
+    }
+
+    /// Whether another schema than this has a type of this name.
+    pub fn names_type_elsewhere(&self, name: &str, schema: &str) -> bool {
+        self.type_names.get(name).is_some_and(|types| types.iter().any(|(of, _)| **of != *schema))
     }
 
     /// Whether several schemas have a type of this name.
@@ -566,6 +578,12 @@ impl Catalog {
             let same = pairs().find(|(parameter, _)| *parameter == result).and_then(|(_, argument)| argument);
             return same.filter(|oid| *oid != types::UNKNOWN).map(|oid| self.base_type(oid));
         }
+        // An array is given back as what it was, `int2vector` and its like too.
+        let whole =
+            pairs().find(|(parameter, argument)| *parameter == types::ANYARRAY && *argument != Some(types::UNKNOWN));
+        if let (types::ANYARRAY, Some((_, argument))) = (result, whole) {
+            return argument.map(|oid| self.base_type(oid));
+        }
         let mut element = None;
         for (parameter, argument) in pairs() {
             if !is_polymorphic(parameter) || is_compatible_family(parameter) {
@@ -674,7 +692,8 @@ impl Catalog {
         by_text.then_some(CastPath::Text)
     }
 
-    fn is_composite(&self, oid: Oid) -> bool {
+    /// Whether a type is that of rows, a domain over one, or `record`.
+    pub fn is_composite(&self, oid: Oid) -> bool {
         let base = self.base_type(oid);
         base == types::RECORD || self.types.get(&base).is_some_and(|found| found.kind == 'c')
     }

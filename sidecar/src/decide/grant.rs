@@ -88,10 +88,17 @@ impl BoundPolicy {
             .object(format!("{schema}.{name}")))
     }
 
-    /// Whether a parameter may be of a type: CHECKs of domains are run on it, and call functions.
+    /// Whether a parameter may be of a type, 0 for one that the server finds: CHECKs of domains are run on it, and call functions. One
+    /// that is not known as yet may have any of them.
     pub fn parameter(&self, kind: Oid) -> Result<(), Denial> {
-        let functions = self.catalog.type_checks.get(&kind).into_iter().flatten();
-        functions.map(|oid| self.catalog.function(*oid)).try_for_each(|function| match function {
+        let checks = &self.catalog.type_checks;
+        let is_known = kind == 0 || self.catalog.types.contains_key(&kind);
+        let functions: Vec<&Oid> = match checks.get(&kind) {
+            Some(functions) => functions.iter().collect(),
+            None if is_known => return Ok(()),
+            None => checks.values().flatten().collect(),
+        };
+        functions.into_iter().map(|oid| self.catalog.function(*oid)).try_for_each(|function| match function {
             Some(function) if builtins::classify(function) == FunctionClass::Compute => Ok(()),
             Some(function) => self.function(function).map(|_| ()),
             None => Err(Denial::new(Reason::Function, "a CHECK of a domain calls a function that is not known")),

@@ -128,10 +128,11 @@ where
         let state = self.predicted.as_ref().unwrap_or(&self.confirmed);
         if self.view_stamp != state.stamp() {
             self.view_stamp = state.stamp();
-            self.view.search_path = Arc::clone(state.search_path());
-            self.view.overlay = Arc::clone(state.overlay());
-            // Sessions without relations of their own share decisions: what they mean is in the path.
-            self.view.overlay_version = if state.overlay().is_empty() { 0 } else { state.stamp() };
+            let meaning = self.meaning();
+            self.view.overlay_version = meaning.version();
+            self.view.search_path = meaning.search_path;
+            self.view.overlay = meaning.overlay;
+            self.view.types_in_doubt = meaning.types_in_doubt;
         }
     }
 
@@ -220,6 +221,7 @@ where
         Meaning {
             search_path: Arc::clone(state.search_path()),
             overlay: Arc::clone(state.overlay()),
+            types_in_doubt: Arc::clone(state.types_in_doubt()),
             stamp: state.stamp(),
         }
     }
@@ -267,7 +269,8 @@ where
             search_path: Arc::clone(&meaning.search_path),
             path_ends: PathEnds::default(),
             overlay: Arc::clone(&meaning.overlay),
-            overlay_version: if meaning.overlay.is_empty() { 0 } else { meaning.stamp },
+            types_in_doubt: Arc::clone(&meaning.types_in_doubt),
+            overlay_version: meaning.version(),
             prepared: Arc::clone(&self.view.prepared),
             looked: false,
             temporary_is_old: self.view.temporary_is_old,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::analyze::{Effect, PathEnds, SavedPath, Savepoints};
+use crate::analyze::{Effect, PathEnds, SavedPath, Savepoints, TypesInDoubt, doubt};
 use crate::catalog::names::PG_TEMP;
 use crate::catalog::{Relation, RelationKind, WrittenName};
 
@@ -46,6 +46,8 @@ struct Vars {
     stale: Arc<Vec<WrittenName>>,
     /// Names of what the open transaction made, changed or dropped, temporary relations not among them.
     changed: Arc<Vec<WrittenName>>,
+    /// Types, rows of relations aside, that the open transaction made, changed or dropped.
+    types: Arc<TypesInDoubt>,
     /// Whether the open transaction made, changed or dropped temporary relations.
     temporary_changed: bool,
     /// Names this meaning of names; equal stamps, equal meaning.
@@ -127,6 +129,7 @@ impl State {
                 overlay: Arc::default(),
                 stale: Arc::default(),
                 changed: Arc::default(),
+                types: Arc::default(),
                 temporary_changed: false,
                 stamp: fresh_stamp(),
             },
@@ -161,6 +164,11 @@ impl State {
     /// Relations that the session made or changed.
     pub(super) const fn overlay(&self) -> &Arc<Vec<Arc<Relation>>> {
         &self.now.overlay
+    }
+
+    /// Types that the open transaction made, changed or dropped.
+    pub(super) const fn types_in_doubt(&self) -> &Arc<TypesInDoubt> {
+        &self.now.types
     }
 
     /// Equal stamps, equal meaning of names.
@@ -288,8 +296,9 @@ impl State {
                 let left = vars.overlay.iter().filter(|relation| !relation.temporary).cloned().collect();
                 vars.overlay = Arc::new(left);
             }),
-            Effect::CatalogChange { names, temporary } => self.change(|vars| {
+            Effect::CatalogChange { names, types, temporary } => self.change(|vars| {
                 add(&mut vars.stale, names);
+                doubt(&mut vars.types, types);
                 // What is temporary may be under what changes, or have columns of its type.
                 if !temporary || names.iter().any(|name| vars.overlay.iter().any(|relation| is_named(relation, name))) {
                     vars.doubt_temporary();
@@ -321,6 +330,7 @@ impl State {
             // What is committed, the catalog will know.
             renamed = true;
             let changed = std::mem::take(&mut vars.changed);
+            vars.types = Arc::default();
             vars.stale = Arc::new(vars.stale.iter().filter(|name| !changed.contains(name)).cloned().collect());
             vars.overlay = Arc::new(vars.overlay.iter().filter(|relation| relation.temporary).cloned().collect());
         }
@@ -484,7 +494,11 @@ mod tests {
 
     #[test]
     fn ddl_is_forgotten_by_rollback_and_told_to_the_catalog_by_commit() {
-        let ddl = Effect::CatalogChange { names: vec![(Some("public".to_owned()), "t".to_owned())], temporary: false };
+        let ddl = Effect::CatalogChange {
+            names: vec![(Some("public".to_owned()), "t".to_owned())],
+            types: Vec::new(),
+            temporary: false,
+        };
         let mut state = state();
         state.apply(&Effect::Begin);
         state.apply(&ddl);

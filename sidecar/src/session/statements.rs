@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::limits::Usage;
 use super::pending::Chosen;
-use crate::analyze::{Decided, Effect};
+use crate::analyze::{Decided, Effect, TypesInDoubt};
 use crate::catalog::{Oid, Relation};
 
 /// Most named statements of a session, and most portals and cursors.
@@ -22,7 +22,15 @@ pub(super) const MAX_NAME_BYTES: usize = 64 << 20;
 pub(super) struct Meaning {
     pub(super) search_path: Arc<[String]>,
     pub(super) overlay: Arc<Vec<Arc<Relation>>>,
+    pub(super) types_in_doubt: Arc<TypesInDoubt>,
     pub(super) stamp: u64,
+}
+
+impl Meaning {
+    /// Sessions without relations and types of their own share decisions: what they mean is in the path.
+    pub(super) fn version(&self) -> u64 {
+        if self.overlay.is_empty() && self.types_in_doubt.is_empty() { 0 } else { self.stamp }
+    }
 }
 
 /// A prepared statement.

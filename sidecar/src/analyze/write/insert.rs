@@ -9,7 +9,7 @@ use postern_crds::{MaskKind, Verb};
 
 use super::{Target, filter_column, filter_denial, insert_column, is_pure, no_column, no_own_hash, raise};
 use crate::analyze::scope::{Column, Item, Scope, Source};
-use crate::analyze::select::{Output, star_of};
+use crate::analyze::select::{Output, is_several, star_of};
 use crate::analyze::tree::{self, unsupported};
 use crate::analyze::utility::plain_column;
 use crate::analyze::view::{fence, select};
@@ -84,6 +84,7 @@ impl Analyzer<'_> {
             columns.push(column.ok_or_else(|| no_column(target, &res.name))?.clone());
         }
         let rows = rows_of(insert);
+        rows.each_value_is_one()?;
         for (index, column) in columns.iter().enumerate() {
             let hashed = target.mask(column.number).is_some_and(|mask| matches!(mask.kind, MaskKind::Hash { .. }));
             if hashed && !rows.is_default(index) {
@@ -447,6 +448,15 @@ enum Rows<'r> {
 }
 
 impl Rows<'_> {
+    /// Refuses VALUES of which one stands for several: which column gets which, depends on how many.
+    fn each_value_is_one(&self) -> Result<(), Denial> {
+        let Rows::Values(lists) = self else { return Ok(()) };
+        lists.iter().try_for_each(|list| match &list.node {
+            Some(NodeEnum::List(row)) => each_is_one(&row.items),
+            _ => Err(unsupported("VALUES")),
+        })
+    }
+
     /// Whether every row gives DEFAULT for the column at this place.
     pub(super) fn is_default(&self, index: usize) -> bool {
         match self {
@@ -473,6 +483,14 @@ fn is_output(by: &Node, index: usize, name: &str) -> bool {
         Some(NodeEnum::ColumnRef(reference)) => tree::strings(&reference.fields).as_deref() == Some(&[name]),
         _ => false,
     }
+}
+
+/// Refuses values of which one stands for several.
+pub(super) fn each_is_one(values: &[Node]) -> Result<(), Denial> {
+    if values.iter().any(is_several) {
+        return Err(unsupported("`.*` in VALUES for a masked or filtered relation; write its columns out"));
+    }
+    Ok(())
 }
 
 /// The rows of an INSERT.

@@ -197,9 +197,7 @@ impl Analyzer<'_> {
     /// Whether a cast gives the same each time: it looks no name up in the catalogs, as those to `regclass` and its like do, where
     /// another session may have changed it, and calls nothing of the database's own that may give something else.
     fn is_steady_cast(&self, cast: &pb::TypeCast) -> bool {
-        let (path, overlay) = (&self.session.search_path, &self.session.overlay);
-        let kind = cast.type_name.as_ref().and_then(|name| self.catalog.resolve_type_name(path, overlay, name));
-        let Some(kind) = kind else { return false };
+        let Some(kind) = self.meant_type(cast.type_name.as_ref()) else { return false };
         let base = self.catalog.element_type(kind.oid).unwrap_or(kind.oid);
         let base = self.catalog.base_type(base);
         let is_name = |kind: &Type| &*kind.schema == "pg_catalog" && kind.name.starts_with("reg");

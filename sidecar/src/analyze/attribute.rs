@@ -1,0 +1,126 @@
+//! What stands behind a point: `item.name` and `(value).name` are a column or field, or else a call. The server looks for the column first
+//! (Postgres documentation, "Function Calling Conventions" of composite types).
+
+use super::scope::{Column, Item, ItemId};
+use super::{Analyzer, Place};
+use crate::catalog::{Function, Oid, Relation};
+use crate::decide::Denial;
+use postern_crds::Verb;
+
+impl Analyzer<'_> {
+    /// Whether a type is a row that has a field of this name: what stands behind the point is that then, and nothing else.
+    pub(super) fn has_field(&self, kind: Oid, name: &str) -> bool {
+        let kind = self.catalog.types.get(&self.catalog.base_type(kind));
+        let row = kind.and_then(|kind| self.row_now(kind.relation));
+        row.is_some_and(|row| row.column(name).is_some())
+    }
+
+    /// Who may define can take a field away meanwhile, or turn a type's name, in the same text or from another session: what stands behind
+    /// the point must be allowed as a call, too.
+    pub(super) fn field_may_go(&mut self, name: &str) -> Result<(), Denial> {
+        if self.session.retyped.is_empty() && self.policy.allows(Verb::Ddl).is_err() {
+            return Ok(());
+        }
+        self.may_call_all_of(name, false)
+    }
+
+    /// The same of `item.name` that means one of these columns, if the server may find none of them: of a relation that the identity may
+    /// change, or where their names are the gate's guess. The item remains a row, of whatever columns.
+    pub(super) fn may_be_call_of(&mut self, name: &str, columns: &[(ItemId, Column)]) -> Result<(), Denial> {
+        let columns = || columns.iter().map(|(_, column)| column);
+        if columns().any(|column| column.field) {
+            return self.field_may_go(name);
+        }
+        let may_go = |id: ItemId| {
+            self.scopes.get(id).and_then(Item::relation).is_some_and(|item| {
+                item.relation.temporary
+                    || self.session.retyped.contains(&item.relation.oid)
+                    || !item.replaced() && self.policy.grant(&item.relation, Verb::Ddl).is_ok()
+            })
+        };
+        let guessed = columns().any(|column| column.guessed);
+        if guessed || columns().flat_map(|column| &column.origins).any(|(id, _)| may_go(*id)) {
+            self.may_call_all_of(name, true)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all that `value.name`, or `item.name`, may call is allowed. Asks, and notes nothing.
+    fn may_call_all_of(&mut self, name: &str, of_row: bool) -> Result<(), Denial> {
+        let takes = |function: &Function| {
+            let first = function.arguments.first();
+            takes_one(function) && (!of_row || first.is_some_and(|first| self.takes_row(*first)))
+        };
+        let functions = self.catalog.functions_named(&self.session.search_path, None, name);
+        let functions: Vec<Function> = functions.into_iter().filter(|function| takes(function)).cloned().collect();
+        let kind = self.type_called(None, name).filter(|kind| !of_row || self.takes_row(kind.oid)).map(|kind| kind.oid);
+        if functions.is_empty() && kind.is_none() {
+            return Ok(());
+        }
+        let (said, changes_state) = (self.out.clone(), self.changes_state);
+        let answer = self.only_asking(|asking| {
+            functions.iter().try_for_each(|function| asking.may_call(function, &[]))?;
+            kind.map_or(Ok(()), |kind| asking.may_make(kind).and_then(|()| asking.user_cast(None, Some(kind))))
+        });
+        (self.out, self.changes_state) = (said, changes_state);
+        answer.map_err(|denial| {
+            denial.hint(
+                "The server may take this for a call. Give the column another name by AS, or write its name alone.",
+            )
+        })
+    }
+
+    /// Whether a row may be given for an argument, or be cast to a type, of this kind.
+    fn takes_row(&self, kind: Oid) -> bool {
+        let base = self.catalog.types.get(&self.catalog.base_type(kind));
+        base.is_none_or(|base| base.relation != 0 || base.category == 'P')
+            || self.catalog.user_casts.keys().any(|(from, to)| *to == kind && self.catalog.is_composite(*from))
+    }
+
+    /// What `value.name` runs if that is no field of the value: a function that takes one argument, or a cast to a type (Postgres
+    /// documentation, "Function Calling Conventions" of composite types; the server does the same with any value). Each that it can mean
+    /// is decided as a call.
+    pub(super) fn attribute(&mut self, name: &str, place: Place) -> Result<(), Denial> {
+        let path = self.session.search_path.clone();
+        let functions = self.catalog.functions_named(&path, None, name);
+        let functions: Vec<Function> = functions.into_iter().filter(|function| takes_one(function)).cloned().collect();
+        for function in &functions {
+            self.may_call(function, &[])?;
+        }
+        let kind = self.type_called(None, name).map(|kind| kind.oid);
+        let in_doubt = self.session.types_in_doubt.contains_key(name);
+        match kind {
+            Some(kind) => self.may_make(kind)?,
+            None if in_doubt => self.may_make_any()?,
+            None => {}
+        }
+        if kind.is_some() || in_doubt {
+            self.user_cast(None, kind)?;
+        }
+        self.may_raise |= (!functions.is_empty() || kind.is_some() || in_doubt) && (!place.after_filter || place.sorts);
+        Ok(())
+    }
+
+    /// The type of a relation's row that is seen as it is, where it is known.
+    pub(super) fn type_of_row(&self, id: ItemId) -> Option<Oid> {
+        let item = self.scopes.get(id)?.relation()?;
+        let kind = item.relation.row_type;
+        let is_plain = item.view.is_none() && item.system_view.is_none() && item.column_aliases.is_empty();
+        (is_plain && self.catalog.types.contains_key(&kind)).then_some(kind)
+    }
+
+    /// The columns of a row's type as they are now, by the relation that it is of; None where only the server knows them.
+    pub(super) fn row_now(&self, relation: Oid) -> Option<&Relation> {
+        if self.session.retyped.contains(&relation) {
+            return None;
+        }
+        let own = self.session.overlay.iter().find(|own| own.oid == relation);
+        own.or_else(|| self.catalog.relations.get(&relation)).map(|relation| &**relation)
+    }
+}
+
+/// Whether a function may be called with one argument.
+fn takes_one(function: &Function) -> bool {
+    let required = function.arguments.len().saturating_sub(usize::from(function.defaults));
+    !function.arguments.is_empty() && (required <= 1 || function.variadic != 0 && required <= 2)
+}
