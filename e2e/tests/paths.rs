@@ -1192,3 +1192,84 @@ fn a_type_is_what_the_transaction_made_of_it() {
     let answer = wire.until_ready().unwrap();
     assert_eq!(error(&answer).and_then(|error| error.sqlstate()).as_deref(), Some("42501"), "{answer:?}");
 }
+
+/// A cast of the owner runs where none is written to its very types: through domains, arrays, rows, JSON, and functions of the server.
+#[test]
+fn a_cast_is_decided_like_a_call_whatever_it_is_a_part_of() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TABLE secrets (id int, v text); INSERT INTO secrets VALUES (1, 'RAWZQX');
+        CREATE TYPE pair AS (x int, y text); CREATE TYPE ct AS (y text); CREATE TYPE rng AS ENUM ('a');
+        CREATE FUNCTION pair_text(pair) RETURNS text LANGUAGE sql AS 'SELECT v FROM public.secrets';
+        CREATE FUNCTION int_ct(int) RETURNS ct LANGUAGE sql AS 'SELECT ROW(v)::ct FROM public.secrets';
+        CREATE FUNCTION int_rng(int) RETURNS rng LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', (SELECT v FROM public.secrets); RETURN ''a''; END';
+        CREATE FUNCTION rng_json(rng) RETURNS json LANGUAGE sql AS 'SELECT to_json(v) FROM public.secrets';
+        CREATE FUNCTION rng_jsonb(rng) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(v) FROM public.secrets';
+        CREATE CAST (pair AS text) WITH FUNCTION pair_text(pair); CREATE CAST (int AS ct) WITH FUNCTION int_ct(int);
+        CREATE CAST (int AS rng) WITH FUNCTION int_rng(int);
+        CREATE CAST (rng AS json) WITH FUNCTION rng_json(rng); CREATE CAST (rng AS jsonb) WITH FUNCTION rng_jsonb(rng);
+        CREATE DOMAIN dtext AS text; CREATE DOMAIN dct AS ct; CREATE DOMAIN dcts AS ct[]; CREATE DOMAIN dpair AS pair; CREATE DOMAIN dint AS int;
+        CREATE TYPE outer_ct AS (a ct, b int); CREATE TYPE one_text AS (t text);
+        CREATE TABLE held (id int, p pair, ps pair[], dp dpair, d dint, e rng, n int, w text);
+        INSERT INTO held VALUES (1, '(1,a)', ARRAY[ROW(1, 'a')::pair], ROW(1, 'a'), 5, 'a', 5, 'w');
+        CREATE TABLE plain (id int, w text, many int[], j json); INSERT INTO plain VALUES (1, 'w', '{1}', '{}');";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update, Temp], relations: [public.held, public.plain]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let newer = server.version().unwrap() >= 17;
+    for text in [
+        "SELECT p::text FROM held",
+        "SELECT ps::text[] FROM held",
+        "SELECT p::dtext FROM held",
+        "SELECT dp::text FROM held",
+        "SELECT dp::dtext FROM held",
+        "SELECT ROW(p)::one_text FROM held",
+        "SELECT quote_literal(p), quote_nullable(ps) FROM held",
+        "SELECT p || '' FROM held",
+        "SELECT 5::ct",
+        "SELECT 5::dct",
+        "SELECT ARRAY[5, 6]::ct[]",
+        "SELECT ARRAY[5]::dcts",
+        "SELECT '{5}'::int[]::ct[]",
+        "SELECT d::ct FROM held",
+        "SELECT ROW(5, 6)::outer_ct",
+        "SELECT ARRAY[ROW(5, 6)]::outer_ct[]",
+        "SELECT ARRAY[5]::rng[]",
+        "SELECT e::json FROM held",
+        "SELECT to_json(e) FROM held",
+        "SELECT to_jsonb(ARRAY[e]) FROM held",
+        "SELECT row_to_json(held) FROM held",
+        "SELECT row_to_json(x) FROM (SELECT e, id FROM held) x",
+        "SELECT json_agg(e), jsonb_agg(held) FROM held",
+        "SELECT json_build_object('a', e), jsonb_build_array(ARRAY[e]) FROM held",
+        "SELECT json_object_agg('k', e) FROM held",
+        "SELECT to_json(held) FROM held",
+    ] {
+        let answer = format!("{:?}", wire.simple(text).unwrap());
+        assert!(!answer.contains("RAWZQX") && answer.contains("42501"), "{text}: {answer}");
+    }
+    for text in [
+        "SELECT JSON_VALUE('{}', '$.a' RETURNING ct DEFAULT 5 ON EMPTY)",
+        "SELECT JSON_VALUE('{}', '$.a' RETURNING rng DEFAULT 5 ON EMPTY)",
+        "SELECT * FROM JSON_TABLE('{}', '$' COLUMNS (a rng PATH '$.a' DEFAULT 5 ON EMPTY)) x",
+        "SELECT JSON_OBJECT('a': e), JSON_ARRAY(e) FROM held",
+        "SELECT JSON_SCALAR(e) FROM held",
+        "SELECT JSON_VALUE(e, '$') FROM held",
+        "SELECT JSON_ARRAY(SELECT e FROM held)",
+    ] {
+        let answer = format!("{:?}", wire.simple(text).unwrap());
+        assert!(!answer.contains("RAWZQX") && (!newer || answer.contains("42501")), "{text}: {answer}");
+    }
+    for text in [
+        "SELECT 'a'::text, 'a'::rng, '{a}'::rng[], NULL::ct, '(1)'::ct",
+        "SELECT n::text, n::bigint, w::varchar, e::text, quote_literal(n), w || n, id || '' FROM held",
+        "SELECT to_json(n), json_agg(w), json_build_object('a', n), to_jsonb(w), jsonb_agg(n) FROM held GROUP BY n, w",
+        "SELECT row_to_json(plain), to_jsonb(plain) FROM plain",
+        "SELECT many::text[], many::bigint[], many::text, j::jsonb, j::text FROM plain",
+        "SELECT (p).y, ROW(p, 1), ps[1], (dp).x FROM held",
+    ] {
+        let answer = wire.simple(text).unwrap();
+        assert!(error(&answer).is_none(), "{text}: {answer:?}");
+    }
+}

@@ -55,6 +55,7 @@ struct Outcome {
     names: Vec<WrittenName>,
     dropped: Vec<WrittenName>,
     types: Vec<(String, Doubt)>,
+    made: Vec<Relation>,
     /// Whether all that was defined is temporary; None if nothing was.
     temporary: Option<bool>,
 }
@@ -76,6 +77,10 @@ impl Analyzer<'_> {
             result.map_err(|denial| Denial { position: None, ..denial })?;
         }
         write_handlers(&block.handlers, &mut outcome.text);
+        // What fails is forgiven.
+        if !block.handlers.is_empty() {
+            outcome.made.retain(|made| self.may_be_taken_for_made(made));
+        }
         if self.changed {
             set_body(statement, &outcome.text);
         }
@@ -85,7 +90,14 @@ impl Analyzer<'_> {
             self.out.effect = Effect::CatalogChange { names: outcome.names, types: outcome.types, temporary };
         }
         self.dropped = outcome.dropped;
+        self.made = outcome.made;
         Ok(())
+    }
+
+    /// Whether it does no harm if something else has the name of what may not have been made.
+    fn may_be_taken_for_made(&self, made: &Relation) -> bool {
+        let (schema, name) = (&*made.schema, &*made.name);
+        schema != PG_TEMP && !self.policy.policy.may_guard(&self.policy.identity, schema, name)
     }
 
     /// Statements under a condition. They may not have run, so what they make is found by what follows only where it does
@@ -96,18 +108,17 @@ impl Analyzer<'_> {
         self.absorb(inner);
         outcome.text.push_str(&format!("IF {condition} THEN "));
         let before = self.session.clone();
-        let dropped = outcome.dropped.len();
+        let (dropped, certain) = (outcome.dropped.len(), outcome.made.len());
         for statement in statements {
             self.block_statement(statement, outcome)?;
         }
         outcome.text.push_str("END IF; ");
         outcome.dropped.truncate(dropped);
         let within = std::mem::replace(&mut self.session, before);
+        let maybe = outcome.made.split_off(certain.min(outcome.made.len()));
+        outcome.made.extend(maybe.into_iter().filter(|made| self.may_be_taken_for_made(made)));
         let is_new = |made: &&Arc<Relation>| {
-            let (schema, name) = (&*made.schema, &*made.name);
-            !self.session.overlay.iter().any(|known| known.oid == made.oid)
-                && schema != PG_TEMP
-                && !self.policy.policy.may_guard(&self.policy.identity, schema, name)
+            !self.session.overlay.iter().any(|known| known.oid == made.oid) && self.may_be_taken_for_made(made)
         };
         let made: Vec<Arc<Relation>> = within.overlay.iter().filter(is_new).cloned().collect();
         Arc::make_mut(&mut self.session.overlay).extend(made);
@@ -140,6 +151,7 @@ impl Analyzer<'_> {
         self.define(node)?;
         self.session.search_path = path;
         let made = std::mem::take(&mut self.made);
+        outcome.made.extend(made.iter().cloned());
         self.session.predict(&self.out.effect, made, &self.dropped);
         outcome.dropped.append(&mut self.dropped);
         if let Effect::CatalogChange { names, types, temporary } = std::mem::take(&mut self.out.effect) {

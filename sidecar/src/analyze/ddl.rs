@@ -71,6 +71,8 @@ impl Analyzer<'_> {
                 for column in &mut create.coldeflist {
                     self.column_definition(column, &[], true)?;
                 }
+                let columns: Vec<Column> = create.coldeflist.iter().filter_map(defined_column).collect();
+                self.will_make(&names, RelationKind::Composite, &columns, &[]);
                 temporary
             }
             NodeEnum::CreateDomainStmt(create) => {
@@ -491,9 +493,8 @@ impl Analyzer<'_> {
         {
             self.may_change(&existing)?;
         }
-        if !view.replace {
-            self.will_make(names, RelationKind::View, &output.columns, &view.aliases);
-        }
+        // Of one that it takes the place of, the columns stay as they are.
+        self.will_make(names, RelationKind::View, &output.columns, &view.aliases);
         self.put_views(query)?;
         self.read_only_plain()?;
         Ok(temporary)
@@ -502,12 +503,18 @@ impl Analyzer<'_> {
     fn create_table(&mut self, create: &mut pb::CreateStmt, names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         let range = create.relation.as_mut().ok_or_else(|| unsupported("CREATE TABLE"))?;
         let temporary = self.new_relation(range, names)?;
-        if let Some(kind) = self.type_name(create.of_typename.as_mut())? {
-            let row = self.catalog.types.get(&kind).and_then(|kind| self.row_now(kind.relation));
-            self.may_hold_all(&row.map_or_else(|| vec![named("")], |row| plain_columns(row)))?;
-        }
-        let complete = create.of_typename.is_none();
+        let mut complete = true;
         let (mut columns, mut parents) = (Vec::<Column>::new(), Vec::new());
+        if let Some(of) = create.of_typename.as_mut() {
+            let kind = self.type_name(Some(of))?;
+            let of = kind.and_then(|kind| self.catalog.types.get(&kind)).and_then(|kind| self.row_now(kind.relation));
+            let row = of.map(plain_columns).or_else(|| self.columns_of_new_type(create.of_typename.as_ref()?));
+            complete = row.is_some();
+            if kind.is_some() {
+                self.may_hold_all(&row.clone().unwrap_or_else(|| vec![named("")]))?;
+            }
+            columns.extend(row.unwrap_or_default());
+        }
         for parent in &mut create.inh_relations {
             let Some(NodeEnum::RangeVar(parent)) = &mut parent.node else { return Err(unsupported("INHERITS")) };
             if let Some(parent) = self.defined(parent, false, &mut Vec::new())? {
@@ -581,6 +588,19 @@ impl Analyzer<'_> {
             self.made.truncate(already);
         }
         Ok(temporary)
+    }
+
+    /// The columns of a row's type that this text made.
+    fn columns_of_new_type(&self, name: &pb::TypeName) -> Option<Vec<Column>> {
+        let names = tree::strings(&name.names)?;
+        let (schema, name) = match names.as_slice() {
+            [name] => (None, *name),
+            [schema, name] => (Some(*schema), *name),
+            _ => return None,
+        };
+        let found = self.catalog.resolve_relation(&self.session.search_path, &self.session.overlay, schema, name);
+        let made = found.found().filter(|found| found.kind == RelationKind::Composite)?;
+        Some(plain_columns(&made))
     }
 
     fn partition_bound(&mut self, bound: &mut pb::PartitionBoundSpec) -> Result<(), Denial> {
@@ -1392,6 +1412,14 @@ fn as_dropped(denial: Denial, kind: Option<pb::ObjectType>, name: &str) -> Denia
         _ => return denial,
     };
     Denial { message: format!("{what} \"{name}\" does not exist"), sqlstate, ..denial }
+}
+
+/// The column that a definition makes.
+fn defined_column(definition: &Node) -> Option<Column> {
+    match &definition.node {
+        Some(NodeEnum::ColumnDef(column)) => Some(named(&column.colname)),
+        _ => None,
+    }
 }
 
 fn named(name: &str) -> Column {

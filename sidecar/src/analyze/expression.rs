@@ -137,7 +137,10 @@ impl Analyzer<'_> {
                     (cast.arg, source) = (tree::boxed(row), Some(of));
                     self.changed = true;
                 }
-                self.user_cast(source, target)?;
+                // A literal is read as the type, and cast from none.
+                if !cast.arg.as_deref().is_some_and(is_open_literal) {
+                    self.user_cast(source, target)?;
+                }
                 Ok(target)
             }
             Some(NodeEnum::CollateClause(collate)) => self.optional(&mut collate.arg, place),
@@ -225,7 +228,11 @@ impl Analyzer<'_> {
                 Ok(kind)
             }
             Some(NodeEnum::JsonFuncExpr(json)) => {
-                self.json_output(json.output.as_mut())?;
+                let has_default = has_default(&json.on_empty, &json.on_error);
+                let target = self.json_output(json.output.as_mut())?;
+                if has_default && json.output.is_some() {
+                    self.user_cast(None, target)?;
+                }
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonParseExpr(json)) => {
@@ -270,7 +277,10 @@ impl Analyzer<'_> {
                 self.children(node, inner)
             }
             Some(NodeEnum::JsonTableColumn(column)) => {
-                self.type_name(column.type_name.as_mut())?;
+                let target = self.type_name(column.type_name.as_mut())?;
+                if has_default(&column.on_empty, &column.on_error) {
+                    self.user_cast(None, target)?;
+                }
                 self.children(node, inner)
             }
             Some(NodeEnum::WindowDef(_)) => self.children(node, place),
@@ -319,8 +329,10 @@ impl Analyzer<'_> {
         Ok(kind.map(text_if_untyped))
     }
 
-    fn json_output(&mut self, output: Option<&mut pb::JsonOutput>) -> Result<(), Denial> {
-        output.map_or(Ok(()), |output| self.type_name(output.type_name.as_mut()).map(|_| ()))
+    /// RETURNING of a JSON expression: its type. Whatever becomes JSON in it may be cast so.
+    fn json_output(&mut self, output: Option<&mut pb::JsonOutput>) -> Result<Option<Oid>, Denial> {
+        self.casts_to_json(&[None])?;
+        output.map_or(Ok(None), |output| self.type_name(output.type_name.as_mut()))
     }
 
     /// A column, a whole row, or a `*`.
@@ -958,6 +970,8 @@ impl Analyzer<'_> {
             .map(|o| (o.function, o.schema.clone()))
             .collect();
         let mixed = candidates.iter().any(|operator| own(&operator.schema));
+        let of_server: BTreeSet<Oid> =
+            candidates.iter().filter(|operator| own(&operator.schema)).map(|operator| operator.function).collect();
         for (function, of) in user {
             let allowed = match self.catalog.function(function).cloned() {
                 Some(function) => self.may_call(&function, &[]),
@@ -972,6 +986,9 @@ impl Analyzer<'_> {
                     });
                 return Err(denial);
             }
+        }
+        for function in of_server.into_iter().filter_map(|oid| self.catalog.function(oid)) {
+            self.casts_to_text(function, &[left.flatten(), right])?;
         }
         Ok(result)
     }
@@ -1140,27 +1157,6 @@ impl Analyzer<'_> {
             Some(function) => self.may_call(function, &[]),
             None => Err(Denial::new(Reason::Function, "a CHECK of a domain calls a function that is not known")),
         })
-    }
-
-    /// A cast whose function is the database's own is decided like a call of it. None is a type that only the server will know.
-    pub(super) fn user_cast(&mut self, source: Option<Oid>, target: Option<Oid>) -> Result<(), Denial> {
-        let functions: Vec<Oid> = self
-            .catalog
-            .user_casts
-            .iter()
-            .filter(|((from, to), _)| {
-                target.is_none_or(|target| target == *to)
-                    && source.is_none_or(|source| source == *from || source == types::UNKNOWN)
-            })
-            .map(|(_, function)| *function)
-            .collect();
-        for oid in functions {
-            match self.catalog.function(oid).cloned() {
-                Some(function) => self.may_call(&function, &[])?,
-                None => return Err(Denial::new(Reason::Operator, "a cast runs a function that is not known")),
-            }
-        }
-        Ok(())
     }
 
     fn function_call(&mut self, node: &mut Node, place: Place) -> Result<Option<Oid>, Denial> {
@@ -1470,6 +1466,17 @@ pub(crate) fn each_conjunct(condition: &Node, f: &mut dyn FnMut(&Node)) {
 /// Literals without a type, of which one is to be chosen, are text.
 const fn text_if_untyped(oid: Oid) -> Oid {
     if oid == types::UNKNOWN { types::TEXT } else { oid }
+}
+
+/// Whether a JSON expression or column has a DEFAULT, which is cast to its type.
+fn has_default(on_empty: &Option<Box<pb::JsonBehavior>>, on_error: &Option<Box<pb::JsonBehavior>>) -> bool {
+    let mut behaviors = [on_empty, on_error].into_iter().flatten();
+    behaviors.any(|behavior| behavior.expr.is_some())
+}
+
+/// Whether it is a literal whose type is still open.
+fn is_open_literal(node: &Node) -> bool {
+    matches!(&node.node, Some(NodeEnum::AConst(constant)) if constant_type(constant) == types::UNKNOWN)
 }
 
 fn constant_type(constant: &pb::AConst) -> Oid {

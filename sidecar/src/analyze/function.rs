@@ -11,7 +11,7 @@ use super::parameters::bare_parameter;
 use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
-use crate::catalog::names::{CallForm, is_polymorphic, quote_name, types};
+use crate::catalog::names::{CallForm, PG_CATALOG, is_polymorphic, quote_name, types};
 use crate::catalog::{self, Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass, Makes};
@@ -80,6 +80,10 @@ impl Analyzer<'_> {
             if function.arguments.iter().any(|parameter| is_polymorphic(*parameter)) {
                 self.may_become(arguments, true)?;
             }
+            if &*function.schema == PG_CATALOG && function.name.contains("json") {
+                self.casts_to_json(arguments)?;
+            }
+            self.casts_to_text(function, arguments)?;
             match (builtins::makes(function), arguments.first()) {
                 (None, _) => {}
                 (Some(Makes::Argument), Some(Some(kind))) if *kind != types::UNKNOWN => self.may_make(*kind)?,

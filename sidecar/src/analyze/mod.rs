@@ -4,6 +4,7 @@ mod attribute;
 mod beside;
 mod block;
 mod cascade;
+mod cast;
 mod ddl;
 mod expression;
 mod function;

@@ -574,6 +574,7 @@ impl Analyzer<'_> {
             Some(NodeEnum::JsonTable(table)) => {
                 let mut output = Output { complete: true, ..Output::default() };
                 json_table_columns(&table.columns, &mut output.columns);
+                self.casts_to_json(&[None])?;
                 let alias = table.alias.clone();
                 each_child_expression(self, node)?;
                 Ok(vec![self.derived(alias.as_ref(), &mut output)?])
