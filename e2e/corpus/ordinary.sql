@@ -219,3 +219,28 @@ SELECT information_schema._pg_char_octet_length(1043, 14), information_schema._p
 SELECT information_schema._pg_index_position(i.indexrelid, i.indkey[0]), (information_schema._pg_expandarray(i.indkey)).n FROM pg_index i WHERE i.indrelid = 'orders'::regclass ORDER BY 1, 2
 -- Sequences near their end.
 SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public' ORDER BY 1
+-- Slices.
+SELECT cardinality((ARRAY[1, 2, 3])[2:3]), array_length((ARRAY[1, 2, 3])[:2], 1), array_to_string((string_to_array('a,b,c', ','))[2:], '-')
+SELECT state, (array_agg(id ORDER BY id))[1:2], unnest((array_agg(id ORDER BY id))[1:1]) FROM orders GROUP BY state ORDER BY state
+-- Fields of values, and functions in FROM that give rows.
+SELECT (x).n, x.n FROM (SELECT (ROW(1, 2)::pg_catalog.record) AS x, 1 AS n) x
+SELECT x.key, x.value, u.word, u.n FROM jsonb_each('{"a": 1}') x, unnest(ARRAY['w'], ARRAY[7]) WITH ORDINALITY u (word, n, at)
+SELECT e.e, e FROM unnest(ARRAY[3, 4]) e ORDER BY e
+SELECT * FROM ROWS FROM (generate_series(1, 2), json_to_recordset('[{"a": 1}]') AS (a int)) AS x (i, a)
+SELECT p.* FROM jsonb_populate_record(NULL::jobs, '{"id": 5, "job": "j"}') p
+SELECT s.case, s.coalesce, s.int4, s.text, s.upper FROM (SELECT CASE WHEN true THEN 1 END, COALESCE(NULL, 2), '3'::int4, 'x'::text, upper('a')) s
+-- What a text makes is found by its later statements.
+CREATE OR REPLACE VIEW new_view AS SELECT key, value FROM settings; SELECT count(*) FROM new_view; ALTER VIEW new_view RENAME TO other_view; COMMENT ON VIEW other_view IS 'x'; DROP VIEW other_view
+CREATE OR REPLACE TEMP VIEW settings AS SELECT 'k' AS key; SELECT * FROM settings; DROP VIEW pg_temp.settings; SELECT count(*) FROM settings
+CREATE TYPE new_row AS (a int); CREATE TABLE new_of OF new_row; INSERT INTO new_of VALUES (1); SELECT * FROM new_of; DROP TABLE new_of; ALTER TYPE new_row ADD ATTRIBUTE b text; DROP TYPE new_row
+CREATE SCHEMA app; SET LOCAL search_path = app, public; CREATE TABLE base (key text, value text); CREATE OR REPLACE VIEW settings AS SELECT * FROM base; INSERT INTO base VALUES ('a', 'b'); SELECT count(*) FROM settings; DROP VIEW app.settings; DROP TABLE app.base; DROP SCHEMA app
+DO $$ BEGIN CREATE TABLE made (key text); END $$; INSERT INTO made VALUES ('mine'); SELECT * FROM made; DROP TABLE made
+BEGIN; CREATE TEMP TABLE first (id int); DO $$ BEGIN CREATE TEMP TABLE settings (key int); END $$; INSERT INTO settings VALUES (1); SELECT * FROM settings; ROLLBACK
+-- What migrations guard so.
+DO $$ BEGIN ALTER TABLE jobs ADD COLUMN locked_at text; EXCEPTION WHEN duplicate_column THEN RAISE NOTICE 'column exists'; END $$
+DO $$ BEGIN CREATE TYPE state AS ENUM ('x'); EXCEPTION WHEN duplicate_object THEN NULL; WHEN others THEN RAISE; END $$
+DO $$ BEGIN UPDATE settings SET value = '7' WHERE key = 'zz'; IF NOT FOUND THEN INSERT INTO settings VALUES ('zz', '7'); END IF; END; $$ LANGUAGE plpgsql
+DO $$ BEGIN PERFORM setval('jobs_id_seq', (SELECT max(id) FROM jobs)); PERFORM pg_advisory_xact_lock(1); RAISE NOTICE 'done'; END $$
+DO $$ BEGIN IF (SELECT count(*) FROM settings) > 100 THEN RAISE EXCEPTION 'too many'; END IF; RAISE WARNING 'fine'; END $$
+DO $$ BEGIN IF EXISTS (SELECT FROM settings WHERE key = 'zz') THEN RAISE EXCEPTION 'it is there'; END IF; END $$
+DELETE FROM settings WHERE key = 'zz'

@@ -7,10 +7,11 @@
 //! DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_type WHERE typname = 'mood') THEN CREATE TYPE mood AS …; END IF; END $$
 //! ```
 //!
-//! **Promise.** A body is read only if it is one block of definitions and plain writes, some under conditions, with handlers
-//! that do nothing. It has no variables but FOUND, which nothing in it may name, so that its statements mean within it what
-//! they mean alone: each is decided as it would be alone, a condition as the SELECT that the server makes of it. Where
-//! something was rewritten, or there is a condition, the body is written anew from them. Every other body is refused.
+//! **Promise.** A body is read only if it is one block of definitions, plain writes, PERFORM and messages of a constant text, some under
+//! conditions, with handlers that do nothing but such messages. It has no variables but FOUND, which only a condition of its own may name, so
+//! that its statements mean within it what they mean alone: each is decided as it would be alone, a condition and a PERFORM as the SELECT
+//! that the server makes of it. Where something was rewritten, or there is a condition, the body is written anew from them. Every other
+//! body is refused.
 
 use std::sync::Arc;
 
@@ -33,19 +34,34 @@ const LIMITS: sql::ParseLimits = sql::ParseLimits { bytes: 16 << 10, depth: sql:
 #[derive(Debug, PartialEq, Eq)]
 struct Block<'a> {
     steps: Vec<Step<'a>>,
-    /// The conditions of each of its handlers, as written.
-    handlers: Vec<Vec<&'a str>>,
+    handlers: Vec<Handler<'a>>,
+}
+
+/// What is done about errors.
+#[derive(Debug, PartialEq, Eq)]
+struct Handler<'a> {
+    /// Which, as written.
+    conditions: Vec<&'a str>,
+    steps: Vec<Harmless<'a>>,
+}
+
+/// What reads and changes nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Harmless<'a> {
+    Null,
+    /// RAISE of a constant text, or of nothing, which raises again what is handled: what stands behind the word.
+    Raise(&'a str),
 }
 
 /// What a body does.
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
     Statement(&'a str),
-    /// IF … THEN … END IF.
-    If {
-        condition: &'a str,
-        statements: Vec<&'a str>,
-    },
+    /// A query whose rows nobody sees: what stands behind the word.
+    Perform(&'a str),
+    Harmless(Harmless<'a>),
+    /// IF … THEN … ELSIF … THEN … ELSE … END IF; the last has no condition. None of the steps is one.
+    If(Vec<(Option<&'a str>, Vec<Step<'a>>)>),
 }
 
 /// What a body was decided to do, as text and as what comes of it.
@@ -70,8 +86,8 @@ impl Analyzer<'_> {
         let mut outcome = Outcome { text: "BEGIN ".to_owned(), ..Outcome::default() };
         for step in &block.steps {
             let result = match step {
-                Step::Statement(text) => self.block_statement(text, &mut outcome),
-                Step::If { condition, statements } => self.conditional(condition, statements, &mut outcome),
+                Step::If(branches) => self.conditional(branches, &mut outcome),
+                step => self.block_step(step, &mut outcome),
             };
             // Places are such in the statement by itself.
             result.map_err(|denial| Denial { position: None, ..denial })?;
@@ -100,19 +116,52 @@ impl Analyzer<'_> {
         schema != PG_TEMP && !self.policy.policy.may_guard(&self.policy.identity, schema, name)
     }
 
-    /// Statements under a condition. They may not have run, so what they make is found by what follows only where it does
-    /// no harm if something else has that name.
-    fn conditional(&mut self, condition: &str, statements: &[&str], outcome: &mut Outcome) -> Result<(), Denial> {
-        let (text, inner) = self.inner(&format!("SELECT {condition}"))?;
-        let condition = text.strip_prefix("SELECT ").filter(|_| inner.returns_rows).ok_or_else(refused)?;
-        self.absorb(inner);
-        outcome.text.push_str(&format!("IF {condition} THEN "));
-        let before = self.session.clone();
-        let (dropped, certain) = (outcome.dropped.len(), outcome.made.len());
-        for statement in statements {
-            self.block_statement(statement, outcome)?;
+    /// Steps under conditions. They may not have run, so what they make is found by what follows only where it does no harm if something
+    /// else has that name.
+    fn conditional(&mut self, branches: &[(Option<&str>, Vec<Step<'_>>)], outcome: &mut Outcome) -> Result<(), Denial> {
+        for (number, (condition, steps)) in branches.iter().enumerate() {
+            match condition {
+                Some(condition) => {
+                    let word = if number == 0 { "IF" } else { "ELSIF" };
+                    let condition = self.condition(condition)?;
+                    outcome.text.push_str(&format!("{word} {condition} THEN "));
+                }
+                None => outcome.text.push_str("ELSE "),
+            }
+            self.branch(steps, outcome)?;
         }
         outcome.text.push_str("END IF; ");
+        // What the server reads is then what was read here.
+        self.changed = true;
+        Ok(())
+    }
+
+    /// A condition as it is sent: of what the statement before it found, or one that is decided as a query.
+    fn condition(&mut self, condition: &str) -> Result<String, Denial> {
+        let words: Vec<String> = condition.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+        match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["found"] => return Ok("FOUND".to_owned()),
+            ["not", "found"] => return Ok("NOT FOUND".to_owned()),
+            _ => {}
+        }
+        self.selected(condition)
+    }
+
+    /// What stands behind SELECT, decided as that.
+    fn selected(&mut self, what: &str) -> Result<String, Denial> {
+        let (text, inner) = self.inner(&format!("SELECT {what}"))?;
+        let text =
+            text.strip_prefix("SELECT ").filter(|_| inner.returns_rows).map(str::to_owned).ok_or_else(refused)?;
+        self.absorb(inner);
+        Ok(text)
+    }
+
+    fn branch(&mut self, steps: &[Step<'_>], outcome: &mut Outcome) -> Result<(), Denial> {
+        let before = self.session.clone();
+        let (dropped, certain) = (outcome.dropped.len(), outcome.made.len());
+        for step in steps {
+            self.block_step(step, outcome)?;
+        }
         outcome.dropped.truncate(dropped);
         let within = std::mem::replace(&mut self.session, before);
         let maybe = outcome.made.split_off(certain.min(outcome.made.len()));
@@ -124,9 +173,23 @@ impl Analyzer<'_> {
         Arc::make_mut(&mut self.session.overlay).extend(made);
         self.session.retyped = within.retyped;
         self.session.types_in_doubt = within.types_in_doubt;
-        // What the server reads is then what was read here.
-        self.changed = true;
         Ok(())
+    }
+
+    fn block_step(&mut self, step: &Step<'_>, outcome: &mut Outcome) -> Result<(), Denial> {
+        match step {
+            Step::Statement(text) => self.block_statement(text, outcome),
+            Step::Perform(what) => {
+                let what = self.selected(what)?;
+                outcome.text.push_str(&format!("PERFORM {what}; "));
+                Ok(())
+            }
+            Step::Harmless(harmless) => {
+                write_harmless(harmless, &mut outcome.text);
+                Ok(())
+            }
+            Step::If(_) => Err(refused()),
+        }
     }
 
     fn block_statement(&mut self, text: &str, outcome: &mut Outcome) -> Result<(), Denial> {
@@ -295,15 +358,62 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// `condition THEN statements END IF;`, after IF. The server, too, takes the first THEN outside of parentheses.
+    /// `condition THEN steps ELSIF condition THEN steps ELSE steps END IF;`, after IF. The server, too, takes the first THEN outside of
+    /// parentheses.
     fn conditional(&mut self) -> Option<Step<'a>> {
-        let condition = self.up_to("THEN")?;
-        let mut statements = Vec::new();
-        while !self.takes("END") {
-            statements.push(self.up_to(";")?);
+        let mut branches = vec![(Some(self.up_to("THEN")?), Vec::new())];
+        loop {
+            let (condition, steps) = branches.last_mut()?;
+            let is_last = condition.is_none();
+            if self.takes("END") {
+                break;
+            } else if !is_last && (self.takes("ELSIF") || self.takes("ELSEIF")) {
+                branches.push((Some(self.up_to("THEN")?), Vec::new()));
+            } else if !is_last && self.takes("ELSE") {
+                branches.push((None, Vec::new()));
+            } else {
+                steps.push(self.step()?);
+            }
         }
         let ends = self.takes("IF") && self.takes(";");
-        (ends && !statements.is_empty()).then_some(Step::If { condition, statements })
+        (ends && branches.iter().all(|(_, steps)| !steps.is_empty())).then_some(Step::If(branches))
+    }
+
+    /// A step that is no condition.
+    fn step(&mut self) -> Option<Step<'a>> {
+        if self.takes("PERFORM") {
+            return self.up_to(";").map(Step::Perform);
+        }
+        match self.harmless(false) {
+            Ok(harmless) => harmless.map(Step::Harmless),
+            Err(NoSuch) => self.up_to(";").map(Step::Statement),
+        }
+    }
+
+    /// `NULL;` or `RAISE level 'text';`, within a handler `RAISE;`, too. None if it is a RAISE of another form.
+    fn harmless(&mut self, handles: bool) -> Result<Option<Harmless<'a>>, NoSuch> {
+        if self.takes("NULL") {
+            return Ok(self.takes(";").then_some(Harmless::Null));
+        }
+        if !self.takes("RAISE") {
+            return Err(NoSuch);
+        }
+        if self.takes(";") {
+            return Ok(handles.then_some(Harmless::Raise("")));
+        }
+        let first = self.at;
+        let _ = LEVELS.iter().any(|level| self.takes(level));
+        // A sign for a value that is not given would be an error, and backslashes mean what a setting says.
+        let is_constant = |text: &str| {
+            let inner = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+            inner.is_some_and(|inner| !inner.contains(['%', '\\']))
+        };
+        if !self.next().is_some_and(is_constant) || !self.takes(";") {
+            return Ok(None);
+        }
+        let last = self.at.saturating_sub(2);
+        let ends = self.tokens.get(first).zip(self.tokens.get(last));
+        Ok(ends.and_then(|(first, last)| slice(self.text, first, last)).map(Harmless::Raise))
     }
 
     /// What stands before a word or sign outside of parentheses, which is taken, too.
@@ -323,8 +433,8 @@ impl<'a> Reader<'a> {
         slice(self.text, self.tokens.get(first)?, self.tokens.get(last)?).filter(|_| last >= first)
     }
 
-    /// `WHEN condition OR … THEN NULL;`, but for its first word.
-    fn handler(&mut self) -> Option<Vec<&'a str>> {
+    /// `WHEN condition OR … THEN steps`, but for its first word.
+    fn handler(&mut self) -> Option<Handler<'a>> {
         let mut conditions = Vec::new();
         loop {
             let condition = self.next()?;
@@ -338,9 +448,22 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
-        (self.takes("THEN") && self.takes("NULL") && self.takes(";")).then_some(conditions)
+        let mut steps = Vec::new();
+        if !self.takes("THEN") {
+            return None;
+        }
+        while let Ok(step) = self.harmless(true) {
+            steps.push(step?);
+        }
+        (!steps.is_empty()).then_some(Handler { conditions, steps })
     }
 }
+
+/// It is nothing of the kind.
+struct NoSuch;
+
+/// What RAISE may say of how bad it is.
+const LEVELS: [&str; 6] = ["DEBUG", "LOG", "INFO", "NOTICE", "WARNING", "EXCEPTION"];
 
 fn slice<'a>(text: &'a str, first: &ScanToken, last: &ScanToken) -> Option<&'a str> {
     text.get(usize::try_from(first.start).ok()?..usize::try_from(last.end).ok()?)
@@ -364,7 +487,7 @@ fn read(text: &str) -> Option<Block<'_>> {
         }
         block.steps.push(match reader.takes("IF") {
             true => reader.conditional()?,
-            false => Step::Statement(reader.up_to(";")?),
+            false => reader.step()?,
         });
     };
     if guarded {
@@ -380,16 +503,25 @@ fn read(text: &str) -> Option<Block<'_>> {
 }
 
 /// The end of a body.
-fn write_handlers(handlers: &[Vec<&str>], text: &mut String) {
+fn write_handlers(handlers: &[Handler<'_>], text: &mut String) {
     if !handlers.is_empty() {
         text.push_str("EXCEPTION ");
     }
-    for conditions in handlers {
+    for Handler { conditions, steps } in handlers {
         text.push_str("WHEN ");
         text.push_str(&conditions.join(" OR "));
-        text.push_str(" THEN NULL; ");
+        text.push_str(" THEN ");
+        steps.iter().for_each(|step| write_harmless(step, text));
     }
     text.push_str("END");
+}
+
+fn write_harmless(step: &Harmless<'_>, text: &mut String) {
+    match step {
+        Harmless::Null => text.push_str("NULL; "),
+        Harmless::Raise("") => text.push_str("RAISE; "),
+        Harmless::Raise(what) => text.push_str(&format!("RAISE {what}; ")),
+    }
 }
 
 #[cfg(test)]
@@ -404,7 +536,8 @@ mod tests {
         let block = read(text).unwrap();
         let statements = ["CREATE TYPE a AS ENUM ('x;y')", "CREATE TABLE t (a int, b text DEFAULT ';')"];
         assert_eq!(block.steps, statements.map(Step::Statement));
-        assert_eq!(block.handlers, [vec!["duplicate_object", "duplicate_table"], vec!["others"]]);
+        let handled: Vec<_> = block.handlers.iter().map(|handler| handler.conditions.clone()).collect();
+        assert_eq!(handled, [vec!["duplicate_object", "duplicate_table"], vec!["others"]]);
         let mut again = format!("BEGIN {}; {}; ", statements[0], statements[1]);
         write_handlers(&block.handlers, &mut again);
         assert_eq!(read(&again), Some(block));
@@ -417,7 +550,8 @@ mod tests {
         let block = read(text).unwrap();
         let condition = "NOT EXISTS (SELECT CASE WHEN true THEN 1 END)";
         let statements = vec!["CREATE TYPE a AS ENUM ('x')", "ALTER TYPE a ADD VALUE 'THEN'"];
-        assert_eq!(block.steps, [Step::If { condition, statements }, Step::Statement("CREATE TABLE t ()")]);
+        let statements = statements.into_iter().map(Step::Statement).collect();
+        assert_eq!(block.steps, [Step::If(vec![(Some(condition), statements)]), Step::Statement("CREATE TABLE t ()")]);
     }
 
     #[test]
@@ -440,7 +574,17 @@ mod tests {
             "BEGIN SELECT 1; EXCEPTION WHEN others THEN NULL; SELECT 2; END",
             "BEGIN SELECT 1; EXCEPTION WHEN SQLSTATE '42710' THEN NULL; END",
             "BEGIN SELECT 1; EXCEPTION WHEN \"others\" THEN NULL; END",
-            "BEGIN SELECT 1; EXCEPTION WHEN others THEN RAISE; END",
+            "BEGIN SELECT 1; EXCEPTION WHEN others THEN RAISE SQLSTATE '42710'; END",
+            "BEGIN RAISE; END",
+            "BEGIN RAISE NOTICE '%', 1; END",
+            "BEGIN RAISE NOTICE 'a' USING HINT = (SELECT 1)::text; END",
+            "BEGIN RAISE NOTICE E'a'; END",
+            "BEGIN RAISE NOTICE; END",
+            "BEGIN PERFORM; END",
+            "BEGIN IF true THEN IF true THEN NULL; END IF; END IF; END",
+            "BEGIN IF true THEN NULL; ELSE NULL; ELSE NULL; END IF; END",
+            "BEGIN IF true THEN NULL; ELSE NULL; ELSIF true THEN NULL; END IF; END",
+            "BEGIN IF true THEN NULL; ELSE END IF; END",
             "BEGIN SELECT 'open; END",
             "BEGIN IF true THEN END IF; END",
             "BEGIN IF true THEN SELECT 1; END; END",

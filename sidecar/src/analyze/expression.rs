@@ -1111,18 +1111,19 @@ impl Analyzer<'_> {
             }
             None => {
                 let parts = tree::strings(&name.names).unwrap_or_default();
-                let made_here =
-                    matches!(parts.as_slice(), [.., last] if self.session.overlay.iter().any(|r| &*r.name == *last));
+                let last = parts.last().copied().unwrap_or_default();
+                let made_here = self.session.overlay.iter().any(|relation| *relation.name == *last);
+                let in_doubt = made_here || self.is_type_in_doubt(last);
                 // Nobody else sees it, so it can only have been made in this transaction. If it wasn't, the server says so.
                 let made_by_ddl = self.session.looked && self.policy.allows(Verb::Ddl).is_ok();
-                if made_here || made_by_ddl {
-                    if !matches!(parts.as_slice(), [.., last] if self.is_new_type(last)) {
-                        self.may_make_any()?;
+                if in_doubt || made_by_ddl {
+                    let may_be_made = if self.is_new_type(last) { Ok(()) } else { self.may_make_any() };
+                    if in_doubt || may_be_made.is_ok() {
+                        return may_be_made.map(|()| None);
                     }
-                    return Ok(None);
                 }
-                if let [.., last] = parts.as_slice() {
-                    self.unknown.push((None, (*last).to_owned()));
+                if !parts.is_empty() {
+                    self.unknown.push((None, last.to_owned()));
                 }
                 Err(Denial::new(Reason::Operator, format!("type \"{}\" does not exist", parts.join(".")))
                     .sqlstate("42704"))

@@ -722,17 +722,19 @@ impl Analyzer<'_> {
                 return Err(unsupported("this function in FROM; write it as (SELECT …)"));
             }
             let columns = self.function_columns(call, result, scalar_name.as_deref().filter(|_| one));
+            let mut defined = Vec::new();
             for definitions in items {
                 match &mut definitions.node {
-                    Some(NodeEnum::List(list)) => {
-                        let defined = self.column_definitions(&mut list.items)?;
-                        output.columns.extend(defined);
+                    Some(NodeEnum::List(list)) => defined.extend(self.column_definitions(&mut list.items)?),
+                    Some(NodeEnum::ColumnDef(_)) => {
+                        defined.extend(self.column_definitions(std::slice::from_mut(definitions))?);
                     }
                     None => {}
                     Some(other) => return Err(unsupported(&kind(other))),
                 }
             }
-            extend(&mut output, columns, !function.coldeflist.is_empty());
+            extend(&mut output, columns, !(defined.is_empty() && function.coldeflist.is_empty()));
+            output.columns.extend(defined);
         }
         output.columns.extend(self.column_definitions(&mut function.coldeflist)?);
         if function.ordinality {

@@ -258,6 +258,8 @@ pub(crate) fn each_child(node: &mut NodeEnum, f: Visit<'_>) -> Result<(), Denial
         }
         NodeEnum::RangeSubselect(n) => one(&mut n.subquery, f),
         NodeEnum::RangeFunction(n) => each(&mut n.functions, f),
+        // In FROM: a name and a type.
+        NodeEnum::ColumnDef(n) if n.raw_default.is_none() && n.constraints.is_empty() => Ok(()),
         NodeEnum::RangeTableSample(n) => {
             one(&mut n.relation, f)?;
             each(&mut n.args, f)?;
