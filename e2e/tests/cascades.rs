@@ -856,3 +856,54 @@ fn a_relation_and_its_child_keep_to_both_of_their_filters() {
     assert_eq!(outcome(&wire.simple("UPDATE ONLY ac SET id = id").unwrap()), "UPDATE 1");
     assert_eq!(outcome(&wire.simple("DELETE FROM ac").unwrap()), "DELETE 2");
 }
+
+/// A value may stand for several, and many rows are looked at one by one: which column gets which value, and what it makes of it, decides.
+#[test]
+fn rows_of_values_are_stored_only_inside_the_filter() {
+    let server = Server::shared().unwrap();
+    let schema = "
+        CREATE TYPE two AS (a int, b int);
+        CREATE TABLE n (id int, more int, tenant int, last int);
+        CREATE TABLE words (id int, word text); CREATE TABLE shorts (id int, word varchar(3));
+        CREATE TABLE rounded (id int, amount numeric(10, 0)); CREATE TABLE twice (id int, tenant int, word text, open boolean);";
+    let database = server.database_with(schema).unwrap();
+    let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'], rowFilters: [
+        {relation: public.n, where: tenant = 1}, {relation: public.words, where: word = 'in'}, {relation: public.shorts, where: \"word = 'in  '\"},
+        {relation: public.rounded, where: amount = 1.4}, {relation: public.twice, where: \"tenant = 1 AND word = 'in' AND open = true\"}]}]";
+    let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
+    let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
+    let many = |row: &str, last: &str| format!("{}{last}", format!("{row}, ").repeat(60));
+    for (sql, expected) in [
+        ("INSERT INTO n VALUES ((ROW(1, 2)::two).*, 2, 1)".to_owned(), "0A000"),
+        (
+            "INSERT INTO n (id, more, tenant, last) VALUES ((ROW(1, 2)::two).*, 2, 1), ((ROW(1, 2)::two).*, 2, 1)"
+                .to_owned(),
+            "0A000",
+        ),
+        (format!("INSERT INTO n VALUES {}", many("(1, 2, 1, 4)", "((ROW(1, 2)::two).*, 2, 1)")), "0A000"),
+        (format!("INSERT INTO n VALUES {}", many("(1, 2, 1, 4)", "(1, 2, 1, 5)")), "INSERT 0 61"),
+        (format!("INSERT INTO n (tenant) VALUES {}", many("(1)", "(1.6)")), "42501"),
+        (format!("INSERT INTO n VALUES {}", many("(1, 2, 1, 4)", "(1, 2, 2, 5)")), "42501"),
+        (format!("INSERT INTO n (tenant, id) VALUES {}", many("(1, 2)", "(2, 1)")), "42501"),
+        (format!("INSERT INTO n (id) VALUES {}", many("(1)", "(1)")), "42501"),
+        (format!("INSERT INTO words VALUES {}", many("(1, 'in')", "(2, 'in')")), "INSERT 0 61"),
+        (format!("INSERT INTO words VALUES {}", many("(1, 'in')", "(2, 'in ')")), "42501"),
+        (format!("INSERT INTO shorts VALUES {}", many("(1, 'in  ')", "(2, 'in  ')")), "42501"),
+        (format!("INSERT INTO rounded VALUES {}", many("(1, 1.4)", "(2, 1.4)")), "42501"),
+        (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', true)")), "INSERT 0 61"),
+        (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', false)")), "42501"),
+        (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', NULL)")), "42501"),
+    ] {
+        assert_eq!(outcome(&wire.simple(&sql).unwrap()), expected, "{sql}");
+        // Decided for its shape, it is decided so for other values, too.
+        assert_eq!(outcome(&wire.simple(&sql.replace("(1, ", "(3, ")).unwrap()), expected, "{sql}");
+    }
+    let outside = "SELECT (SELECT count(*) FROM n WHERE tenant IS DISTINCT FROM 1) + (SELECT count(*) FROM shorts) + (SELECT count(*) FROM rounded)
+        + (SELECT count(*) FROM words WHERE word IS DISTINCT FROM 'in') + (SELECT count(*) FROM twice WHERE (tenant, word, open) <> (1, 'in', true))";
+    assert_eq!(server.psql(&database.name, outside).unwrap().trim(), "0");
+    if server.version().unwrap() >= 15 {
+        let merge = "MERGE INTO n USING (SELECT 5021 AS k) s ON n.id = s.k
+            WHEN NOT MATCHED THEN INSERT (id, more, tenant, last) VALUES ((ROW(5021, 1)::two).*, 2, 1)";
+        assert_eq!(outcome(&wire.simple(merge).unwrap()), "0A000");
+    }
+}
