@@ -371,6 +371,8 @@ impl<'a> Reader<'a> {
                 branches.push((Some(self.up_to("THEN")?), Vec::new()));
             } else if !is_last && self.takes("ELSE") {
                 branches.push((None, Vec::new()));
+            } else if ["ELSE", "ELSIF", "ELSEIF"].iter().any(|word| self.takes(word)) {
+                return None;
             } else {
                 steps.push(self.step()?);
             }

@@ -836,11 +836,16 @@ impl Analyzer<'_> {
             // The items of a list have one type together: that of the value beside them, but for what has one of its own.
             let has_others = || list.items.iter().filter(|item| !self.is_of_its_place(item)).nth(1).is_some();
             let apart = self.policy.row_filters && (kind != pb::AExprKind::AexprIn || !has_others());
+            let mut decided = BTreeSet::new();
             for item in &mut list.items {
                 let other = bare_parameter(item).filter(|_| apart);
                 let item = self.compared(item, inner)?;
                 if let Some((_, location)) = other {
                     self.parameter_beside(location, left.as_ref().and_then(Compared::one));
+                }
+                // Long lists are of one type.
+                if matches!(&item, Compared::One(kind) if !decided.insert(*kind)) {
+                    continue;
                 }
                 for operator in operators {
                     self.decide_comparison(&[tree::string(*operator)], left.as_ref(), &item)?;

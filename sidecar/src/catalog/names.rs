@@ -512,6 +512,26 @@ impl Catalog {
             None => effective_path(search_path, false),
         };
         let Some(named) = self.operators.get(name) else { return Choice::None };
+        let operands: Vec<Option<Oid>> = left.into_iter().chain([right]).collect();
+        let known: Option<Vec<Oid>> = operands.iter().copied().collect();
+        // One for just these types is taken, the first on the path. That is how most are found, and there are dozens of each name.
+        let place = |operator: &Operator| path.iter().position(|schema| **schema == *operator.schema);
+        let exact = |wanted: [Oid; 2]| {
+            let all = named.iter().filter(|operator| [operator.left, operator.right] == wanted);
+            all.filter_map(|operator| Some((place(operator)?, operator))).min_by_key(|(place, _)| *place)
+        };
+        // An untyped literal is first tried as the other operand's type, then as that one's base type.
+        let tried = match known.as_deref() {
+            Some([types::UNKNOWN, other] | [other, types::UNKNOWN]) if *other != types::UNKNOWN => {
+                vec![[*other; 2], [self.base_type(*other); 2]]
+            }
+            Some([left, right]) => vec![[*left, *right]],
+            Some([right]) => vec![[0, *right]],
+            _ => Vec::new(),
+        };
+        if let Some((_, found)) = tried.into_iter().find_map(exact) {
+            return Choice::One(found);
+        }
         let mut candidates = Vec::new();
         for operator in named {
             if let Some(position) = path.iter().position(|schema| **schema == *operator.schema)
@@ -522,23 +542,9 @@ impl Catalog {
             }
         }
         let candidates = unshadowed(candidates);
-        let operands: Vec<Option<Oid>> = left.into_iter().chain([right]).collect();
-        let known: Option<Vec<Oid>> = operands.iter().copied().collect();
         let Some(known) = known else {
             return Choice::of(self.not_excluded(candidates, &operands));
         };
-        // An untyped literal is first tried as the other operand's type, then as that one's base type.
-        let tried = match known.as_slice() {
-            [types::UNKNOWN, other] | [other, types::UNKNOWN] if *other != types::UNKNOWN => {
-                vec![vec![*other, *other], vec![self.base_type(*other); 2]]
-            }
-            exact => vec![exact.to_vec()],
-        };
-        for wanted in tried {
-            if let Some(found) = candidates.iter().find(|candidate| candidate.arguments == wanted) {
-                return Choice::One(found.item);
-            }
-        }
         self.select(candidates, &known)
     }
 
@@ -1020,6 +1026,11 @@ impl<'a, T> Candidate<'a, T> {
 /// Leaves out what an identical signature in an earlier schema hides; within one schema a plain function hides a
 /// variadic one.
 fn unshadowed<T>(candidates: Vec<Candidate<'_, T>>) -> Vec<Candidate<'_, T>> {
+    // As nearly always, of one schema.
+    let first = candidates.first().map(|first| first.position);
+    if candidates.iter().all(|candidate| Some(candidate.position) == first && !candidate.variadic) {
+        return candidates;
+    }
     let hidden = |candidate: &Candidate<'_, T>| {
         candidates.iter().any(|other| {
             other.arguments == candidate.arguments
