@@ -1028,11 +1028,18 @@ fn a_column_whose_name_is_a_guess_hides_no_call() {
         "SELECT x.peek FROM (SELECT current_date::text::peek) x",
         "SELECT x.peek FROM (SELECT XMLELEMENT(NAME a)::text::peek) x",
         "SELECT x.peek FROM (SELECT (peek).* FROM (SELECT 1 AS a) peek) x",
+        "SELECT x.peek FROM ROWS FROM (jsonb_populate_record(NULL::record, '{}') AS (a int, peek text)) AS x (p, q)",
+        "SELECT x.peek FROM ROWS FROM (coalesce((SELECT ROW(1, 'x'::text))) AS (a int, peek text)) AS x (p, q)",
+        "SELECT y.peek FROM (SELECT * FROM jsonb_populate_record(NULL::record, '{}') AS x (a int, peek text)) y (p, q)",
         "WITH x AS (INSERT INTO plain AS peek VALUES (1) RETURNING (peek).*) SELECT x.peek FROM x",
     ] {
         let answer = format!("{:?}", wire.simple(text).unwrap());
         assert!(!answer.contains("RAWZQX") && answer.contains("42501"), "{text}: {answer}");
     }
+    // Columns of nested paths come last.
+    let nested = "SELECT t.peek FROM JSON_TABLE(jsonb '{\"x\":[1]}', '$' COLUMNS (NESTED PATH '$.x' COLUMNS (a int PATH '$'), peek text PATH '$.q')) AS t(p)";
+    let answer = format!("{:?}", wire.simple(nested).unwrap());
+    assert!(!answer.contains("RAWZQX") && (server.version().unwrap() < 17 || answer.contains("42501")), "{answer}");
     for text in [
         "SELECT x.peek, x.v FROM (SELECT v AS peek, v FROM plain) x",
         "SELECT x.case, x.int4, x.upper FROM (SELECT CASE WHEN true THEN 1 END, 1::int4, upper('a')) x",

@@ -708,7 +708,10 @@ impl Analyzer<'_> {
                 for argument in arguments {
                     let mut each = tree::call("unnest", vec![tree::take(argument)]);
                     let result = self.expression(&mut each, place)?;
-                    extend(&mut output, self.function_columns(&each, result, Some("unnest")), false);
+                    match self.function_columns(&each, result, Some("unnest")) {
+                        Some(columns) => output.columns.extend(columns),
+                        None => output.complete = false,
+                    }
                     if let Some(NodeEnum::FuncCall(call)) = each.node
                         && let Some(walked) = call.args.into_iter().next()
                     {
@@ -733,10 +736,16 @@ impl Analyzer<'_> {
                     Some(other) => return Err(unsupported(&kind(other))),
                 }
             }
-            extend(&mut output, columns, !(defined.is_empty() && function.coldeflist.is_empty()));
-            output.columns.extend(defined);
+            if one {
+                defined.extend(self.column_definitions(&mut function.coldeflist)?);
+            }
+            // Where they are defined, these they are.
+            match (defined.is_empty(), columns) {
+                (false, _) => output.columns.extend(defined),
+                (true, Some(columns)) => output.columns.extend(columns),
+                (true, None) => output.complete = false,
+            }
         }
-        output.columns.extend(self.column_definitions(&mut function.coldeflist)?);
         if function.ordinality {
             output.columns.push(named("ordinality"));
         }
@@ -1116,16 +1125,16 @@ fn each_child_expression(analyzer: &mut Analyzer<'_>, node: &mut Node) -> Result
     }
 }
 
+/// The columns of JSON_TABLE: those of nested paths come after the others.
 fn json_table_columns(nodes: &[Node], columns: &mut Vec<Column>) {
-    for node in nodes {
-        if let Some(NodeEnum::JsonTableColumn(column)) = &node.node {
-            if column.columns.is_empty() {
-                columns.push(named(&column.name));
-            } else {
-                json_table_columns(&column.columns, columns);
-            }
-        }
-    }
+    let all = || {
+        nodes.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::JsonTableColumn(column)) => Some(column),
+            _ => None,
+        })
+    };
+    columns.extend(all().filter(|column| column.columns.is_empty()).map(|column| named(&column.name)));
+    all().for_each(|column| json_table_columns(&column.columns, columns));
 }
 
 pub(crate) fn named(name: &str) -> Column {
@@ -1146,14 +1155,6 @@ fn rename(output: &mut Output, names: &[Arc<str>]) {
     }
     for (column, name) in output.columns.iter_mut().zip(names) {
         *column = Column { name: Some(name.clone()), guessed: false, field: false, ..std::mem::take(column) };
-    }
-}
-
-/// Adds what a function gives; what isn't known here may be `defined` beside it.
-fn extend(output: &mut Output, columns: Option<Vec<Column>>, defined: bool) {
-    match columns {
-        Some(columns) => output.columns.extend(columns),
-        None => output.complete &= defined,
     }
 }
 
