@@ -865,11 +865,12 @@ fn rows_of_values_are_stored_only_inside_the_filter() {
         CREATE TYPE two AS (a int, b int);
         CREATE TABLE n (id int, more int, tenant int, last int);
         CREATE TABLE words (id int, word text); CREATE TABLE shorts (id int, word varchar(3));
-        CREATE TABLE rounded (id int, amount numeric(10, 0)); CREATE TABLE twice (id int, tenant int, word text, open boolean);";
+        CREATE TABLE rounded (id int, amount numeric(10, 0)); CREATE TABLE twice (id int, tenant int, word text, open boolean);
+        CREATE TABLE open (id int, active boolean, word varchar(3));";
     let database = server.database_with(schema).unwrap();
     let spec = "rules: [{name: all, to: {groups: [apps]}, allow: [Select, Insert, Update], relations: ['public.*'], rowFilters: [
         {relation: public.n, where: tenant = 1}, {relation: public.words, where: word = 'in'}, {relation: public.shorts, where: \"word = 'in  '\"},
-        {relation: public.rounded, where: amount = 1.4}, {relation: public.twice, where: \"tenant = 1 AND word = 'in' AND open = true\"}]}]";
+        {relation: public.rounded, where: amount = 1.4}, {relation: public.open, where: \"active AND word = 'in'\"}, {relation: public.twice, where: \"tenant = 1 AND word = 'in' AND open = true\"}]}]";
     let gate = Gate::start(&GateOptions::new(server, &database.name, ADMIN, spec)).unwrap();
     let mut wire = Wire::connect(gate.port(), "anyone", "", &database.name).unwrap();
     let many = |row: &str, last: &str| format!("{}{last}", format!("{row}, ").repeat(60));
@@ -893,6 +894,20 @@ fn rows_of_values_are_stored_only_inside_the_filter() {
         (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', true)")), "INSERT 0 61"),
         (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', false)")), "42501"),
         (format!("INSERT INTO twice VALUES {}", many("(1, 1, 'in', true)", "(2, 1, 'in', NULL)")), "42501"),
+        (
+            format!("INSERT INTO twice VALUES {}", many("(1, '1', 'in'::text, true)", "(2, 1::int, 'in', true)")),
+            "INSERT 0 61",
+        ),
+        (
+            format!(
+                "INSERT INTO twice VALUES {}",
+                many("(1, '1', 'in'::text, true)", "(2, '01', 'in'::char(1), true)")
+            ),
+            "42501",
+        ),
+        (format!("INSERT INTO open VALUES {}", many("(1, true, 'in')", "(2, true, 'in')")), "INSERT 0 61"),
+        (format!("INSERT INTO open VALUES {}", many("(1, true, 'in')", "(2, false, 'in')")), "42501"),
+        (format!("INSERT INTO open VALUES {}", many("(1, true, 'in')", "(2, true, 'in '::varchar(2))")), "INSERT 0 61"),
     ] {
         assert_eq!(outcome(&wire.simple(&sql).unwrap()), expected, "{sql}");
         // Decided for its shape, it is decided so for other values, too.

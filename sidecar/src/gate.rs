@@ -316,7 +316,8 @@ impl Decide for Gate {
         let bound = self.bound.load();
         // What was unknown may come to be before the catalog tells.
         let size = text.len() + size_of_val(types);
-        let shared = view.overlay.is_empty() && !view.looked && size <= MAX_CACHED_TEXT;
+        let is_own = !view.overlay.is_empty() || !view.types_in_doubt.is_empty();
+        let shared = !is_own && !view.looked && size <= MAX_CACHED_TEXT;
         let mut shape = None;
         if shared {
             let ask = Ask { text, types: &[], search_path: &view.search_path, binding: bound.version };

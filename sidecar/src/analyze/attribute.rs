@@ -3,16 +3,17 @@
 
 use super::scope::{Column, Item, ItemId};
 use super::{Analyzer, Place};
-use crate::catalog::{Function, Oid, Relation};
+use crate::catalog::{Function, Oid, Relation, Type};
 use crate::decide::Denial;
 use postern_crds::Verb;
 
 impl Analyzer<'_> {
-    /// Whether a type is a row that has a field of this name: what stands behind the point is that then, and nothing else.
-    pub(super) fn has_field(&self, kind: Oid, name: &str) -> bool {
-        let kind = self.catalog.types.get(&self.catalog.base_type(kind));
-        let row = kind.and_then(|kind| self.row_now(kind.relation));
-        row.is_some_and(|row| row.column(name).is_some())
+    /// The type, where it is known, of the field of this name that a row's type has: what stands behind the point is that then, and nothing
+    /// else.
+    pub(super) fn field_of(&self, kind: Oid, name: &str) -> Option<Option<Oid>> {
+        let kind = self.catalog.types.get(&self.catalog.base_type(kind))?;
+        let row = self.row_now(kind.relation)?;
+        row.column(name).map(|column| column.known_type())
     }
 
     /// Who may define can take a field away meanwhile, or turn a type's name, in the same text or from another session: what stands behind
@@ -32,17 +33,39 @@ impl Analyzer<'_> {
             return self.field_may_go(name);
         }
         let may_go = |id: ItemId| {
-            self.scopes.get(id).and_then(Item::relation).is_some_and(|item| {
-                item.relation.temporary
-                    || self.session.retyped.contains(&item.relation.oid)
-                    || !item.replaced() && self.policy.grant(&item.relation, Verb::Ddl).is_ok()
-            })
+            self.scopes
+                .get(id)
+                .and_then(Item::relation)
+                .is_some_and(|item| !item.replaced() && !item.is_named() && self.may_lose_columns(&item.relation))
         };
         let guessed = columns().any(|column| column.guessed);
         if guessed || columns().flat_map(|column| &column.origins).any(|(id, _)| may_go(*id)) {
             self.may_call_all_of(name, true)?;
         }
         Ok(())
+    }
+
+    /// Whether these are columns of the one item that the bare names of a statement can mean, with no query around.
+    pub(super) fn is_alone(&self, columns: &[(ItemId, Column)]) -> bool {
+        let Some((level, around)) = self.scopes.levels.split_last() else { return false };
+        let only_named = |id: &ItemId| self.before_and_after.contains(id);
+        matches!(columns, [(id, _)] if level.items.as_slice() == [*id])
+            && around.iter().flat_map(|level| &level.items).all(only_named)
+    }
+
+    /// Whether the identity may take columns from a relation.
+    fn may_lose_columns(&self, relation: &Relation) -> bool {
+        relation.temporary
+            || self.session.retyped.contains(&relation.oid)
+            || self.policy.grant(relation, Verb::Ddl).is_ok()
+    }
+
+    /// Whether the columns of a relation have to be named in its alias: the identity may take them from it, and a name that none has any more
+    /// would be a call that it may not make. The names in an alias are columns whatever comes.
+    pub(super) fn needs_names(&mut self, relation: &Relation) -> bool {
+        self.may_lose_columns(relation)
+            && !self.session.retyped.contains(&relation.oid)
+            && relation.columns.iter().any(|column| self.may_call_all_of(&column.name, true).is_err())
     }
 
     /// Whether all that `value.name`, or `item.name`, may call is allowed. Asks, and notes nothing.
@@ -53,7 +76,9 @@ impl Analyzer<'_> {
         };
         let functions = self.catalog.functions_named(&self.session.search_path, None, name);
         let functions: Vec<Function> = functions.into_iter().filter(|function| takes(function)).cloned().collect();
-        let kind = self.type_called(None, name).filter(|kind| !of_row || self.takes_row(kind.oid)).map(|kind| kind.oid);
+        // A row is cast so to what is made of its type only.
+        let is_meant = |kind: &&Type| !of_row || self.catalog.is_composite(kind.oid) && kind.relation == 0;
+        let kind = self.type_called(None, name).filter(is_meant).map(|kind| kind.oid);
         if functions.is_empty() && kind.is_none() {
             return Ok(());
         }

@@ -124,7 +124,10 @@ impl Analyzer<'_> {
                 Some(condition) => {
                     let word = if number == 0 { "IF" } else { "ELSIF" };
                     let condition = self.condition(condition)?;
-                    outcome.text.push_str(&format!("{word} {condition} THEN "));
+                    // The server takes the first THEN outside of parentheses.
+                    let holds_word = condition.to_ascii_lowercase().contains("then");
+                    let (open, close) = if holds_word { ("(", ")") } else { ("", "") };
+                    outcome.text.push_str(&format!("{word} {open}{condition}{close} THEN "));
                 }
                 None => outcome.text.push_str("ELSE "),
             }
@@ -172,7 +175,12 @@ impl Analyzer<'_> {
         let made: Vec<Arc<Relation>> = within.overlay.iter().filter(is_new).cloned().collect();
         Arc::make_mut(&mut self.session.overlay).extend(made);
         self.session.retyped = within.retyped;
-        self.session.types_in_doubt = within.types_in_doubt;
+        let before = Arc::clone(&self.session.types_in_doubt);
+        let doubted = within.types_in_doubt.iter().map(|(name, doubt)| match before.get(name) == Some(doubt) {
+            true => (name.clone(), doubt.clone()),
+            false => (name.clone(), doubt.uncertain()),
+        });
+        self.session.types_in_doubt = Arc::new(doubted.collect());
         Ok(())
     }
 
@@ -220,7 +228,7 @@ impl Analyzer<'_> {
         if let Effect::CatalogChange { names, types, temporary } = std::mem::take(&mut self.out.effect) {
             outcome.names.extend(names);
             // It may not run, or fail and be forgiven.
-            outcome.types.extend(types.into_iter().map(|(name, _)| (name, Doubt::Turned)));
+            outcome.types.extend(types.into_iter().map(|(name, doubt)| (name, doubt.uncertain())));
             outcome.temporary = Some(temporary && outcome.temporary.unwrap_or(true));
         }
         outcome.text.push_str(&sql::emit_owned(tree, server)?);

@@ -38,6 +38,24 @@ impl Analyzer<'_> {
         self.may_cast_by(&functions)
     }
 
+    /// The cast of a row of values of these types: to a row's type each is cast to the field at its place, a literal to none.
+    pub(super) fn casts_of_row(&mut self, kinds: &[Option<Oid>], target: Option<Oid>) -> Result<(), Denial> {
+        if self.catalog.user_casts.is_empty() {
+            return Ok(());
+        }
+        let of = target.and_then(|target| self.catalog.types.get(&self.catalog.base_type(target)));
+        let fields: Option<Vec<Oid>> = of
+            .filter(|of| of.relation != 0)
+            .and_then(|of| self.row_now(of.relation))
+            .map(|row| row.columns.iter().map(|column| column.type_oid).collect());
+        let Some(fields) = fields else { return self.user_cast(None, target) };
+        // Casts from a row's type itself are of no row that is written out.
+        for (kind, field) in kinds.iter().zip(fields).filter(|(kind, _)| **kind != Some(types::UNKNOWN)) {
+            self.user_cast(*kind, Some(field))?;
+        }
+        Ok(())
+    }
+
     /// What casting one value to another casts beside.
     fn casts_within(&self, (source, target): Pair) -> Vec<Pair> {
         let (source, target) =
@@ -66,6 +84,9 @@ impl Analyzer<'_> {
     /// What becomes JSON runs a cast to it that was made for its type, or for one that it holds. Such code is written in SQL or another
     /// language that can read tables; what an extension has in C computes.
     pub(super) fn casts_to_json(&mut self, kinds: &[Option<Oid>]) -> Result<(), Denial> {
+        if self.catalog.user_casts.is_empty() {
+            return Ok(());
+        }
         let computes = |function: Oid| {
             let function = self.catalog.function(function);
             function.is_some_and(|function| matches!(&*function.language, "c" | "internal"))

@@ -73,6 +73,8 @@ impl Analyzer<'_> {
                 }
                 let columns: Vec<Column> = create.coldeflist.iter().filter_map(defined_column).collect();
                 self.will_make(&names, RelationKind::Composite, &columns, &[]);
+                let schema = if temporary { PG_TEMP } else { &range.schemaname };
+                self.changed_types.push((range.relname.clone(), Doubt::Made(schema.to_owned())));
                 temporary
             }
             NodeEnum::CreateDomainStmt(create) => {
@@ -87,7 +89,7 @@ impl Analyzer<'_> {
                 self.existing_type(&alter.type_name)?;
                 false
             }
-            NodeEnum::AlterEnumStmt(alter) => self.changed_type(&alter.type_name, &mut names)?,
+            NodeEnum::AlterEnumStmt(alter) => self.altered_type(&alter.type_name, &mut names)?,
             NodeEnum::AlterDomainStmt(alter) => {
                 if let Some(definition) = alter.def.as_deref_mut() {
                     match &definition.node {
@@ -95,7 +97,7 @@ impl Analyzer<'_> {
                         _ => self.alone(definition)?,
                     }
                 }
-                self.changed_type(&alter.type_name, &mut names)?
+                self.altered_type(&alter.type_name, &mut names)?
             }
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter, &mut names)?,
             NodeEnum::RenameStmt(rename) => self.rename(rename, &mut names)?,
@@ -928,11 +930,16 @@ impl Analyzer<'_> {
         Ok(Some(oid))
     }
 
-    /// Ddl for a type that exists and may change for all that is stored under it. No such type is temporary.
+    /// Ddl for a type that is called otherwise after it, or is there no more.
     fn changed_type(&mut self, type_name: &[Node], names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         if let Some([.., name]) = tree::strings(type_name).as_deref() {
             self.changed_types.push(((*name).to_owned(), Doubt::Gone));
         }
+        self.altered_type(type_name, names)
+    }
+
+    /// Ddl for a type that exists and may change for all that is stored under it. No such type is temporary.
+    fn altered_type(&mut self, type_name: &[Node], names: &mut Vec<WrittenName>) -> Result<bool, Denial> {
         if let Some(oid) = self.existing_type(type_name)? {
             self.is_type_of_plain(oid)?;
             let types = self.catalog.types_made_of(oid);
@@ -1185,9 +1192,13 @@ impl Analyzer<'_> {
                 if of != Of::ObjectDomconstraint {
                     self.takes_no_types_place(NO_NAME, &rename.newname)?;
                     self.captures_nothing(NO_NAME, &rename.newname)?;
-                    self.changed_types.push((rename.newname.clone(), Doubt::Turned));
+                    let before = parts.last().and_then(string_of);
+                    let new = before.and_then(|name| self.session.types_in_doubt.get(name));
+                    let doubt = new.filter(|doubt| matches!(doubt, Doubt::Made(_))).cloned().unwrap_or(Doubt::Turned);
+                    self.changed_types.push((rename.newname.clone(), doubt));
+                    return self.changed_type(&parts, names);
                 }
-                self.changed_type(&parts, names)
+                self.altered_type(&parts, names)
             }
             _ => Err(forbidden("RENAME of this kind of object")),
         }

@@ -9,12 +9,12 @@ use pg_query::{Node, NodeEnum};
 
 use super::guard::compares_query;
 use super::late::{each_bare_parameter, tried_first};
-use super::parameters::bare_parameter;
+use super::parameters::{ParameterType, bare_parameter};
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::{is_several, star_of};
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, Doubt, MaskedUse, Notice, Place, Receiver};
-use crate::catalog::names::{CallForm, PG_CATALOG, types};
+use crate::catalog::names::{CallForm, PG_CATALOG, is_polymorphic, types};
 use crate::catalog::{Function, Oid, Type};
 use crate::decide::bound::{ColumnView, PLACE_COLUMNS};
 use crate::decide::expression::instantiate;
@@ -47,7 +47,13 @@ impl Analyzer<'_> {
         match &mut node.node {
             None => Ok(None),
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
-            Some(NodeEnum::ParamRef(_)) => Ok(None),
+            // Without a type it is open as a literal is, if it stands in one place. Casts of the owner make that matter.
+            Some(NodeEnum::ParamRef(_)) if self.catalog.user_casts.is_empty() => Ok(None),
+            Some(NodeEnum::ParamRef(parameter)) => Ok(match self.parameters.kind(parameter.number) {
+                ParameterType::Given(kind) => Some(kind),
+                ParameterType::OfItsPlace => Some(types::UNKNOWN),
+                ParameterType::OfAPlace => None,
+            }),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
                 let equal = self.policy.row_filters && separate && makes_equal(node);
@@ -129,6 +135,17 @@ impl Analyzer<'_> {
                 tree::write_out_boolean(cast);
                 let target = self.type_name(cast.type_name.as_mut())?;
                 let row = cast.arg.as_deref().and_then(|arg| self.whole_row(arg));
+                if let Some(parts) = cast.arg.as_deref_mut().and_then(parts_of_row) {
+                    // Each is cast to the field at its place.
+                    let mut kinds = Vec::with_capacity(parts.len());
+                    for part in parts {
+                        let kind = self.expression(part, inner)?;
+                        let is_open = is_open_literal(part) || self.is_open_parameter(part);
+                        kinds.push(if is_open { Some(types::UNKNOWN) } else { kind });
+                    }
+                    self.casts_of_row(&kinds, target)?;
+                    return Ok(target);
+                }
                 let mut source = self.optional(&mut cast.arg, inner)?;
                 // To a row type fields go by their places, of which a hidden column is one.
                 if target.is_some_and(|kind| self.catalog.types.get(&kind).is_some_and(|kind| kind.relation != 0))
@@ -138,7 +155,8 @@ impl Analyzer<'_> {
                     self.changed = true;
                 }
                 // A literal is read as the type, and cast from none.
-                if !cast.arg.as_deref().is_some_and(is_open_literal) {
+                let is_open = |arg: &Node| is_open_literal(arg) || self.is_open_parameter(arg);
+                if !cast.arg.as_deref().is_some_and(is_open) {
                     self.user_cast(source, target)?;
                 }
                 Ok(target)
@@ -163,10 +181,13 @@ impl Analyzer<'_> {
                 self.may_become(&results, false)?;
                 // Without ELSE it can be NULL.
                 let other = case.defresult.is_none().then_some(Some(types::UNKNOWN));
-                let kind = results.into_iter().chain(other).reduce(|one, other| self.either_type(one, other)).flatten();
+                let mut all: Vec<Option<Oid>> = results.into_iter().chain(other).collect();
+                // The server begins with ELSE.
+                all.rotate_right(1);
+                let kind = all.iter().copied().reduce(|one, other| self.either_type(one, other)).flatten();
                 // One of several may be cast to another.
                 self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
-                Ok(kind.map(text_if_untyped))
+                Ok(kind.or_else(|| self.type_of_all(&all)).map(text_if_untyped))
             }
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
@@ -198,17 +219,21 @@ impl Analyzer<'_> {
                             of = None;
                         }
                         Some(NodeEnum::String(name)) => {
-                            if of.is_some_and(|kind| self.has_field(kind, &name.sval)) {
-                                self.field_may_go(&name.sval)?;
-                            } else {
-                                self.attribute(&name.sval, place)?;
+                            let field = of.and_then(|kind| self.field_of(kind, &name.sval));
+                            match field {
+                                Some(_) => self.field_may_go(&name.sval)?,
+                                None => self.attribute(&name.sval, place)?,
                             }
-                            of = None;
+                            of = field.flatten();
                         }
                         Some(NodeEnum::AStar(_)) => {}
                         _ => return Err(unsupported("a subscript")),
                     }
                 }
+                if subscripts == 0 && !is_several(node) {
+                    return Ok(of);
+                }
+                let Some(NodeEnum::AIndirection(indirection)) = &node.node else { return Ok(None) };
                 if subscripts < indirection.indirection.len() {
                     return Ok(None);
                 }
@@ -220,7 +245,7 @@ impl Analyzer<'_> {
                     of.map(|of| of.element)
                 })
             }
-            Some(NodeEnum::SqlvalueFunction(_)) => Ok(None),
+            Some(NodeEnum::SqlvalueFunction(value)) => Ok(type_of_value_function(value)),
             Some(NodeEnum::SetToDefault(_) | NodeEnum::CurrentOfExpr(_) | NodeEnum::MergeSupportFunc(_)) => Ok(None),
             Some(NodeEnum::SortBy(sort)) => {
                 let kind = self.optional(&mut sort.node, Place { predicate: true, ..place })?;
@@ -324,9 +349,9 @@ impl Analyzer<'_> {
         let all: Vec<Option<Oid>> =
             nodes.iter_mut().map(|node| self.expression(node, place)).collect::<Result<_, Denial>>()?;
         self.may_become(&all, false)?;
-        let kind = all.into_iter().reduce(|one, other| self.either_type(one, other)).flatten();
+        let kind = all.iter().copied().reduce(|one, other| self.either_type(one, other)).flatten();
         self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
-        Ok(kind.map(text_if_untyped))
+        Ok(kind.or_else(|| self.type_of_all(&all)).map(text_if_untyped))
     }
 
     /// RETURNING of a JSON expression: its type. Whatever becomes JSON in it may be cast so.
@@ -383,13 +408,18 @@ impl Analyzer<'_> {
             ([], None, [id]) => self.type_of_row(*id),
             _ => None,
         };
+        let mut bare = false;
         if let [_, .., name] = names.as_slice() {
             match meaning.columns.as_slice() {
                 _ if meaning.uncertain => self.attribute(name, place)?,
                 [] => {}
                 // What stands for it has its columns by name, and fails without one.
                 [(id, _)] if self.scopes.get(*id).and_then(Item::relation).is_some_and(RelationItem::replaced) => {}
-                columns => self.may_be_call_of(name, columns)?,
+                columns => match self.may_be_call_of(name, columns) {
+                    // The only one whose columns can be meant: its name alone is no call.
+                    Err(_) if self.is_alone(columns) => bare = true,
+                    result => result?,
+                },
             }
         }
         let location = reference.location;
@@ -410,6 +440,11 @@ impl Analyzer<'_> {
         }
         if let Some(tied) = tied {
             *node = tied;
+            self.changed = true;
+        }
+        if let (true, Some(NodeEnum::ColumnRef(reference))) = (bare, &mut node.node) {
+            let behind = reference.fields.len().saturating_sub(1);
+            reference.fields.drain(..behind);
             self.changed = true;
         }
         self.replace_in_write(node, &meaning)?;
@@ -508,7 +543,10 @@ impl Analyzer<'_> {
     /// wrote; the last `kept` of the reference's names are the column's, or the star.
     fn qualify(&mut self, node: &mut Node, ids: &[ItemId], kept: usize) -> Result<(), Denial> {
         let items: Vec<&Item> = ids.iter().filter_map(|id| self.scopes.get(*id)).collect();
-        let is_view = |item: &Item| item.relation().is_some_and(RelationItem::replaced);
+        // Also one whose columns were named: `schema.relation.column` means it no more.
+        let is_view = |item: &Item| {
+            item.relation().is_some_and(|relation| relation.replaced() || !item.aliased && relation.is_named())
+        };
         let alias = match items.as_slice() {
             [item] if item.renamed() || is_view(item) => item.alias.clone(),
             [_, _, ..] if items.iter().any(|item| item.renamed()) => {
@@ -876,7 +914,9 @@ impl Analyzer<'_> {
         let result = self.decide_comparison(&expr.name, left.as_ref(), &right)?;
         match kind {
             pb::AExprKind::AexprOp => Ok(result),
-            pb::AExprKind::AexprNullif => Ok(self.type_of_nullif(left.and_then(|left| left.one()), right.one())),
+            pb::AExprKind::AexprNullif => {
+                Ok(self.type_of_nullif(&expr.name, left.and_then(|left| left.one()), right.one()))
+            }
             pb::AExprKind::Undefined => Err(unsupported("an operator")),
             pb::AExprKind::AexprOpAny
             | pb::AExprKind::AexprOpAll
@@ -893,12 +933,33 @@ impl Analyzer<'_> {
         }
     }
 
-    /// NULLIF gives its first value as `=` took it: as it is only where there is an operator of just these types.
-    fn type_of_nullif(&self, left: Option<Oid>, right: Option<Oid>) -> Option<Oid> {
-        let (left, right) = (left?, right?);
-        let right = if right == types::UNKNOWN { left } else { right };
-        let equals = self.catalog.operators.get("=")?;
-        equals.iter().any(|operator| operator.left == left && operator.right == right).then_some(left)
+    /// NULLIF gives its first value as `=` took it.
+    fn type_of_nullif(&self, names: &[Node], left: Option<Oid>, right: Option<Oid>) -> Option<Oid> {
+        let names = tree::strings(names)?;
+        let (schema, name) = match names.as_slice() {
+            [name] => (None, *name),
+            [schema, name] => (Some(*schema), *name),
+            _ => return None,
+        };
+        let operator =
+            self.catalog.operator(&self.session.search_path, schema, name, Some(Some(left?)), Some(right?)).one()?;
+        if is_polymorphic(operator.left) { left.filter(|left| *left != types::UNKNOWN) } else { Some(operator.left) }
+    }
+
+    /// The type that the server gives values of all these types.
+    fn type_of_all(&self, kinds: &[Option<Oid>]) -> Option<Oid> {
+        self.catalog.common_type(&kinds.iter().copied().collect::<Option<Vec<Oid>>>()?)
+    }
+
+    /// Whether it is a parameter that is of the type which it is cast to, wherever it stands.
+    fn is_open_parameter(&self, node: &Node) -> bool {
+        match &node.node {
+            Some(NodeEnum::ParamRef(parameter)) => {
+                !self.parameters.is_declared(parameter.number)
+                    && !matches!(self.parameters.kind(parameter.number), ParameterType::OfAPlace)
+            }
+            _ => false,
+        }
     }
 
     /// The type of what can be either. Beside anything else, and be it a literal, a domain is its base type.
@@ -1117,8 +1178,14 @@ impl Analyzer<'_> {
             None => {
                 let parts = tree::strings(&name.names).unwrap_or_default();
                 let last = parts.last().copied().unwrap_or_default();
-                let made_here = self.session.overlay.iter().any(|relation| *relation.name == *last);
-                let in_doubt = made_here || self.is_type_in_doubt(last);
+                // A row of what this session made: of which types its columns are, was decided then.
+                let made = self.session.overlay.iter().find(|relation| *relation.name == *last).cloned();
+                if let Some(made) = made.filter(|_| !matches!(self.doubt_of(last), Some(Doubt::Gone | Doubt::Turned))) {
+                    made.columns.iter().try_for_each(|column| self.may_make(column.type_oid))?;
+                    let is_row = name.array_bounds.is_empty() && made.row_type != 0;
+                    return Ok(is_row.then_some(made.row_type));
+                }
+                let in_doubt = self.doubt_of(last).is_some();
                 // Nobody else sees it, so it can only have been made in this transaction. If it wasn't, the server says so.
                 let made_by_ddl = self.session.looked && self.policy.allows(Verb::Ddl).is_ok();
                 if in_doubt || made_by_ddl {
@@ -1176,9 +1243,16 @@ impl Analyzer<'_> {
         let sorts = Place { sorts: true, ..place };
         let of_arguments = if call.agg_distinct { sorts } else { place };
         let mut arguments = Vec::with_capacity(call.args.len());
+        // Of which types the arguments, or the columns of what is one as a row, are.
+        let mut held = Vec::with_capacity(call.args.len());
         for argument in &mut call.args {
             let row = if takes_rows { self.whole_row(argument) } else { None };
+            let whole = self.whole_row(argument);
             let mut kind = self.expression(argument, of_arguments)?;
+            match whole.map(|id| self.scopes.columns_of(id)) {
+                Some((columns, true)) => held.extend(columns.iter().map(|column| column.type_oid)),
+                _ => held.push(kind),
+            }
             // The server's own functions take any record.
             if let Some((row, of)) = row.map(|id| self.typed_row(id)).transpose()?.flatten() {
                 (*argument, kind) = (row, Some(of));
@@ -1209,6 +1283,9 @@ impl Analyzer<'_> {
             CallForm::Positional
         };
         self.free_condition |= place.predicate && self.filtered_reads == before && self.is_volatile(call);
+        if tree::strings(&call.funcname).is_some_and(|path| path.last().is_some_and(|name| name.contains("json"))) {
+            self.casts_to_json(&held)?;
+        }
         self.decide_call(call, &arguments, form, windowed)
     }
 
@@ -1315,7 +1392,7 @@ impl Analyzer<'_> {
     pub(super) fn meant_type(&self, name: Option<&pb::TypeName>) -> Option<&Type> {
         let name = name?;
         let bare = name.names.last().and_then(tree::string_of)?;
-        if self.is_type_in_doubt(bare) {
+        if self.doubt_of(bare).is_some() {
             return None;
         }
         self.catalog.resolve_type_name(&self.session.search_path, &self.session.overlay, name)
@@ -1323,23 +1400,24 @@ impl Analyzer<'_> {
 
     /// The type of this name, where it is known.
     pub(super) fn type_called(&self, schema: Option<&str>, name: &str) -> Option<&Type> {
-        if self.is_type_in_doubt(name) {
+        if self.doubt_of(name).is_some() {
             return None;
         }
         self.catalog.resolve_type(&self.session.search_path, &self.session.overlay, schema, name)
     }
 
-    /// Whether only the server knows which type has this name, which may be that of an array.
-    fn is_type_in_doubt(&self, name: &str) -> bool {
+    /// What is known of a type's name that means what the catalog says no more; it may be that of an array.
+    fn doubt_of(&self, name: &str) -> Option<&Doubt> {
         let doubted = &self.session.types_in_doubt;
-        doubted.contains_key(name) || name.strip_prefix('_').is_some_and(|element| doubted.contains_key(element))
+        doubted.get(name).or_else(|| doubted.get(name.strip_prefix('_')?))
     }
 
     /// Whether a name can only be that of a type made in this transaction: what its CHECKs call was decided then.
     fn is_new_type(&self, name: &str) -> bool {
         match self.session.types_in_doubt.get(name) {
             Some(Doubt::Made(schema)) => !self.catalog.names_type_elsewhere(name, schema),
-            _ => false,
+            Some(Doubt::MaybeMade) => !self.catalog.names_type(name),
+            Some(Doubt::Gone | Doubt::Turned) | None => false,
         }
     }
 
@@ -1366,6 +1444,21 @@ impl Compared {
             Compared::One(kind) => *kind,
             Compared::Row(_) => None,
         }
+    }
+}
+
+/// The type of `CURRENT_DATE` and the like, without a precision.
+fn type_of_value_function(value: &pb::SqlValueFunction) -> Option<Oid> {
+    use pb::SqlValueFunctionOp as Of;
+    match Of::try_from(value.op).ok()? {
+        Of::SvfopCurrentDate => Some(types::DATE),
+        Of::SvfopCurrentTime | Of::SvfopCurrentTimeN => Some(types::TIMETZ),
+        Of::SvfopCurrentTimestamp | Of::SvfopCurrentTimestampN => Some(types::TIMESTAMPTZ),
+        Of::SvfopLocaltime | Of::SvfopLocaltimeN => Some(types::TIME),
+        Of::SvfopLocaltimestamp | Of::SvfopLocaltimestampN => Some(types::TIMESTAMP),
+        Of::SvfopCurrentRole | Of::SvfopCurrentUser | Of::SvfopUser | Of::SvfopSessionUser => Some(types::NAME),
+        Of::SvfopCurrentCatalog | Of::SvfopCurrentSchema => Some(types::NAME),
+        Of::SqlvalueFunctionOpUndefined => None,
     }
 }
 
@@ -1480,9 +1573,21 @@ fn has_default(on_empty: &Option<Box<pb::JsonBehavior>>, on_error: &Option<Box<p
     behaviors.any(|behavior| behavior.expr.is_some())
 }
 
-/// Whether it is a literal whose type is still open.
+/// The parts of a row that is written out, each of which is one value.
+fn parts_of_row(node: &mut Node) -> Option<&mut Vec<Node>> {
+    match &mut node.node {
+        Some(NodeEnum::RowExpr(row)) if !row.args.iter().any(is_several) => Some(&mut row.args),
+        _ => None,
+    }
+}
+
+/// Whether it is a literal whose type is still open, or an array of such: cast to a type, they are read as that.
 fn is_open_literal(node: &Node) -> bool {
-    matches!(&node.node, Some(NodeEnum::AConst(constant)) if constant_type(constant) == types::UNKNOWN)
+    match &node.node {
+        Some(NodeEnum::AConst(constant)) => constant_type(constant) == types::UNKNOWN,
+        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_open_literal),
+        _ => false,
+    }
 }
 
 fn constant_type(constant: &pb::AConst) -> Oid {

@@ -11,7 +11,7 @@ use super::parameters::bare_parameter;
 use super::scope::Column;
 use super::select::{figure_name, named};
 use super::tree::{self, unsupported};
-use crate::catalog::names::{CallForm, PG_CATALOG, is_polymorphic, quote_name, types};
+use crate::catalog::names::{CallForm, is_polymorphic, quote_name, types};
 use crate::catalog::{self, Function, Oid, Relation, RelationKind};
 use crate::decide::bound::ROW;
 use crate::decide::builtins::{self, FunctionClass, Makes};
@@ -79,9 +79,6 @@ impl Analyzer<'_> {
             self.may_call(function, &call.args)?;
             if function.arguments.iter().any(|parameter| is_polymorphic(*parameter)) {
                 self.may_become(arguments, true)?;
-            }
-            if &*function.schema == PG_CATALOG && function.name.contains("json") {
-                self.casts_to_json(arguments)?;
             }
             self.casts_to_text(function, arguments)?;
             match (builtins::makes(function), arguments.first()) {
@@ -418,7 +415,8 @@ impl Analyzer<'_> {
     fn columns_of_value(&self, kind: Oid, name: &str) -> Option<Vec<Column>> {
         let of = self.catalog.types.get(&self.catalog.base_type(kind))?;
         if of.relation == 0 {
-            return Some(vec![guessed(name, Some(kind).filter(|kind| *kind != types::UNKNOWN))]);
+            let is_known = kind != types::UNKNOWN && of.category != 'P';
+            return Some(vec![if is_known { typed(name, Some(kind)) } else { guessed(name, None) }]);
         }
         let field = |column: &catalog::Column| Column { field: true, ..typed(&column.name, Some(column.type_oid)) };
         Some(self.row_now(of.relation)?.columns.iter().map(field).collect())

@@ -74,8 +74,20 @@ pub enum Doubt {
     Gone,
     /// It is a new type's, in this schema.
     Made(String),
+    /// It is a new type's, if it was made at all.
+    MaybeMade,
     /// It may be any type's.
     Turned,
+}
+
+impl Doubt {
+    /// The same, of what may not have happened, or be undone.
+    fn uncertain(&self) -> Doubt {
+        match self {
+            Doubt::Made(_) | Doubt::MaybeMade => Doubt::MaybeMade,
+            Doubt::Gone | Doubt::Turned => Doubt::Turned,
+        }
+    }
 }
 
 /// Bare names of types, and what is known of them.
@@ -141,6 +153,8 @@ impl SessionView {
             Effect::Rollback { .. } | Effect::RollbackTo(_) => {
                 let kept = self.overlay.iter().filter(|relation| relation.oid < FIRST_PREDICTED).cloned();
                 self.overlay = Arc::new(kept.collect());
+                let uncertain = self.types_in_doubt.iter().map(|(name, doubt)| (name.clone(), doubt.uncertain()));
+                self.types_in_doubt = Arc::new(uncertain.collect());
             }
             _ => {}
         }

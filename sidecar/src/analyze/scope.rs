@@ -127,6 +127,11 @@ impl RelationItem {
         !self.write_target && (self.view.is_some() || self.system_view.is_some())
     }
 
+    /// Whether its alias names all of its columns.
+    pub(crate) fn is_named(&self) -> bool {
+        self.column_aliases.len() >= self.visible().count()
+    }
+
     /// Whether it has a row filter.
     pub(crate) fn filtered(&self) -> bool {
         self.view.as_ref().is_some_and(|view| view.filter.is_some())

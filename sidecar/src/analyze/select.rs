@@ -632,7 +632,8 @@ impl Analyzer<'_> {
         // Its conditions and joins may fail, too.
         self.may_raise |= relation.kind == RelationKind::View;
         let whole = !alias_columns.is_empty();
-        let item = RelationItem {
+        let needs_names = view.is_none() && system_view.is_none() && self.needs_names(&relation);
+        let mut item = RelationItem {
             called: None,
             relation,
             view,
@@ -656,6 +657,13 @@ impl Analyzer<'_> {
             natural: false,
             pushed: Vec::new(),
         };
+        if needs_names && !item.is_named() {
+            item.column_aliases = item.visible().map(|(_, name)| Arc::clone(name)).collect();
+            let name = range.alias.as_ref().map_or(&range.relname, |alias| &alias.aliasname).clone();
+            let colnames = item.column_aliases.iter().map(|name| tree::string(&**name)).collect();
+            range.alias = Some(pb::Alias { aliasname: name, colnames });
+            self.changed = true;
+        }
         let replaced = item.replaced();
         let alias = self.name_in_text(range, !replaced);
         let id = self.scopes.add(Item { alias: Some(alias), aliased, source: Source::Relation(Box::new(item)) });
@@ -747,7 +755,7 @@ impl Analyzer<'_> {
             }
         }
         if function.ordinality {
-            output.columns.push(named("ordinality"));
+            output.columns.push(Column { type_oid: Some(types::INT8), ..named("ordinality") });
         }
         // What may be a row is several columns then, and those after it are others.
         let row = output.columns.iter().position(|column| column.guessed && column.type_oid.is_none());

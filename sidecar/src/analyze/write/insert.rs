@@ -102,7 +102,7 @@ impl Analyzer<'_> {
                 let many = lists.len() >= MANY_ROWS;
                 for list in lists.iter_mut() {
                     let Some(NodeEnum::List(row)) = &mut list.node else { return Err(unsupported("VALUES")) };
-                    if !(many && is_plainly_inside(&row.items, &columns, filter)) {
+                    if !(many && self.is_plainly_inside(&row.items, &columns, filter)) {
                         self.check_values(&mut row.items, &columns, target, filter)?;
                     }
                 }
@@ -112,6 +112,36 @@ impl Analyzer<'_> {
                 Err(filter_denial(target, filter_column(target, filter), "give it a value inside the filter"))
             }
             Rows::Query => self.check_query(insert, &columns, target, filter),
+        }
+    }
+
+    /// Whether a row of VALUES is inside of a filter for all to see: the filter compares columns with constants, and just these are given,
+    /// as what their columns keep as it is.
+    fn is_plainly_inside(&self, values: &[Node], columns: &[catalog::Column], filter: &RowFilter) -> bool {
+        let mut inside = true;
+        each_conjunct(&filter.expression, &mut |condition| {
+            inside &= equated(condition).is_some_and(|(name, wanted)| {
+                let index = columns.iter().position(|column| *column.name == *name);
+                let given = index.and_then(|index| Some((columns.get(index)?, values.get(index)?)));
+                given.is_some_and(|(column, value)| {
+                    self.literal_of(value, column).is_some_and(|given| keeps(column, given, wanted))
+                })
+            });
+        });
+        inside
+    }
+
+    /// The literal that a value is, maybe cast to the very type of its column.
+    fn literal_of<'n>(&self, value: &'n Node, column: &catalog::Column) -> Option<&'n pb::AConst> {
+        match &value.node {
+            Some(NodeEnum::AConst(constant)) => Some(constant),
+            Some(NodeEnum::TypeCast(cast)) => {
+                let kind = self.meant_type(cast.type_name.as_ref())?;
+                let has_modifier = cast.type_name.as_ref().is_some_and(|name| !name.typmods.is_empty());
+                let Some(NodeEnum::AConst(constant)) = &cast.arg.as_deref()?.node else { return None };
+                (kind.oid == column.type_oid && !has_modifier).then_some(constant)
+            }
+            _ => None,
         }
     }
 
@@ -499,44 +529,44 @@ pub(super) fn each_is_one(values: &[Node]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Whether a row of VALUES is inside of a filter for all to see: the filter compares columns with constants, and just these are given,
-/// as what their columns keep as it is.
-fn is_plainly_inside(values: &[Node], columns: &[catalog::Column], filter: &RowFilter) -> bool {
-    let mut inside = true;
-    each_conjunct(&filter.expression, &mut |condition| {
-        inside &= equated(condition).is_some_and(|(name, constant)| {
-            let index = columns.iter().position(|column| *column.name == *name);
-            let given = index.and_then(|index| Some((columns.get(index)?, values.get(index)?)));
-            given.is_some_and(|(column, value)| match &value.node {
-                Some(NodeEnum::AConst(value)) => value.val == constant.val && keeps(column, constant),
-                _ => false,
-            })
-        });
-    });
-    inside
-}
-
-/// The column and the constant of `column = constant`.
-fn equated(condition: &Node) -> Option<(&str, &pb::AConst)> {
-    let Some(NodeEnum::AExpr(expr)) = &condition.node else { return None };
+/// The column that a condition compares with a constant; None for one that is to be true.
+fn equated(condition: &Node) -> Option<(&str, Option<&pb::AConst>)> {
+    let Some(NodeEnum::AExpr(expr)) = &condition.node else { return column_of_row(condition).map(|name| (name, None)) };
     if expr.kind != pb::AExprKind::AexprOp as i32 || tree::strings(&expr.name)?.as_slice() != ["pg_catalog", "="] {
         return None;
     }
-    let Some(NodeEnum::ColumnRef(reference)) = &expr.lexpr.as_deref()?.node else { return None };
-    let names = tree::strings(&reference.fields)?;
-    let (Some(NodeEnum::AConst(constant)), [ROW, name]) = (&expr.rexpr.as_deref()?.node, names.as_slice()) else {
-        return None;
-    };
-    Some((name, constant))
+    let Some(NodeEnum::AConst(constant)) = &expr.rexpr.as_deref()?.node else { return None };
+    Some((column_of_row(expr.lexpr.as_deref()?)?, Some(constant)))
 }
 
-/// Whether a column stores a constant as just that.
-fn keeps(column: &catalog::Column, constant: &pb::AConst) -> bool {
+/// The column of the filter's row that an expression is.
+fn column_of_row(node: &Node) -> Option<&str> {
+    let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
+    match reference.fields.as_slice() {
+        [row, name] if tree::string_of(row) == Some(ROW) => tree::string_of(name),
+        _ => None,
+    }
+}
+
+/// Whether a column stores the one constant as what the other means in its filter.
+fn keeps(column: &catalog::Column, given: &pb::AConst, wanted: Option<&pb::AConst>) -> bool {
     use pb::a_const::Val;
-    match (&constant.val, column.type_oid) {
-        (Some(Val::Ival(_)), types::INT2 | types::INT4 | types::INT8) => true,
-        (Some(Val::Sval(_)), types::TEXT | types::VARCHAR) => column.type_modifier < 0,
-        (Some(Val::Boolval(_)), types::BOOL) => true,
+    let Some(wanted) = wanted else {
+        return column.type_oid == types::BOOL && matches!(&given.val, Some(Val::Boolval(given)) if given.boolval);
+    };
+    match (&given.val, &wanted.val, column.type_oid) {
+        (Some(Val::Ival(given)), Some(Val::Ival(wanted)), types::INT2 | types::INT4 | types::INT8) => {
+            given.ival == wanted.ival
+        }
+        (Some(Val::Sval(given)), Some(Val::Ival(wanted)), types::INT2 | types::INT4 | types::INT8) => {
+            given.sval == wanted.ival.to_string()
+        }
+        (Some(Val::Boolval(given)), Some(Val::Boolval(wanted)), types::BOOL) => given.boolval == wanted.boolval,
+        (Some(Val::Sval(given)), Some(Val::Sval(wanted)), types::TEXT | types::VARCHAR) => {
+            // `atttypmod` is four more than the length: what is longer is refused, or loses blanks.
+            let length = usize::try_from(column.type_modifier.saturating_sub(4)).unwrap_or(usize::MAX);
+            given.sval == wanted.sval && given.sval.chars().count() <= length
+        }
         _ => false,
     }
 }
