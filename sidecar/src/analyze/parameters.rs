@@ -140,7 +140,9 @@ impl Analyzer<'_> {
     /// Finds where the parameters of a query stand. What can't be walked is refused later.
     pub(super) fn find_parameters(&mut self, query: &mut Node) {
         let mut uses = BTreeMap::new();
-        if self.policy.row_filters && self.each_use(query, None, &mut uses).is_ok() {
+        if (self.policy.row_filters || !self.catalog.user_casts.is_empty())
+            && self.each_use(query, None, &mut uses).is_ok()
+        {
             self.parameters.uses = uses;
         }
     }
