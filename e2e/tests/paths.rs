@@ -1106,6 +1106,9 @@ fn what_is_decided_by_types_is_decided_by_those_that_the_server_finds() {
         "SELECT !!! x.k FROM (SELECT NULLIF(id, 1.5) AS k FROM plain) x",
         "SELECT !!! NULLIF(word, 'x') FROM plain",
         "SELECT !~! (-2147483648)",
+        "SELECT !!! x FROM generate_series(1, GREATEST(5, 5::numeric)) x",
+        "SELECT !!! x FROM generate_series(1, (ROW(1, 2::numeric)).f2) x",
+        "SELECT !!! x FROM ROWS FROM (generate_series(1, CASE WHEN true THEN 5 ELSE 5::numeric END)) x",
         "SELECT (1, ARRAY[1]) = ROW((ROW(1)::told).*, !!! many[1:1]) FROM plain",
     ] {
         let answer = format!("{:?}", wire.simple(text).unwrap());
@@ -1348,6 +1351,10 @@ fn a_cast_is_decided_like_a_call_whatever_it_is_a_part_of() {
         "SELECT json_build_object('a', e), jsonb_build_array(ARRAY[e]) FROM held",
         "SELECT json_object_agg('k', e) FROM held",
         "SELECT to_json(held) FROM held",
+        "SELECT (e).to_json FROM held",
+        "SELECT held.to_json, held.row_to_json FROM held",
+        "SELECT x.row_to_json FROM (SELECT e FROM held) x",
+        "SELECT (p).quote_literal FROM held",
     ] {
         let answer = format!("{:?}", wire.simple(text).unwrap());
         assert!(!answer.contains("RAWZQX") && answer.contains("42501"), "{text}: {answer}");

@@ -7,6 +7,15 @@ use crate::catalog::{Function, Oid, Relation, Type};
 use crate::decide::Denial;
 use postern_crds::Verb;
 
+/// What stands before the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Before {
+    /// A value of whatever type.
+    Value,
+    /// A row, of this type where it is a relation's.
+    Row(Option<Oid>),
+}
+
 impl Analyzer<'_> {
     /// The type, where it is known, of the field of this name that a row's type has: what stands behind the point is that then, and nothing
     /// else.
@@ -22,7 +31,7 @@ impl Analyzer<'_> {
         if self.session.retyped.is_empty() && self.policy.allows(Verb::Ddl).is_err() {
             return Ok(());
         }
-        self.may_call_all_of(name, false)
+        self.may_call_all_of(name, Before::Value)
     }
 
     /// The same of `item.name` that means one of these columns, if the server may find none of them: of a relation that the identity may
@@ -32,17 +41,15 @@ impl Analyzer<'_> {
         if columns().any(|column| column.field) {
             return self.field_may_go(name);
         }
-        let may_go = |id: ItemId| {
-            self.scopes
-                .get(id)
-                .and_then(Item::relation)
-                .is_some_and(|item| !item.replaced() && !item.is_named() && self.may_lose_columns(&item.relation))
+        let lossy = |(id, _): &(ItemId, i16)| {
+            let item = self.scopes.get(*id).and_then(Item::relation)?;
+            let may_go = !item.replaced() && !item.is_named() && self.may_lose_columns(&item.relation);
+            may_go.then_some(Some(item.relation.row_type))
         };
-        let guessed = columns().any(|column| column.guessed);
-        if guessed || columns().flat_map(|column| &column.origins).any(|(id, _)| may_go(*id)) {
-            self.may_call_all_of(name, true)?;
-        }
-        Ok(())
+        let guessed = columns().any(|column| column.guessed).then_some(None);
+        let rows: Vec<Option<Oid>> =
+            columns().flat_map(|column| &column.origins).filter_map(lossy).chain(guessed).collect();
+        rows.into_iter().try_for_each(|row| self.may_call_all_of(name, Before::Row(row)))
     }
 
     /// Whether these are columns of the one item that the bare names of a statement can mean, with no query around.
@@ -65,26 +72,46 @@ impl Analyzer<'_> {
     pub(super) fn needs_names(&mut self, relation: &Relation) -> bool {
         self.may_lose_columns(relation)
             && !self.session.retyped.contains(&relation.oid)
-            && relation.columns.iter().any(|column| self.may_call_all_of(&column.name, true).is_err())
+            && relation
+                .columns
+                .iter()
+                .any(|column| self.may_call_all_of(&column.name, Before::Row(Some(relation.row_type))).is_err())
     }
 
     /// Whether all that `value.name`, or `item.name`, may call is allowed. Asks, and notes nothing.
-    fn may_call_all_of(&mut self, name: &str, of_row: bool) -> Result<(), Denial> {
+    fn may_call_all_of(&mut self, name: &str, before: Before) -> Result<(), Denial> {
+        let asked = (name.to_owned(), before);
+        if let Some(answer) = self.asked_of_names.get(&asked) {
+            return answer.clone();
+        }
+        let answer = self.ask_of_name(name, before);
+        self.asked_of_names.insert(asked, answer.clone());
+        answer
+    }
+
+    fn ask_of_name(&mut self, name: &str, before: Before) -> Result<(), Denial> {
         let takes = |function: &Function| {
             let first = function.arguments.first();
-            takes_one(function) && (!of_row || first.is_some_and(|first| self.takes_row(*first)))
+            takes_one(function)
+                && (matches!(before, Before::Value) || first.is_some_and(|first| self.takes_row(*first)))
         };
         let functions = self.catalog.functions_named(&self.session.search_path, None, name);
         let functions: Vec<Function> = functions.into_iter().filter(|function| takes(function)).cloned().collect();
-        // A row is cast so to what is made of its type only.
-        let is_meant = |kind: &&Type| !of_row || self.catalog.is_composite(kind.oid) && kind.relation == 0;
+        // A row is cast so to a domain over its type, or by a cast of the owner's.
+        let is_meant = |kind: &&Type| match before {
+            Before::Value => true,
+            Before::Row(row) => {
+                let casts = |row: Oid| self.catalog.user_casts.contains_key(&(row, kind.oid));
+                self.catalog.is_composite(kind.oid) && kind.relation == 0 || row.is_some_and(casts)
+            }
+        };
         let kind = self.type_called(None, name).filter(is_meant).map(|kind| kind.oid);
         if functions.is_empty() && kind.is_none() {
             return Ok(());
         }
         let (said, changes_state) = (self.out.clone(), self.changes_state);
         let answer = self.only_asking(|asking| {
-            functions.iter().try_for_each(|function| asking.may_call(function, &[]))?;
+            functions.iter().try_for_each(|function| asking.may_call_behind(function))?;
             kind.map_or(Ok(()), |kind| asking.may_make(kind).and_then(|()| asking.user_cast(None, Some(kind))))
         });
         (self.out, self.changes_state) = (said, changes_state);
@@ -93,6 +120,15 @@ impl Analyzer<'_> {
                 "The server may take this for a call. Give the column another name by AS, or write its name alone.",
             )
         })
+    }
+
+    /// A call that is written behind a point, of whatever stands before it.
+    fn may_call_behind(&mut self, function: &Function) -> Result<(), Denial> {
+        self.may_call(function, &[])?;
+        if function.name.contains("json") {
+            self.casts_to_json(&[None])?;
+        }
+        self.casts_to_text(function, &[None])
     }
 
     /// Whether a row may be given for an argument, or be cast to a type, of this kind.
@@ -109,9 +145,7 @@ impl Analyzer<'_> {
         let path = self.session.search_path.clone();
         let functions = self.catalog.functions_named(&path, None, name);
         let functions: Vec<Function> = functions.into_iter().filter(|function| takes_one(function)).cloned().collect();
-        for function in &functions {
-            self.may_call(function, &[])?;
-        }
+        functions.iter().try_for_each(|function| self.may_call_behind(function))?;
         let kind = self.type_called(None, name).map(|kind| kind.oid);
         let in_doubt = self.session.types_in_doubt.contains_key(name);
         match kind {

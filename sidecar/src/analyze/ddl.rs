@@ -782,6 +782,14 @@ impl Analyzer<'_> {
             match option.defname.as_str() {
                 "as" | "cache" | "cycle" | "increment" | "maxvalue" | "minvalue" | "restart" | "start" | "logged"
                 | "unlogged" => {}
+                // As pg_dump writes it for the sequence of an identity column.
+                "sequence_name" => match option.arg.as_deref().and_then(|arg| arg.node.as_ref()) {
+                    Some(NodeEnum::List(list)) => match tree::strings(&list.items).as_deref() {
+                        Some([schema, name]) => self.may_define(schema, name)?,
+                        _ => return Err(unsupported("a sequence's name without its schema")),
+                    },
+                    _ => return Err(unsupported("SEQUENCE NAME")),
+                },
                 "owned_by" => {
                     let Some(NodeEnum::List(list)) = option.arg.as_deref_mut().and_then(|arg| arg.node.as_mut()) else {
                         return Err(unsupported("OWNED BY"));

@@ -386,18 +386,22 @@ impl Analyzer<'_> {
             _ => return None,
         };
         let candidates = self.catalog.function_candidates(&self.session.search_path, schema, name, function.args.len());
-        let one = match candidates.as_slice() {
-            [] => return None,
-            [first, rest @ ..]
-                if rest.iter().all(|other| {
-                    other.out_columns == first.out_columns
-                        && (other.result == first.result || first.out_columns.is_empty())
-                }) =>
-            {
-                first
-            }
-            _ => return self.columns_of_value(result?, alias.unwrap_or(name)),
-        };
+        let (one, others) = candidates.split_first()?;
+        let same_names = others.iter().all(|other| other.out_columns == one.out_columns);
+        if !same_names || one.out_columns.is_empty() && others.iter().any(|other| other.result != one.result) {
+            let is_value = |kind: Oid| {
+                let of = self.catalog.types.get(&self.catalog.base_type(kind));
+                of.is_some_and(|of| of.relation == 0 && of.category != 'P')
+            };
+            return match result {
+                Some(kind) => self.columns_of_value(kind, alias.unwrap_or(name)),
+                // One value, of a type that depends on which of them it is.
+                None if same_names && candidates.iter().all(|each| is_value(each.result)) => {
+                    Some(vec![typed(alias.unwrap_or(name), None)])
+                }
+                None => None,
+            };
+        }
         if !one.out_columns.is_empty() {
             return Some(one.out_columns.iter().map(|(name, oid)| typed(name, Some(*oid))).collect());
         }

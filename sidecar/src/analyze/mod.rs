@@ -527,6 +527,8 @@ pub(crate) struct Analyzer<'a> {
     names: schemas::Names,
     /// `excluded` of INSERTs into relations that are masked, with the columns of it that are not the client's own values.
     excluded: BTreeMap<ItemId, HashSet<Arc<str>>>,
+    /// Whether names behind a point may be calls, as far as that was asked.
+    asked_of_names: BTreeMap<(String, attribute::Before), Result<(), Denial>>,
     /// Where the calls and subqueries that were walked stand.
     walked: BTreeSet<i32>,
     /// Masked columns read so far, in order.
@@ -723,6 +725,7 @@ impl<'a> Analyzer<'a> {
             made: Vec::new(),
             dropped: Vec::new(),
             changed_types: Vec::new(),
+            asked_of_names: BTreeMap::new(),
             names: schemas::Names::default(),
             excluded: BTreeMap::new(),
             walked: BTreeSet::new(),
