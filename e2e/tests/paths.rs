@@ -1315,6 +1315,9 @@ fn a_cast_is_decided_like_a_call_whatever_it_is_a_part_of() {
         CREATE CAST (int AS rng) WITH FUNCTION int_rng(int);
         CREATE CAST (rng AS json) WITH FUNCTION rng_json(rng); CREATE CAST (rng AS jsonb) WITH FUNCTION rng_jsonb(rng);
         CREATE DOMAIN dtext AS text; CREATE DOMAIN dct AS ct; CREATE DOMAIN dcts AS ct[]; CREATE DOMAIN dpair AS pair; CREATE DOMAIN dint AS int;
+        CREATE TYPE told_by_words AS (v text); CREATE TYPE one_told AS (t told_by_words);
+        CREATE FUNCTION words_told(text[]) RETURNS told_by_words LANGUAGE sql AS 'SELECT ROW(v)::told_by_words FROM public.secrets';
+        CREATE CAST (text[] AS told_by_words) WITH FUNCTION words_told(text[]);
         CREATE TYPE outer_ct AS (a ct, b int); CREATE TYPE one_text AS (t text);
         CREATE TABLE held (id int, p pair, ps pair[], dp dpair, d dint, e rng, n int, w text);
         INSERT INTO held VALUES (1, '(1,a)', ARRAY[ROW(1, 'a')::pair], ROW(1, 'a'), 5, 'a', 5, 'w');
@@ -1401,6 +1404,15 @@ fn a_cast_is_decided_like_a_call_whatever_it_is_a_part_of() {
         let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_bytes())).collect();
         let answer = wire.extended_with(text, &values, Format::Text).unwrap();
         assert!(error(&answer).is_none(), "{text}: {answer:?}");
+    }
+    for texts in [
+        &["CREATE TEMP TABLE z22 (a int)", "ALTER TABLE z22 ADD b ct", "SELECT ROW(5, 6)::z22"][..],
+        &["CREATE TEMP TABLE z23 (a int, b ct[])", "SELECT ROW(5, ARRAY[6])::pg_temp.z23"],
+        &["SELECT ARRAY['a', 'b']::told_by_words"],
+        &["SELECT ROW(ARRAY['x'])::one_told"],
+    ] {
+        let answers: String = texts.iter().map(|text| format!("{:?}", wire.simple(text).unwrap())).collect();
+        assert!(!answers.contains("RAWZQX") && answers.contains("42501"), "{texts:?}: {answers}");
     }
     // A parameter of two places is of the type of one.
     let answer = wire.extended_with("SELECT $1::int, $1::ct", &[Some(b"5")], Format::Text).unwrap();

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use pg_query::Node;
+
 use super::Analyzer;
 use crate::catalog::names::{PG_CATALOG, is_polymorphic, types};
 use crate::catalog::{Function, Oid};
@@ -38,22 +40,35 @@ impl Analyzer<'_> {
         self.may_cast_by(&functions)
     }
 
-    /// The cast of a row of values of these types: to a row's type each is cast to the field at its place, a literal to none.
-    pub(super) fn casts_of_row(&mut self, kinds: &[Option<Oid>], target: Option<Oid>) -> Result<(), Denial> {
+    /// The cast of a row that is written out, of values of these types: to a row's type each is cast to the field at its place.
+    pub(super) fn casts_of_row(
+        &mut self,
+        parts: &[Node],
+        kinds: &[Option<Oid>],
+        target: Option<Oid>,
+    ) -> Result<(), Denial> {
         if self.catalog.user_casts.is_empty() {
             return Ok(());
         }
-        let of = target.and_then(|target| self.catalog.types.get(&self.catalog.base_type(target)));
-        let fields: Option<Vec<Oid>> = of
-            .filter(|of| of.relation != 0)
-            .and_then(|of| self.row_now(of.relation))
-            .map(|row| row.columns.iter().map(|column| column.type_oid).collect());
-        let Some(fields) = fields else { return self.user_cast(None, target) };
+        let Some(fields) = target.and_then(|target| self.fields_of(target)) else {
+            return self.user_cast(None, target);
+        };
         // Casts from a row's type itself are of no row that is written out.
-        for (kind, field) in kinds.iter().zip(fields).filter(|(kind, _)| **kind != Some(types::UNKNOWN)) {
-            self.user_cast(*kind, Some(field))?;
+        for ((part, kind), field) in parts.iter().zip(kinds).zip(fields) {
+            if !self.is_read_as(part, field) {
+                self.user_cast(*kind, field)?;
+            }
         }
         Ok(())
+    }
+
+    /// The types of a row's fields, where they are known; None where it is no row's type, or not known.
+    fn fields_of(&self, kind: Oid) -> Option<Vec<Option<Oid>>> {
+        let row = match self.catalog.types.get(&self.catalog.base_type(kind)) {
+            Some(of) => self.row_now(of.relation)?,
+            None => self.session.overlay.iter().find(|own| own.row_type == kind)?,
+        };
+        Some(row.columns.iter().map(|column| column.known_type()).collect())
     }
 
     /// What casting one value to another casts beside.
@@ -70,12 +85,11 @@ impl Analyzer<'_> {
         };
         within.extend(of_arrays);
         let may_be_row = source.is_none_or(|source| self.catalog.is_composite(source));
-        if let Some(row) = target.filter(|_| may_be_row).and_then(|target| self.catalog.types.get(&target))
-            && row.relation != 0
-        {
-            match self.row_now(row.relation) {
-                Some(row) => within.extend(row.columns.iter().map(|column| (None, Some(column.type_oid)))),
-                None => within.push((None, None)),
+        if let Some(target) = target.filter(|_| may_be_row) {
+            match (self.fields_of(target), self.catalog.types.get(&target)) {
+                (Some(fields), _) => within.extend(fields.into_iter().map(|field| (None, field))),
+                (None, Some(of)) if of.relation == 0 => {}
+                (None, _) => within.push((None, None)),
             }
         }
         within

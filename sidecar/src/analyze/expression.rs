@@ -138,12 +138,10 @@ impl Analyzer<'_> {
                 if let Some(parts) = cast.arg.as_deref_mut().and_then(parts_of_row) {
                     // Each is cast to the field at its place.
                     let mut kinds = Vec::with_capacity(parts.len());
-                    for part in parts {
-                        let kind = self.expression(part, inner)?;
-                        let is_open = is_open_literal(part) || self.is_open_parameter(part);
-                        kinds.push(if is_open { Some(types::UNKNOWN) } else { kind });
+                    for part in parts.iter_mut() {
+                        kinds.push(self.expression(part, inner)?);
                     }
-                    self.casts_of_row(&kinds, target)?;
+                    self.casts_of_row(parts, &kinds, target)?;
                     return Ok(target);
                 }
                 let mut source = self.optional(&mut cast.arg, inner)?;
@@ -155,8 +153,7 @@ impl Analyzer<'_> {
                     self.changed = true;
                 }
                 // A literal is read as the type, and cast from none.
-                let is_open = |arg: &Node| is_open_literal(arg) || self.is_open_parameter(arg);
-                if !cast.arg.as_deref().is_some_and(is_open) {
+                if !cast.arg.as_deref().is_some_and(|arg| self.is_read_as(arg, target)) {
                     self.user_cast(source, target)?;
                 }
                 Ok(target)
@@ -951,14 +948,18 @@ impl Analyzer<'_> {
         self.catalog.common_type(&kinds.iter().copied().collect::<Option<Vec<Oid>>>()?)
     }
 
-    /// Whether it is a parameter that is of the type which it is cast to, wherever it stands.
-    fn is_open_parameter(&self, node: &Node) -> bool {
+    /// Whether what is cast to a type is read as that, and cast from none: a literal, a parameter without a type of its own, and, of a type
+    /// of arrays, an array of literals.
+    pub(super) fn is_read_as(&self, node: &Node, target: Option<Oid>) -> bool {
         match &node.node {
             Some(NodeEnum::ParamRef(parameter)) => {
                 !self.parameters.is_declared(parameter.number)
                     && !matches!(self.parameters.kind(parameter.number), ParameterType::OfAPlace)
             }
-            _ => false,
+            _ if is_open_array(node) => {
+                target.is_some_and(|target| self.catalog.element_type(self.catalog.base_type(target)).is_some())
+            }
+            _ => is_open_literal(node),
         }
     }
 
@@ -1581,13 +1582,15 @@ fn parts_of_row(node: &mut Node) -> Option<&mut Vec<Node>> {
     }
 }
 
-/// Whether it is a literal whose type is still open, or an array of such: cast to a type, they are read as that.
+/// Whether it is a literal whose type is still open.
 fn is_open_literal(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::AConst(constant)) => constant_type(constant) == types::UNKNOWN,
-        Some(NodeEnum::AArrayExpr(array)) => array.elements.iter().all(is_open_literal),
-        _ => false,
-    }
+    matches!(&node.node, Some(NodeEnum::AConst(constant)) if constant_type(constant) == types::UNKNOWN)
+}
+
+/// Whether it is an array of such.
+fn is_open_array(node: &Node) -> bool {
+    let is_open = |element: &Node| is_open_literal(element) || is_open_array(element);
+    matches!(&node.node, Some(NodeEnum::AArrayExpr(array)) if array.elements.iter().all(is_open))
 }
 
 fn constant_type(constant: &pb::AConst) -> Oid {
