@@ -383,13 +383,19 @@ fn behind_sign(text: &str, at: usize) -> Option<usize> {
     Some(text.len() - rest.trim_start().len())
 }
 
-/// Whether the database may have been changed in a way that lifts the refusal: names were unknown, or something is closed
-/// because the policy does not bind to it.
+/// Whether the database may have been changed in a way that matters: names were unknown, or something is closed because the policy does
+/// not bind to it, or columns are named by their places.
 fn may_be_out_of_date(analysis: &Analysis) -> bool {
     match analysis {
         Analysis::Lookup(_) => true,
-        Analysis::Decided(decided) => decided.denial.as_ref().is_some_and(|denial| denial.reason == Reason::Closed),
+        Analysis::Decided(decided) => {
+            names_columns(decided) || decided.denial.as_ref().is_some_and(|denial| denial.reason == Reason::Closed)
+        }
     }
+}
+
+fn names_columns(decided: &Decided) -> bool {
+    decided.statements.iter().any(|statement| statement.names_columns)
 }
 
 /// EXECUTE and FETCH mean what the session prepared and declared, and what follows the end of a transaction or a RESET goes by
@@ -408,6 +414,7 @@ fn is_cacheable(decided: &Decided) -> bool {
     };
     decided.denial.is_none()
         && decided.would_deny.is_none()
+        && !names_columns(decided)
         && !decided.statements.split_last().is_some_and(|(_, before)| before.iter().any(brings_back))
         && decided.statements.iter().all(|statement| {
             statement.runs_prepared.is_none()

@@ -275,6 +275,8 @@ pub struct Statement {
     pub session_rewrite: bool,
     /// Whether the server reads it as it runs, and nothing of it before: a definition, say.
     pub read_late: bool,
+    /// Whether an alias names the columns of a relation that somebody may change: they have to be those that it has now.
+    pub names_columns: bool,
     /// Whether it is only decided with the values of its parameters: `SELECT set_config('search_path', $1, false)`.
     pub by_values: bool,
     /// Whether it calls a function of the database's own that may open a cursor.

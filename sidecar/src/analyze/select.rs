@@ -662,6 +662,7 @@ impl Analyzer<'_> {
             let name = range.alias.as_ref().map_or(&range.relname, |alias| &alias.aliasname).clone();
             let colnames = item.column_aliases.iter().map(|name| tree::string(&**name)).collect();
             range.alias = Some(pb::Alias { aliasname: name, colnames });
+            self.out.names_columns = true;
             self.changed = true;
         }
         let replaced = item.replaced();
