@@ -10,9 +10,6 @@ use crate::catalog::names::{PG_CATALOG, is_polymorphic, types};
 use crate::catalog::{Function, Oid};
 use crate::decide::{Denial, Reason};
 
-/// `json` and `jsonb`.
-const JSON: [Oid; 2] = [114, 3802];
-
 /// From one type to another; None is one that only the server will know.
 type Pair = (Option<Oid>, Option<Oid>);
 
@@ -109,9 +106,18 @@ impl Analyzer<'_> {
             let holders = self.catalog.types_made_of(from);
             kinds.iter().any(|kind| kind.is_none_or(|kind| kind == types::RECORD || holders.contains(&kind)))
         };
-        let casts = self.catalog.user_casts.iter().filter(|((_, to), by)| JSON.contains(to) && !computes(**by));
+        let casts = self
+            .catalog
+            .user_casts
+            .iter()
+            .filter(|((_, to), by)| matches!(*to, types::JSON | types::JSONB) && !computes(**by));
         let functions: Vec<Oid> = casts.filter(|((from, _), _)| may_hold(*from)).map(|(_, by)| *by).collect();
         self.may_cast_by(&functions)
+    }
+
+    /// Whether a call of this name may make JSON that casts of the owner have a part in.
+    pub(super) fn may_cast_to_json(&self, name: &str) -> bool {
+        !self.catalog.user_casts.is_empty() && name.contains("json")
     }
 
     /// The server has functions in SQL that cast a value of any type to text: `quote_literal` and the like, and what `||` runs.

@@ -594,12 +594,7 @@ impl Analyzer<'_> {
 
     /// The columns of a row's type that this text made.
     fn columns_of_new_type(&self, name: &pb::TypeName) -> Option<Vec<Column>> {
-        let names = tree::strings(&name.names)?;
-        let (schema, name) = match names.as_slice() {
-            [name] => (None, *name),
-            [schema, name] => (Some(*schema), *name),
-            _ => return None,
-        };
+        let (schema, name) = tree::schema_and_name(&name.names)?;
         let found = self.catalog.resolve_relation(&self.session.search_path, &self.session.overlay, schema, name);
         let made = found.found().filter(|found| found.kind == RelationKind::Composite)?;
         Some(plain_columns(&made))
@@ -907,11 +902,8 @@ impl Analyzer<'_> {
 
     /// Ddl for a type that exists, by the name that it has in the catalog; which one, unless this transaction made it.
     fn existing_type(&mut self, names: &[Node]) -> Result<Option<Oid>, Denial> {
-        let (schema, name) = match tree::strings(names).as_deref() {
-            Some([name]) => (None, (*name).to_owned()),
-            Some([schema, name]) => (Some((*schema).to_owned()), (*name).to_owned()),
-            _ => return Err(unsupported("a type's name")),
-        };
+        let (schema, name) = tree::schema_and_name(names).ok_or_else(|| unsupported("a type's name"))?;
+        let (schema, name) = (schema.map(str::to_owned), name.to_owned());
         let found = self.type_called(schema.as_deref(), &name);
         let Some((oid, schema, name)) =
             found.map(|found| (found.oid, found.schema.to_string(), found.name.to_string()))
@@ -971,7 +963,7 @@ impl Analyzer<'_> {
     /// Refuses if a relation that the identity sees otherwise than it is has a column of the type, or of one made of
     /// it: a new CHECK of a domain is tried on every stored value, and a label that changes its name turns a filter.
     fn is_type_of_plain(&self, oid: Oid) -> Result<(), Denial> {
-        // What this text made is no column's type yet that was not decided in it.
+        // Indexes and sequences have no row's type; that of what this text made is no column's that was not decided in it.
         if oid == 0 {
             return Ok(());
         }
@@ -1328,9 +1320,7 @@ impl Analyzer<'_> {
         for oid in &gone {
             let Some(relation) = self.catalog.relations.get(oid) else { continue };
             self.is_plain(relation)?;
-            if relation.row_type != 0 {
-                self.is_type_of_plain(relation.row_type)?;
-            }
+            self.is_type_of_plain(relation.row_type)?;
             for (dependant, _) in self.catalog.foreign_keys_to(*oid) {
                 self.is_plain(dependant)?;
             }

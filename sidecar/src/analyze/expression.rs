@@ -12,6 +12,7 @@ use super::late::{each_bare_parameter, tried_first};
 use super::parameters::{ParameterType, bare_parameter};
 use super::scope::{Column, Item, ItemId, Meaning, RelationItem};
 use super::select::{is_several, star_of};
+use super::time::kind_of;
 use super::tree::{self, each_child, unsupported};
 use super::{Analyzer, Doubt, MaskedUse, Notice, Place, Receiver};
 use crate::catalog::names::{CallForm, PG_CATALOG, is_polymorphic, types};
@@ -49,11 +50,7 @@ impl Analyzer<'_> {
             Some(NodeEnum::ColumnRef(_)) => self.column_ref(node, place),
             // Without a type it is open as a literal is, if it stands in one place. Casts of the owner make that matter.
             Some(NodeEnum::ParamRef(_)) if self.catalog.user_casts.is_empty() => Ok(None),
-            Some(NodeEnum::ParamRef(parameter)) => Ok(match self.parameters.kind(parameter.number) {
-                ParameterType::Given(kind) => Some(kind),
-                ParameterType::OfItsPlace => Some(types::UNKNOWN),
-                ParameterType::OfAPlace => None,
-            }),
+            Some(NodeEnum::ParamRef(parameter)) => Ok(self.parameters.kind(parameter.number).as_operand()),
             Some(NodeEnum::AConst(constant)) => Ok(Some(constant_type(constant))),
             Some(NodeEnum::AExpr(_)) => {
                 let equal = self.policy.row_filters && separate && makes_equal(node);
@@ -181,10 +178,7 @@ impl Analyzer<'_> {
                 let mut all: Vec<Option<Oid>> = results.into_iter().chain(other).collect();
                 // The server begins with ELSE.
                 all.rotate_right(1);
-                let kind = all.iter().copied().reduce(|one, other| self.either_type(one, other)).flatten();
-                // One of several may be cast to another.
-                self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
-                Ok(kind.or_else(|| self.type_of_all(&all)).map(text_if_untyped))
+                Ok(self.type_of_choice(&all, place))
             }
             Some(NodeEnum::CoalesceExpr(coalesce)) => self.same_type(&mut coalesce.args, inner),
             Some(NodeEnum::MinMaxExpr(minmax)) => self.same_type(&mut minmax.args, inner),
@@ -346,9 +340,7 @@ impl Analyzer<'_> {
         let all: Vec<Option<Oid>> =
             nodes.iter_mut().map(|node| self.expression(node, place)).collect::<Result<_, Denial>>()?;
         self.may_become(&all, false)?;
-        let kind = all.iter().copied().reduce(|one, other| self.either_type(one, other)).flatten();
-        self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
-        Ok(kind.or_else(|| self.type_of_all(&all)).map(text_if_untyped))
+        Ok(self.type_of_choice(&all, place))
     }
 
     /// RETURNING of a JSON expression: its type. Whatever becomes JSON in it may be cast so.
@@ -932,20 +924,19 @@ impl Analyzer<'_> {
 
     /// NULLIF gives its first value as `=` took it.
     fn type_of_nullif(&self, names: &[Node], left: Option<Oid>, right: Option<Oid>) -> Option<Oid> {
-        let names = tree::strings(names)?;
-        let (schema, name) = match names.as_slice() {
-            [name] => (None, *name),
-            [schema, name] => (Some(*schema), *name),
-            _ => return None,
-        };
+        let (schema, name) = tree::schema_and_name(names)?;
         let operator =
             self.catalog.operator(&self.session.search_path, schema, name, Some(Some(left?)), Some(right?)).one()?;
         if is_polymorphic(operator.left) { left.filter(|left| *left != types::UNKNOWN) } else { Some(operator.left) }
     }
 
-    /// The type that the server gives values of all these types.
-    fn type_of_all(&self, kinds: &[Option<Oid>]) -> Option<Oid> {
-        self.catalog.common_type(&kinds.iter().copied().collect::<Option<Vec<Oid>>>()?)
+    /// The type that the server gives one of several values, in the order in which it looks at them.
+    fn type_of_choice(&mut self, kinds: &[Option<Oid>], place: Place) -> Option<Oid> {
+        let kind = kinds.iter().copied().reduce(|one, other| self.either_type(one, other)).flatten();
+        // One of several may be cast to another.
+        self.may_raise |= kind.is_none() && (!place.after_filter || place.sorts);
+        let common = || self.catalog.common_type(&kinds.iter().copied().collect::<Option<Vec<Oid>>>()?);
+        kind.or_else(common).map(text_if_untyped)
     }
 
     /// Whether what is cast to a type is read as that, and cast from none: a literal, a parameter without a type of its own, and, of a type
@@ -1012,13 +1003,10 @@ impl Analyzer<'_> {
         left: Option<Option<Oid>>,
         right: Option<Oid>,
     ) -> Result<Option<Oid>, Denial> {
-        let Some(names) = tree::strings(names) else { return Err(unsupported("an operator's name")) };
-        let (schema, name) = match names.as_slice() {
-            [] => return Ok(None),
-            [name] => (None, *name),
-            [schema, name] => (Some(*schema), *name),
-            _ => return Err(unsupported("an operator's name")),
-        };
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let (schema, name) = tree::schema_and_name(names).ok_or_else(|| unsupported("an operator's name"))?;
         self.may_become(&[left.unwrap_or(right), right], false)?;
         let choice = self.catalog.operator(&self.session.search_path, schema, name, left, right);
         // Where none fits the types as they are known here, any of that name may be the one that the server takes.
@@ -1037,8 +1025,9 @@ impl Analyzer<'_> {
             .map(|o| (o.function, o.schema.clone()))
             .collect();
         let mixed = candidates.iter().any(|operator| own(&operator.schema));
-        let of_server: BTreeSet<Oid> =
-            candidates.iter().filter(|operator| own(&operator.schema)).map(|operator| operator.function).collect();
+        let casts = !self.catalog.user_casts.is_empty();
+        let of_server = candidates.iter().filter(|operator| casts && own(&operator.schema));
+        let of_server: BTreeSet<Oid> = of_server.map(|operator| operator.function).collect();
         for (function, of) in user {
             let allowed = match self.catalog.function(function).cloned() {
                 Some(function) => self.may_call(&function, &[]),
@@ -1244,18 +1233,20 @@ impl Analyzer<'_> {
         let sorts = Place { sorts: true, ..place };
         let of_arguments = if call.agg_distinct { sorts } else { place };
         let mut arguments = Vec::with_capacity(call.args.len());
+        let makes_json = call.funcname.last().and_then(tree::string_of).is_some_and(|name| self.may_cast_to_json(name));
         // Of which types the arguments, or the columns of what is one as a row, are.
-        let mut held = Vec::with_capacity(call.args.len());
+        let mut held = Vec::new();
         for argument in &mut call.args {
-            let row = if takes_rows { self.whole_row(argument) } else { None };
-            let whole = self.whole_row(argument);
+            let row = if takes_rows || makes_json { self.whole_row(argument) } else { None };
             let mut kind = self.expression(argument, of_arguments)?;
-            match whole.map(|id| self.scopes.columns_of(id)) {
-                Some((columns, true)) => held.extend(columns.iter().map(|column| column.type_oid)),
-                _ => held.push(kind),
+            if makes_json {
+                match row.map(|id| self.scopes.columns_of(id)) {
+                    Some((columns, true)) => held.extend(columns.iter().map(|column| column.type_oid)),
+                    _ => held.push(kind),
+                }
             }
             // The server's own functions take any record.
-            if let Some((row, of)) = row.map(|id| self.typed_row(id)).transpose()?.flatten() {
+            if let Some((row, of)) = row.filter(|_| takes_rows).map(|id| self.typed_row(id)).transpose()?.flatten() {
                 (*argument, kind) = (row, Some(of));
                 self.changed = true;
             }
@@ -1284,7 +1275,7 @@ impl Analyzer<'_> {
             CallForm::Positional
         };
         self.free_condition |= place.predicate && self.filtered_reads == before && self.is_volatile(call);
-        if tree::strings(&call.funcname).is_some_and(|path| path.last().is_some_and(|name| name.contains("json"))) {
+        if makes_json {
             self.casts_to_json(&held)?;
         }
         self.decide_call(call, &arguments, form, windowed)
@@ -1448,19 +1439,11 @@ impl Compared {
     }
 }
 
-/// The type of `CURRENT_DATE` and the like, without a precision.
+/// The type of `CURRENT_DATE` and the like: what is no time is a name.
 fn type_of_value_function(value: &pb::SqlValueFunction) -> Option<Oid> {
     use pb::SqlValueFunctionOp as Of;
-    match Of::try_from(value.op).ok()? {
-        Of::SvfopCurrentDate => Some(types::DATE),
-        Of::SvfopCurrentTime | Of::SvfopCurrentTimeN => Some(types::TIMETZ),
-        Of::SvfopCurrentTimestamp | Of::SvfopCurrentTimestampN => Some(types::TIMESTAMPTZ),
-        Of::SvfopLocaltime | Of::SvfopLocaltimeN => Some(types::TIME),
-        Of::SvfopLocaltimestamp | Of::SvfopLocaltimestampN => Some(types::TIMESTAMP),
-        Of::SvfopCurrentRole | Of::SvfopCurrentUser | Of::SvfopUser | Of::SvfopSessionUser => Some(types::NAME),
-        Of::SvfopCurrentCatalog | Of::SvfopCurrentSchema => Some(types::NAME),
-        Of::SqlvalueFunctionOpUndefined => None,
-    }
+    let is_known = Of::try_from(value.op).is_ok_and(|of| of != Of::SqlvalueFunctionOpUndefined);
+    kind_of(value).or_else(|| is_known.then_some(types::NAME))
 }
 
 fn type_of_system_column(name: &str) -> Option<Oid> {

@@ -379,12 +379,7 @@ impl Analyzer<'_> {
             let name = alias.map(str::to_owned).or_else(|| figure_name(call))?;
             return Some(vec![Column { guessed: true, ..named(&name) }]);
         };
-        let names = tree::strings(&function.funcname)?;
-        let (schema, name) = match names.as_slice() {
-            [name] => (None, *name),
-            [schema, name] => (Some(*schema), *name),
-            _ => return None,
-        };
+        let (schema, name) = tree::schema_and_name(&function.funcname)?;
         let candidates = self.catalog.function_candidates(&self.session.search_path, schema, name, function.args.len());
         let (one, others) = candidates.split_first()?;
         let same_names = others.iter().all(|other| other.out_columns == one.out_columns);

@@ -19,8 +19,7 @@ use crate::decide::{Denial, builtins};
 
 /// The server's own types of which values can't be grouped: json, its arrays, xml, geometry, jsonpath. Arrays of the others are left
 /// to the server to refuse.
-const WITHOUT_GROUPS: [Oid; 11] = [JSON, JSON_ARRAY, 142, 600, 601, 602, 603, 604, 628, 718, 4072];
-const JSON: Oid = 114;
+const WITHOUT_GROUPS: [Oid; 11] = [types::JSON, JSON_ARRAY, 142, 600, 601, 602, 603, 604, 628, 718, 4072];
 const JSON_ARRAY: Oid = 199;
 
 type Columns = BTreeSet<(ItemId, i16)>;
@@ -278,7 +277,7 @@ fn is_ordered_equality(expr: &pb::AExpr, has_order: &dyn Fn(&str) -> bool) -> bo
 
 /// The one value that a group has of something, of this type.
 fn one_of(value: Node, kind: Oid) -> Node {
-    if matches!(kind, JSON | JSON_ARRAY) {
+    if matches!(kind, types::JSON | JSON_ARRAY) {
         // Texts are compared one by one, an array would hold all.
         let text = tree::cast_to(value, "text", false);
         return tree::cast_to(tree::call("min", vec![text]), "json", kind == JSON_ARRAY);

@@ -27,6 +27,17 @@ pub(super) enum ParameterType {
     OfAPlace,
 }
 
+impl ParameterType {
+    /// The type that operators and functions are looked for by: open as a literal's, or None where that isn't certain.
+    pub(super) const fn as_operand(self) -> Option<Oid> {
+        match self {
+            Self::Given(kind) => Some(kind),
+            Self::OfItsPlace => Some(types::UNKNOWN),
+            Self::OfAPlace => None,
+        }
+    }
+}
+
 /// What the analysis took for certain of a parameter that stands in several places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reliance {

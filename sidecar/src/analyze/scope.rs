@@ -129,7 +129,7 @@ impl RelationItem {
 
     /// Whether its alias names all of its columns.
     pub(crate) fn is_named(&self) -> bool {
-        self.column_aliases.len() >= self.visible().count()
+        !self.column_aliases.is_empty() && self.column_aliases.len() >= self.visible().count()
     }
 
     /// Whether it has a row filter.

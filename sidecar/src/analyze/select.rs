@@ -10,7 +10,7 @@ use postern_crds::Verb;
 
 use super::beside::with_computed;
 use super::expression::is_literal;
-use super::parameters::{ParameterType, bare_parameter};
+use super::parameters::bare_parameter;
 use super::schemas::Names;
 use super::scope::{Column, Cte, Item, ItemId, RelationItem, Scope, Source};
 use super::tree::{self, each_child, kind, string_of, unsupported};
@@ -31,6 +31,16 @@ pub(crate) struct Output {
     pub(crate) complete: bool,
     /// Whether there certainly is one row at most.
     pub(crate) one_row: bool,
+}
+
+impl Output {
+    /// Adds columns; None for such as are not known.
+    fn extend(&mut self, columns: Option<Vec<Column>>) {
+        match columns {
+            Some(columns) => self.columns.extend(columns),
+            None => self.complete = false,
+        }
+    }
 }
 
 /// Whether a query that groups has subqueries beside its targets, which the server may have to find in GROUP BY.
@@ -255,11 +265,7 @@ impl Analyzer<'_> {
     /// The type of a parameter that stands by itself; unknown for one that takes that of its place.
     fn kind_of_parameter(&self, value: &Node) -> Option<Oid> {
         let (number, _) = bare_parameter(value).filter(|_| self.policy.row_filters)?;
-        match self.parameters.kind(number) {
-            ParameterType::Given(kind) => Some(kind),
-            ParameterType::OfItsPlace => Some(types::UNKNOWN),
-            ParameterType::OfAPlace => None,
-        }
+        self.parameters.kind(number).as_operand()
     }
 
     /// The type that the server gives what is of each of these types in turn, where it is certain.
@@ -717,10 +723,7 @@ impl Analyzer<'_> {
                 for argument in arguments {
                     let mut each = tree::call("unnest", vec![tree::take(argument)]);
                     let result = self.expression(&mut each, place)?;
-                    match self.function_columns(&each, result, Some("unnest")) {
-                        Some(columns) => output.columns.extend(columns),
-                        None => output.complete = false,
-                    }
+                    output.extend(self.function_columns(&each, result, Some("unnest")));
                     if let Some(NodeEnum::FuncCall(call)) = each.node
                         && let Some(walked) = call.args.into_iter().next()
                     {
@@ -749,11 +752,7 @@ impl Analyzer<'_> {
                 defined.extend(self.column_definitions(&mut function.coldeflist)?);
             }
             // Where they are defined, these they are.
-            match (defined.is_empty(), columns) {
-                (false, _) => output.columns.extend(defined),
-                (true, Some(columns)) => output.columns.extend(columns),
-                (true, None) => output.complete = false,
-            }
+            output.extend(if defined.is_empty() { columns } else { Some(defined) });
         }
         if function.ordinality {
             output.columns.push(Column { type_oid: Some(types::INT8), ..named("ordinality") });
@@ -1248,7 +1247,8 @@ fn figure(node: &Node) -> Option<(String, Figured)> {
             Ok(SubLinkType::ExistsSublink) => "exists",
             Ok(SubLinkType::ArraySublink) => "array",
             Ok(SubLinkType::ExprSublink) => {
-                return Some((name_of_first(link.subselect.as_deref()?)?, Figured::Surely));
+                let Some(NodeEnum::SelectStmt(query)) = &link.subselect.as_deref()?.node else { return None };
+                return Some((name_of_first(query)?, Figured::Surely));
             }
             _ => return None,
         },
@@ -1295,13 +1295,12 @@ fn figure(node: &Node) -> Option<(String, Figured)> {
 }
 
 /// What the first column of a query is called; None for what only its sources tell.
-fn name_of_first(query: &Node) -> Option<String> {
-    let NodeEnum::SelectStmt(select) = query.node.as_ref()? else { return None };
+fn name_of_first(mut select: &pb::SelectStmt) -> Option<String> {
+    while let Some(left) = &select.larg {
+        select = left;
+    }
     if !select.values_lists.is_empty() {
         return Some("column1".to_owned());
-    }
-    if let Some(left) = &select.larg {
-        return name_of_first(&tree::node(NodeEnum::SelectStmt(left.clone())));
     }
     let Some(NodeEnum::ResTarget(target)) = &select.target_list.first()?.node else { return None };
     let value = target.val.as_deref().filter(|value| !is_several(value))?;

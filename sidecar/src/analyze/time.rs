@@ -233,7 +233,7 @@ fn is_date_as(text: &str, format: &str) -> bool {
 }
 
 /// The kind of time that a word such as `CURRENT_DATE` means.
-fn kind_of(value: &pb::SqlValueFunction) -> Option<Oid> {
+pub(super) fn kind_of(value: &pb::SqlValueFunction) -> Option<Oid> {
     use pb::SqlValueFunctionOp as Op;
     match Op::try_from(value.op).ok()? {
         Op::SvfopCurrentDate => Some(types::DATE),

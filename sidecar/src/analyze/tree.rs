@@ -382,6 +382,15 @@ pub(crate) fn strings(nodes: &[Node]) -> Option<Vec<&str>> {
     nodes.iter().map(string_of).collect()
 }
 
+/// The schema, if it is written, and the name of a list of String nodes; None if it is something else.
+pub(crate) fn schema_and_name(nodes: &[Node]) -> Option<(Option<&str>, &str)> {
+    match nodes {
+        [name] => Some((None, string_of(name)?)),
+        [schema, name] => Some((Some(string_of(schema)?), string_of(name)?)),
+        _ => None,
+    }
+}
+
 /// What stands on both sides of an operator, or on the one that it has.
 pub(crate) fn sides(expr: &pb::AExpr) -> impl Iterator<Item = &Node> {
     [&expr.lexpr, &expr.rexpr].into_iter().flatten().map(|side| &**side)

@@ -94,6 +94,8 @@ pub mod types {
     pub const UUID: Oid = 2950;
     /// `pg_lsn`
     pub const PG_LSN: Oid = 3220;
+    /// `json`
+    pub const JSON: Oid = 114;
     /// `jsonb`
     pub const JSONB: Oid = 3802;
     /// `record`

@@ -71,7 +71,9 @@ pub(super) fn cast(from: Option<Oid>, to: Oid) -> Cast {
         (Some(TIMESTAMPTZ | TIMETZ), _) | (_, TIMETZ) => Cast::Unsteady,
         (Some(from), DATE | TIME | TIMESTAMP | TIMESTAMPTZ | INTERVAL | MONEY) if is_settled(from) => Cast::Unsteady,
         (None, DATE | TIME | TIMESTAMP | TIMESTAMPTZ | INTERVAL | MONEY) => Cast::Unsteady,
-        (Some(from), to) if !is_settled(from) && (is_text(to) || matches!(to, 114 | 3802)) => Cast::Unsteady,
+        (Some(from), to) if !is_settled(from) && (is_text(to) || matches!(to, types::JSON | types::JSONB)) => {
+            Cast::Unsteady
+        }
         _ => Cast::Steady,
     }
 }

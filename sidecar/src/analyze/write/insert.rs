@@ -18,8 +18,8 @@ use crate::analyze::{Analyzer, Place, ROW_FILTER_MARKER, Receiver};
 use crate::catalog;
 use crate::catalog::names::{quote_name, types};
 use crate::decide::Denial;
-use crate::decide::bound::{ROW, RowFilter};
-use crate::decide::expression::instantiate_with;
+use crate::decide::bound::RowFilter;
+use crate::decide::expression::{as_row_column, instantiate_with};
 
 /// From so many rows of VALUES on each is looked at by itself. With fewer a text is decided once for all of its shape, whatever the values.
 const MANY_ROWS: usize = 50;
@@ -531,21 +531,12 @@ pub(super) fn each_is_one(values: &[Node]) -> Result<(), Denial> {
 
 /// The column that a condition compares with a constant; None for one that is to be true.
 fn equated(condition: &Node) -> Option<(&str, Option<&pb::AConst>)> {
-    let Some(NodeEnum::AExpr(expr)) = &condition.node else { return column_of_row(condition).map(|name| (name, None)) };
+    let Some(NodeEnum::AExpr(expr)) = &condition.node else { return as_row_column(condition).map(|name| (name, None)) };
     if expr.kind != pb::AExprKind::AexprOp as i32 || tree::strings(&expr.name)?.as_slice() != ["pg_catalog", "="] {
         return None;
     }
     let Some(NodeEnum::AConst(constant)) = &expr.rexpr.as_deref()?.node else { return None };
-    Some((column_of_row(expr.lexpr.as_deref()?)?, Some(constant)))
-}
-
-/// The column of the filter's row that an expression is.
-fn column_of_row(node: &Node) -> Option<&str> {
-    let Some(NodeEnum::ColumnRef(reference)) = &node.node else { return None };
-    match reference.fields.as_slice() {
-        [row, name] if tree::string_of(row) == Some(ROW) => tree::string_of(name),
-        _ => None,
-    }
+    Some((as_row_column(expr.lexpr.as_deref()?)?, Some(constant)))
 }
 
 /// Whether a column stores the one constant as what the other means in its filter.
